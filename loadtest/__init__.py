@@ -1,0 +1,1 @@
+"""Programs that put load on pgfunnel: the bench against PgBouncer and the load tests."""

@@ -1,0 +1,173 @@
+"""Builds everything from the settings and runs it until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from proxy import relay, web
+from proxy.auth.secret import Secret
+from proxy.auth.userlist import parse_userlist
+from proxy.errors import SettingsError
+from proxy.relay.funnel import Funnel
+from proxy.relay.listen import Listener, open_sockets
+from proxy.settings import Settings, diff
+from proxy.telemetry import logs
+from proxy.telemetry.logs import log_event
+from proxy.web import WebServer
+
+log = logging.getLogger("pgfunnel")
+
+_SPARE_FILES = 64
+"""Descriptors for everything that is neither a client nor a server."""
+
+
+def run(settings: Settings, reload: Callable[[], Settings]) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Raises SettingsError before it serves.
+
+    `reload` reads the settings anew at SIGHUP; if it raises SettingsError nothing changes.
+    """
+    logs.setup(settings.log_format, settings.log_level)
+    with asyncio.Runner(loop_factory=_loop_factory(settings.event_loop)) as runner:
+        return runner.run(_App(settings, reload).serve())
+
+
+def _loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if choice == "asyncio":
+        return None
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        if choice == "uvloop":
+            raise SettingsError(["event_loop is uvloop, and uvloop is not installed"]) from None
+        return None
+    return uvloop.new_event_loop
+
+
+def read_users(settings: Settings) -> dict[str, Secret]:
+    """Users of auth_file. Raises SettingsError."""
+    if not settings.auth_file:
+        return {}
+    try:
+        raw = Path(settings.auth_file).read_bytes()
+    except OSError as error:
+        raise SettingsError([f"auth_file {settings.auth_file}: {error.strerror}"]) from None
+    return parse_userlist(raw, str(settings.auth_file))
+
+
+class _App:
+    def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
+        self._settings = settings
+        self._reload = reload
+        self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+
+    async def serve(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signals.put_nowait, number)
+        funnel = Funnel(self._settings, read_users(self._settings))
+        _raise_file_limit(self._settings)
+        listener = Listener(funnel, await open_sockets(self._settings))
+        try:
+            server = await self._start_web(funnel)
+        except SettingsError:
+            listener.close()
+            raise
+        funnel.start()
+        _say_ready(self._settings, listener, server)
+        keys = asyncio.create_task(funnel.prepare_keys())
+        await self._until_told(funnel)
+        keys.cancel()
+        await self._drain(funnel, listener)
+        if server is not None:
+            await server.close()
+        log_event(log, logging.INFO, "stopped")
+        return 0
+
+    async def _start_web(self, funnel: Funnel) -> WebServer | None:
+        settings = self._settings
+        if settings.http_port is None or settings.http_port < 0:
+            return None
+        return await web.start(funnel, settings.http_addr, settings.http_port)
+
+    async def _until_told(self, funnel: Funnel) -> None:
+        while await self._signals.get() == signal.SIGHUP:
+            self._follow(funnel)
+
+    def _follow(self, funnel: Funnel) -> None:
+        """SIGHUP: new settings, or none of them."""
+        try:
+            new = self._reload()
+            funnel.use(new, read_users(new))
+        except SettingsError as error:
+            for problem in error.problems:
+                log_event(log, logging.ERROR, "reload_failed", problem=problem)
+            return
+        for change in diff(self._settings, new):
+            event = "setting_needs_restart" if change.restart else "setting_changed"
+            log_event(log, logging.INFO, event, setting=change.name)
+        self._settings = new
+        log_event(log, logging.INFO, "reloaded")
+
+    async def _drain(self, funnel: Funnel, listener: Listener) -> None:
+        """Let transactions finish; a second signal ends them."""
+        funnel.draining = True
+        timeout = self._settings.drain_timeout
+        log_event(log, logging.INFO, "draining", clients=len(funnel.clients), timeout_s=timeout)
+        await _first(funnel.drain(timeout), self._told_again())
+        listener.close()
+        await _first(funnel.stop(), self._told_again())
+
+    async def _told_again(self) -> None:
+        while await self._signals.get() == signal.SIGHUP:
+            continue
+
+
+async def _first(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run until one of them is done; the others are given up."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    for task in done:
+        task.result()
+
+
+def _raise_file_limit(settings: Settings) -> None:
+    """Open files as far as they may go; say when max_client_conn does not fit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.max_client_conn + settings.default_pool_size + _SPARE_FILES
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        log_event(
+            log,
+            logging.WARNING,
+            "open_files_limit_too_low",
+            limit=soft,
+            needed=needed,
+            advice="raise the limit (ulimit -n) or lower max_client_conn",
+        )
+
+
+def _say_ready(settings: Settings, listener: Listener, server: WebServer | None) -> None:
+    log_event(
+        log,
+        logging.INFO,
+        "listening",
+        addr=settings.listen_addr,
+        port=listener.port,
+        unix_socket_dir=str(settings.unix_socket_dir or ""),
+        http_port=server.port if server is not None else 0,
+        pool_mode=settings.pool_mode,
+        compiled=relay.compiled,
+    )

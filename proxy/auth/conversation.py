@@ -1,0 +1,97 @@
+"""What every conversation with a client that logs in has in common; `login.begin` opens one.
+
+Send its `request`, an AuthenticationRequest as (code, body); if there is none, the client is
+in. Hand each password message's payload to `respond`, which says how it goes on:
+
+    Next    send its request, wait for the client's next message
+    Done    send its request if there is one, then AuthenticationOk
+    None    keys are `pending`: run `pending.derive()` where it blocks nobody, `supply` the keys
+
+A refusal is an exception and the end of the conversation; what the log may know beyond its
+words is in `reason`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from proxy.auth.keys import ITERATIONS, KeyCache, KeyRequest, ScramKeys
+from proxy.auth.secret import Secret
+from proxy.errors import ProtocolViolation, WrongPassword
+
+Request = tuple[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The client is in, and revealed `password`, or `keys` that can log in to Postgres, or none."""
+
+    request: Request | None = None
+    keys: ScramKeys | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+
+
+Step = Next | Done | None
+
+
+class Conversation:
+    """With a client that logs in as `user`. A conversation without a request is over at once.
+
+    `limit` is the longest payload, in bytes, that `respond` takes.
+    """
+
+    __slots__ = ("_over", "pending", "reason", "request", "user")
+    limit = 8192
+
+    def __init__(self, user: str, request: Request | None, reason: str = "") -> None:
+        self.user = user
+        self.request = request
+        self.reason = reason
+        self.pending: KeyRequest | None = None
+        self._over = request is None
+
+    def respond(self, payload: bytes) -> Step:
+        """Raises WrongPassword, ProtocolViolation, and LoginForbidden (channel binding)."""
+        if self._over or self.pending is not None:
+            raise ProtocolViolation("password message where none was asked for")
+        self._over = True
+        if len(payload) > self.limit:
+            raise ProtocolViolation(f"password message is longer than {self.limit} bytes")
+        step = self._answered(payload)
+        self._over = isinstance(step, Done)
+        return step
+
+    def supply(self, keys: ScramKeys) -> Step:
+        """Goes on with the keys that were `pending`. Raises as `respond` does."""
+        request, self.pending = self.pending, None
+        if request is None:
+            raise RuntimeError("no keys are pending")
+        self._over = True
+        return self._supplied(request, keys)
+
+    def _answered(self, payload: bytes) -> Step:
+        raise NotImplementedError
+
+    def _supplied(self, request: KeyRequest, keys: ScramKeys) -> Step:
+        raise NotImplementedError
+
+    def refusal(self, reason: str) -> WrongPassword:
+        self.reason = self.reason or reason
+        return WrongPassword(f'password authentication failed for user "{self.user}"')
+
+
+def own_request(user: str, password: str, cache: KeyCache) -> KeyRequest:
+    """The derivation for a user whose salt is ours to choose."""
+    return KeyRequest(password, cache.salt_for(user), ITERATIONS)
+
+
+def flaw(secret: Secret | None) -> str:
+    """Why nobody at all can log in with this secret; empty if somebody can."""
+    if secret is None:
+        return "no such user"
+    return "the user's password is empty" if secret.password == "" else ""

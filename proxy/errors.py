@@ -1,0 +1,102 @@
+"""Every way to refuse or fail, with its SQLSTATE and the words a client reads.
+
+A message says what happened; the hint says what to change. SQLSTATEs are those that drivers
+and retry loops know (PostgreSQL documentation, appendix A).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PgfunnelError(Exception):
+    """Base of everything that is told to a client or an operator in words."""
+
+    sqlstate: ClassVar[str] = "XX000"
+    severity: ClassVar[str] = "FATAL"
+    hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = hint or self.hint
+
+
+class TooManyClients(PgfunnelError):
+    sqlstate = "53300"
+    hint = "Retry with backoff, or raise max_client_conn."
+
+
+class TooManyWaiters(PgfunnelError):
+    sqlstate = "53300"
+    hint = "Retry with backoff; raise max_waiters or default_pool_size if this is the usual load."
+
+
+class WaitedTooLong(PgfunnelError):
+    sqlstate = "53300"
+    hint = "Retry with backoff; raise default_pool_size or query_wait_timeout."
+
+
+class WrongPassword(PgfunnelError):
+    sqlstate = "28P01"
+
+
+class LoginForbidden(PgfunnelError):
+    """The client may not come in this way (no TLS, a method that cannot work)."""
+
+    sqlstate = "28000"
+
+
+class NoSuchDatabase(PgfunnelError):
+    sqlstate = "3D000"
+    hint = "Connect to a database that pgfunnel serves, or add it to its configuration."
+
+
+class ProtocolViolation(PgfunnelError):
+    sqlstate = "08P01"
+
+
+class UpstreamUnreachable(PgfunnelError):
+    sqlstate = "08001"
+
+
+class UpstreamLost(PgfunnelError):
+    sqlstate = "08006"
+
+
+class ShuttingDown(PgfunnelError):
+    sqlstate = "57P01"
+    hint = "Connect again; another instance may serve you."
+
+
+class LoginTimeout(PgfunnelError):
+    sqlstate = "57014"
+
+
+class FeatureRefused(PgfunnelError):
+    sqlstate = "0A000"
+
+
+class InternalError(PgfunnelError):
+    """A fault of pgfunnel's own; the log has it."""
+
+
+class PostgresError(PgfunnelError):
+    """What Postgres itself said; `fields` by their letters, passed on word for word."""
+
+    sqlstate: str  # type: ignore[misc]
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__(fields.get("M", "unknown error"))
+        self.fields = fields
+        self.sqlstate = fields.get("C", "XX000")
+
+
+class SettingsError(PgfunnelError):
+    """A configuration that cannot work; `problems` names every one of them."""
+
+    sqlstate = "F0000"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems

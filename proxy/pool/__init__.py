@@ -1,0 +1,1 @@
+"""Who gets which server: bounds, waiters, lifetimes. Synchronous, no sockets, no clock."""

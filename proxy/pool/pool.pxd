@@ -1,0 +1,17 @@
+from proxy.telemetry.counters cimport PoolCounters
+
+cdef class Pool:
+    cdef readonly str database
+    cdef readonly str user
+    cdef public object size
+    cdef public tuple bounds
+    cdef readonly object backoff
+    cdef readonly PoolCounters counters
+    cdef readonly list idle
+    cdef readonly object waiters
+    cdef readonly set servers
+    cdef readonly int opening
+    cdef public int clients
+    cdef public bint paused
+    cpdef object borrow(self)
+    cpdef object release(self, object server)

@@ -1,0 +1,51 @@
+from proxy.pool.pool cimport Pool
+from proxy.relay.server cimport Borrower, Server
+
+cdef class Client(Borrower):
+    cdef readonly object hub
+    cdef readonly long long number
+    cdef public Pool pool
+    cdef public object login
+    cdef public int mode
+    cdef readonly Py_ssize_t remaining
+    cdef public bint keeps
+    cdef public bint waiting
+    cdef readonly bint preparing
+    cdef readonly bint greeting
+    cdef readonly bint in_transaction
+    cdef int retries
+    cdef public double opened_at
+    cdef readonly double waiting_since
+    cdef readonly double lent_at
+    cdef readonly double active_at
+    cdef public int process_id
+    cdef public bytes secret
+    cdef public object address
+    cdef public str user
+    cdef object had
+    cdef object _hold(self, bytearray buffer, Py_ssize_t at, Py_ssize_t n)
+    cdef object _relay(self, bytearray buffer, Py_ssize_t n)
+    cdef object _send_on(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end)
+    cdef void _query(self)
+    cdef void _forget_unnamed(self)
+    cdef bint _other(self, int kind)
+    cdef bint _alone(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef bint _borrow(self)
+    cpdef object be_greeted(self)
+    cdef object _wait(self, bint front)
+    cdef bint _have(self, Server server, double now)
+    cdef bint _set_up(self, Server server, double now)
+    cdef object _retry(self, Server server, object error)
+    cdef object _resume(self)
+    cdef object _give_back(self)
+    cdef Py_ssize_t _prepared(self, int kind, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef Py_ssize_t _incomplete(self, Py_ssize_t at, Py_ssize_t end)
+    cdef Py_ssize_t _bind(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef Py_ssize_t _named(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end)
+    cdef Py_ssize_t _ahead(self, bytes ahead, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+    cdef Py_ssize_t _parse(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef Py_ssize_t _parse_large(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t stop)
+    cdef Py_ssize_t _close_name(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end)
+    cdef object _answer(self)
+    cdef object _leave(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+    cpdef object close(self, object reason, object error=*)

@@ -1,0 +1,507 @@
+"""The whole of a running proxy: its clients, its pools, its clock.
+
+What clients and servers need that is not their own, they ask of the funnel. It also is what
+metrics and the console look at (`proxy.telemetry.views.ProxyView`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from time import monotonic
+
+from proxy.auth.keys import KeyCache
+from proxy.auth.login import unprepared
+from proxy.auth.secret import Secret
+from proxy.errors import (
+    LoginTimeout,
+    NoSuchDatabase,
+    PgfunnelError,
+    ShuttingDown,
+    TooManyClients,
+    UpstreamLost,
+    WaitedTooLong,
+)
+from proxy.pool.pool import Pool
+from proxy.relay.client import SESSION, STATEMENT, TRANSACTION, Client
+from proxy.relay.connect import Address, Keepalive
+from proxy.relay.login import Login
+from proxy.relay.pools import Database, Pools
+from proxy.relay.server import Server
+from proxy.relay.tls import TlsPolicy, client_policy, server_policy
+from proxy.relay.users import Users
+from proxy.session.parameters import Parameters
+from proxy.session.prepared import Session
+from proxy.settings import Settings
+from proxy.settings.databases import Target
+from proxy.telemetry.counters import PoolCounters, Totals
+from proxy.telemetry.logs import log_closed, log_event, log_opened
+from proxy.telemetry.reasons import CloseReason, Side
+from proxy.wire import messages
+from proxy.wire.startup import Cancel
+
+log = logging.getLogger("pgfunnel")
+
+TICK = 0.1
+"""Seconds between looks at deadlines."""
+
+_STALLED_LOGIN = 5.0
+"""Seconds after which a peer in mid-login may have to make room for another."""
+
+_MODES = {"transaction": TRANSACTION, "session": SESSION, "statement": STATEMENT}
+
+
+class Funnel:
+    """`now`: the clock (monotonic, seconds) as of the last tick, for what needs no more."""
+
+    def __init__(self, settings: Settings, secrets: Mapping[str, Secret]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.now = monotonic()
+        self.started_at = time.time()
+        self.totals = Totals()
+        self.keys = KeyCache()
+        self.pools_by_key = Pools(self)
+        self.clients: set[Client] = set()
+        self.logging_in: dict[Client, float] = {}
+        self.draining = False
+        self.stopping = False
+        self.abandon_timeout = 15.0
+        self.close_timeout = 60.0
+        self._by_process_id: dict[int, Client] = {}
+        self._server_number = 0
+        self._ticking: asyncio.TimerHandle | None = None
+        self._policies: dict[str, TlsPolicy] = {}
+        self.use(settings, secrets)
+
+    # -- settings --------------------------------------------------------------------------
+
+    def use(self, settings: Settings, secrets: Mapping[str, Secret]) -> None:
+        """Follow these settings from now on. Raises SettingsError before anything changes."""
+        client_tls = client_policy(
+            settings.client_tls_sslmode,
+            key=_path(settings.client_tls_key_file),
+            cert=_path(settings.client_tls_cert_file),
+            ca=_path(settings.client_tls_ca_file),
+        )
+        policies = {mode: self._server_policy(settings, mode) for mode in _server_modes(settings)}
+        self.settings = settings
+        self.client_tls = client_tls
+        self._policies = policies
+        self.users = Users(secrets, settings.upstream_user())
+        self.check_delay = settings.server_check_delay or float("inf")
+        self.check_query = settings.server_check_query.encode()
+        self.reset_query = settings.server_reset_query.encode()
+        self.ignored_parameters = {name.lower() for name in settings.ignore_startup_parameters}
+        self.pools_by_key.reload()
+
+    @staticmethod
+    def _server_policy(settings: Settings, mode: str) -> TlsPolicy:
+        return server_policy(
+            mode,
+            key=_path(settings.server_tls_key_file),
+            cert=_path(settings.server_tls_cert_file),
+            ca=_path(settings.server_tls_ca_file),
+        )
+
+    @property
+    def keepalive(self) -> Keepalive:
+        settings = self.settings
+        return Keepalive(
+            settings.tcp_keepalive,
+            int(settings.tcp_keepidle),
+            int(settings.tcp_keepintvl),
+            int(settings.tcp_keepcnt),
+            int(settings.tcp_user_timeout),
+        )
+
+    def address(self, target: Target) -> Address:
+        return Address(target.host, target.port, self._policies[target.sslmode], self.keepalive)
+
+    async def prepare_keys(self) -> None:
+        """Derive the SCRAM keys of plain passwords ahead of the first login."""
+        for request in unprepared(self.users.all(), self.keys):
+            keys = await self.loop.run_in_executor(None, request.derive)
+            self.keys.put(request, keys)
+
+    # -- clients come ----------------------------------------------------------------------
+
+    def has_room(self) -> bool:
+        """Whether another peer may begin to log in; a stalled one makes room for it."""
+        if len(self.logging_in) < self.settings.max_unauthenticated:
+            return True
+        oldest, since = next(iter(self.logging_in.items()))
+        if monotonic() - since < _STALLED_LOGIN:
+            return False
+        self._login_took_too_long(oldest)
+        return True
+
+    def accepted(self, fd: int, peer: object, number: int) -> None:
+        client = Client(self.loop, fd, self, number)
+        client.address = peer
+        client.login = Login(client, self)
+        self.logging_in[client] = monotonic()
+        client.watch()
+
+    def admit(self, client: Client, login: Login) -> None:
+        """Raises ShuttingDown, TooManyClients."""
+        if self.draining:
+            raise ShuttingDown("pgfunnel is shutting down")
+        limit = self.settings.max_client_conn
+        if limit and len(self.clients) >= limit:
+            raise TooManyClients(f"no more connections allowed (max_client_conn is {limit})")
+
+    def logged_in(self, client: Client, login: Login, said: bytes) -> None:
+        """The client is who it says it is. Raises NoSuchDatabase."""
+        target = self.settings.target(login.database)
+        if target is None:
+            raise NoSuchDatabase(f'no such database: "{login.database}"')
+        pool = self.pools_by_key.get(target, login.user)
+        client.pool = pool
+        client.mode = _MODES[pool.limits.pool_mode]
+        client.keeps = client.mode == SESSION
+        asked, name = login.parameters()
+        client.session = Session(asked)
+        known = pool.greetings.get(asked)
+        login.said = said
+        if known is None:
+            client.be_greeted()
+        else:
+            self._greet(client, login, known, name)
+
+    def greet(self, client: Client, server: Server) -> None:
+        """The client's first server is set as it wants: tell it how that looks."""
+        login: Login = client.login
+        asked, name = login.parameters()
+        pool: Database = client.pool
+        pool.learn(asked, server.reported)
+        known = pool.greetings[asked]
+        server.parameters = known[0]
+        self._greet(client, login, known, name)
+
+    def _greet(
+        self, client: Client, login: Login, known: tuple[Parameters, bytes], name: str | None
+    ) -> None:
+        parameters, told = known
+        own_name = self._default_name(client) if name is None else name.encode()
+        told += messages.parameter_status(b"application_name", own_name)
+        if name:
+            parameters = parameters.with_value("application_name", name)
+        client.session = Session(parameters)
+        client.login = None
+        self.logging_in.pop(client, None)
+        self.clients.add(client)
+        client.pool.clients += 1
+        self._give_key(client)
+        key = messages.backend_key_data(client.process_id, client.secret)
+        self.totals.login("ok")
+        client.user = login.user
+        self._log_opened(client)
+        client.send(login.said + told + key + messages.READY_IDLE)
+
+    @staticmethod
+    def _default_name(client: Client) -> bytes:
+        pool: Database = client.pool
+        return pool.defaults.get(b"application_name", b"")
+
+    def _give_key(self, client: Client) -> None:
+        """A random key of our own for cancel requests."""
+        while client.process_id in self._by_process_id or client.process_id == 0:
+            client.process_id = int.from_bytes(os.urandom(4), "big") & 0x7FFFFFFF
+        client.secret = os.urandom(4)
+        self._by_process_id[client.process_id] = client
+
+    # -- clients go ------------------------------------------------------------------------
+
+    def client_gone(self, client: Client, reason: CloseReason, error: object) -> None:
+        """Account for a client that is being closed."""
+        self.logging_in.pop(client, None)
+        if client in self.clients:
+            self.clients.remove(client)
+            client.pool.clients -= 1
+            del self._by_process_id[client.process_id]
+        self.totals.close(Side.CLIENT, reason)
+        if isinstance(error, PgfunnelError):
+            self.totals.refusal(error.sqlstate)
+        self._log_closed(client, reason, error)
+
+    def _log_opened(self, client: Client) -> None:
+        if self.settings.log_connections:
+            log_opened(log, Side.CLIENT, client.number, **self._who(client))
+
+    def _log_closed(self, client: Client, reason: CloseReason, error: object) -> None:
+        if isinstance(error, PgfunnelError) and reason is not CloseReason.SHUTTING_DOWN:
+            log_event(
+                log,
+                logging.WARNING,
+                "refused",
+                id=f"C-{client.number:#x}",
+                **self._who(client),
+                sqlstate=error.sqlstate,
+                error=error.message,
+                why=self._private_reason(client),
+            )
+        if self.settings.log_disconnections:
+            age = monotonic() - client.opened_at
+            log_closed(log, Side.CLIENT, client.number, reason, **self._who(client), age_s=age)
+
+    @staticmethod
+    def _private_reason(client: Client) -> str:
+        return client.login.reason if client.login is not None else ""
+
+    @staticmethod
+    def _who(client: Client) -> dict[str, str]:
+        login: Login | None = client.login
+        pool: Pool | None = client.pool
+        peer = client.address
+        return {
+            "database": pool.database if pool is not None else login.database if login else "",
+            "user": client.user or (login.user if login else ""),
+            "peer": f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix",
+        }
+
+    def waited_too_long(self, client: Client, now: float) -> None:
+        waited = now - client.waiting_since
+        error = WaitedTooLong(f"no server became free within {waited:.1f} s (query_wait_timeout)")
+        client.close(CloseReason.WAIT_TIMEOUT, error)
+
+    def needs_server(self, client: Client) -> None:
+        """The client has joined its pool's waiters."""
+        pool: Database = client.pool
+        now = monotonic()
+        if self.pools_by_key.hopeless(pool, now) and pool.backoff.waits(now):
+            pool.leave(client)
+            client.waiting = False
+            client.close(CloseReason.UPSTREAM_UNREACHABLE, pool.failure)
+            return
+        self.pools_by_key.fill(pool)
+
+    # -- servers ---------------------------------------------------------------------------
+
+    def server_opened(self, server: Server) -> None:
+        self._server_number += 1
+        server.number = self._server_number
+        if self.settings.log_connections:
+            log_opened(log, Side.SERVER, server.number, **self._where(server))
+
+    def server_login_failed(self, pool: Database, failure: PgfunnelError) -> None:
+        log_event(
+            log,
+            logging.WARNING,
+            "server_login_failed",
+            database=pool.database,
+            user=pool.user,
+            peer=str(pool.address),
+            sqlstate=failure.sqlstate,
+            error=failure.message,
+        )
+
+    def server_gone(self, server: Server) -> None:
+        self.totals.close(Side.SERVER, server.reason)
+        if self.settings.log_disconnections:
+            age = monotonic() - server.opened_at
+            where = self._where(server)
+            log_closed(log, Side.SERVER, server.number, server.reason, **where, age_s=age)
+        self.pools_by_key.gone(server)
+
+    @staticmethod
+    def _where(server: Server) -> dict[str, str]:
+        pool: Database = server.pool
+        return {"database": pool.database, "user": pool.user, "peer": str(pool.address)}
+
+    def lost_words(self, server: Server, reason: CloseReason) -> PgfunnelError:
+        return UpstreamLost(
+            f"the connection to Postgres was lost ({reason.value})",
+            hint="Connect again; whether the last statement took effect is not known.",
+        )
+
+    # -- cancels ---------------------------------------------------------------------------
+
+    def cancel(self, server: Server) -> None:
+        """Cancel what a server runs whose client has left."""
+        self.pools_by_key.cancel(
+            server, still=lambda: server.client is None and server.owed.ready > 0
+        )
+
+    def cancel_request(self, asking: Client, request: Cancel) -> None:
+        """A client asks to cancel what another runs: only while that one has its server."""
+        client = self._by_process_id.get(request.process_id)
+        if client is None or client.secret != request.secret:
+            self.totals.cancel("unknown_key")
+            asking.close(CloseReason.CLIENT_LEFT)
+            return
+        server = client.server
+        if server is None or not server.owed.ready:
+            self.totals.cancel("nothing_runs")
+            asking.close(CloseReason.CLIENT_LEFT)
+            return
+        task = self.pools_by_key.cancel(
+            server, still=lambda: server.client is client and server.owed.ready > 0
+        )
+        task.add_done_callback(lambda _: asking.close(CloseReason.CLIENT_LEFT))
+
+    # -- the clock -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._tick()
+
+    def _tick(self) -> None:
+        self._ticking = self.loop.call_later(TICK, self._tick)
+        self.now = now = monotonic()
+        self._check_logins(now)
+        self.pools_by_key.tick(now)
+        if self.settings.client_idle_timeout or self.settings.idle_transaction_timeout:
+            self._check_idle(now)
+
+    def _check_logins(self, now: float) -> None:
+        timeout = self.settings.client_login_timeout
+        while timeout and self.logging_in:
+            client, since = next(iter(self.logging_in.items()))
+            if now - since < timeout:
+                return
+            self._login_took_too_long(client)
+
+    def _login_took_too_long(self, client: Client) -> None:
+        self.totals.login("timeout")
+        error = LoginTimeout(
+            f"login took longer than {self.settings.client_login_timeout:g} s",
+            hint="See client_login_timeout.",
+        )
+        client.close(CloseReason.LOGIN_TIMEOUT, error)
+
+    def _check_idle(self, now: float) -> None:
+        for client in list(self.clients):
+            self._check_one_idle(client, now)
+
+    def _check_one_idle(self, client: Client, now: float) -> None:
+        server: Server | None = client.server
+        settings = self.settings
+        if server is not None and server.status != ord("I") and server.owed.nothing():
+            timeout, reason = settings.idle_transaction_timeout, CloseReason.IDLE_TRANSACTION_TIMEOUT
+            error: PgfunnelError = _IdleInTransaction("idle transaction timeout")
+        elif server is None and not client.waiting:
+            timeout, reason = settings.client_idle_timeout, CloseReason.IDLE_TIMEOUT
+            error = _IdleSession("client idle timeout")
+        else:
+            return
+        if timeout and now - client.active_at >= timeout:
+            client.close(reason, error)
+
+    # -- the end ---------------------------------------------------------------------------
+
+    async def drain(self, timeout: float) -> None:
+        """Take nothing new, let transactions finish, end within `timeout` seconds."""
+        self.draining = True
+        deadline = monotonic() + timeout
+        error = ShuttingDown("pgfunnel is shutting down")
+        while self.clients or self.logging_in:
+            for client in [*self.clients, *self.logging_in]:
+                if (client.server is None and not client.waiting) or monotonic() >= deadline:
+                    client.close(CloseReason.SHUTTING_DOWN, error)
+            await asyncio.sleep(0.02)
+
+    async def stop(self, patience: float = 5.0) -> None:
+        """Close whatever there is still, waiting `patience` seconds for Postgres to do so too."""
+        self.draining = self.stopping = True
+        for client in [*self.clients, *self.logging_in]:
+            client.close(CloseReason.SHUTTING_DOWN, ShuttingDown("pgfunnel is shutting down"))
+        await self.pools_by_key.close()
+        deadline = monotonic() + patience
+        while any(pool.servers for pool in self.pools_by_key) and monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        for pool in self.pools_by_key:
+            for server in list(pool.servers):
+                if isinstance(server, Server):
+                    server.end()
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    # -- what others look at ---------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        return not self.draining
+
+    @property
+    def why_not_ready(self) -> str:
+        return "shutting down" if self.draining else ""
+
+    @property
+    def max_client_conn(self) -> int:
+        return self.settings.max_client_conn
+
+    def clients_by_state(self) -> Mapping[str, int]:
+        states = Counter(client.state for client in self.clients)
+        states["login"] = len(self.logging_in)
+        return states
+
+    def pools(self) -> Iterable[PoolSnapshot]:
+        return [PoolSnapshot(pool) for pool in self.pools_by_key]
+
+    def servers(self) -> Iterator[Server]:
+        for pool in self.pools_by_key:
+            yield from (server for server in pool.servers if isinstance(server, Server))
+
+
+class _IdleInTransaction(PgfunnelError):
+    sqlstate = "25P03"
+    hint = "The transaction was rolled back; see idle_transaction_timeout."
+
+
+class _IdleSession(PgfunnelError):
+    sqlstate = "57P05"
+    hint = "Connect again; see client_idle_timeout."
+
+
+class PoolSnapshot:
+    """A pool as `proxy.telemetry.views.PoolView`."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: Database) -> None:
+        self._pool = pool
+
+    @property
+    def database(self) -> str:
+        return self._pool.database
+
+    @property
+    def user(self) -> str:
+        return self._pool.user
+
+    @property
+    def size(self) -> int:
+        return self._pool.size.size + self._pool.size.reserve
+
+    @property
+    def counters(self) -> PoolCounters:
+        return self._pool.counters
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pool.waiters)
+
+    @property
+    def clients(self) -> int:
+        return self._pool.clients
+
+    def servers_by_state(self) -> Mapping[str, int]:
+        return self._pool.servers_by_state()
+
+    def oldest_wait(self, now: float) -> float:
+        return self._pool.oldest_wait(now)
+
+
+def _path(value: object) -> str:
+    return str(value) if value else ""
+
+
+def _server_modes(settings: Settings) -> set[str]:
+    modes = {"disable", settings.server_tls_sslmode}
+    if settings.upstream is not None and settings.upstream.sslmode:
+        modes.add(settings.upstream.sslmode)
+    modes.update(entry.sslmode for entry in settings.databases.values() if entry.sslmode)
+    return modes

@@ -1,0 +1,161 @@
+"""Listening sockets: TCP addresses and a unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from itertools import count
+from pathlib import Path
+
+from proxy.errors import SettingsError
+from proxy.relay.funnel import Funnel
+from proxy.settings import Settings
+from proxy.telemetry.logs import log_event
+
+log = logging.getLogger("pgfunnel")
+
+_AT_A_TIME = 64
+"""Connections accepted in one go, so that those already there get their turn."""
+
+
+class Listener:
+    """Accepts clients for a funnel. It pauses while too many peers are in mid-login."""
+
+    def __init__(self, funnel: Funnel, sockets: list[socket.socket]) -> None:
+        self._funnel = funnel
+        self._sockets = sockets
+        self._numbers = count(1)
+        self._keepalive = funnel.keepalive
+        for sock in sockets:
+            funnel.loop.add_reader(sock.fileno(), self._accept, sock)
+
+    @property
+    def port(self) -> int:
+        """The TCP port, 0 when there is none."""
+        for sock in self._sockets:
+            if sock.family != socket.AF_UNIX:
+                return int(sock.getsockname()[1])
+        return 0
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_AT_A_TIME):
+            if not self._funnel.has_room():
+                self._pause(listening, 0.05)
+                return
+            try:
+                sock, peer = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log_event(log, logging.ERROR, "accept_failed", error=error.strerror)
+                self._pause(listening, 0.2)
+                return
+            self._begin(sock, peer)
+
+    def _begin(self, sock: socket.socket, peer: object) -> None:
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            self._keepalive.apply(sock)
+        self._funnel.accepted(sock.detach(), peer, next(self._numbers))
+
+    def _pause(self, listening: socket.socket, seconds: float) -> None:
+        loop = self._funnel.loop
+        loop.remove_reader(listening.fileno())
+        loop.call_later(seconds, self._go_on, listening)
+
+    def _go_on(self, listening: socket.socket) -> None:
+        if listening.fileno() >= 0:
+            self._funnel.loop.add_reader(listening.fileno(), self._accept, listening)
+
+    def close(self) -> None:
+        """Stop listening; connections that were accepted stay."""
+        for sock in self._sockets:
+            self._funnel.loop.remove_reader(sock.fileno())
+            if sock.family == socket.AF_UNIX:
+                with contextlib.suppress(OSError):
+                    Path(sock.getsockname()).unlink()
+            sock.close()
+        self._sockets = []
+
+
+async def open_sockets(settings: Settings) -> list[socket.socket]:
+    """Bound and listening sockets for the settings. Raises SettingsError naming the address."""
+    sockets: list[socket.socket] = []
+    try:
+        port = settings.listen_port
+        for address in settings.listen_addresses:
+            for family, target in await _resolved(address, port):
+                sockets.append(_listening(family, target, settings.listen_backlog))
+                port = port or int(sockets[-1].getsockname()[1])
+        if settings.unix_socket_dir:
+            sockets.append(_unix(settings, port))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    if not sockets:
+        raise SettingsError(["nothing to listen on: set listen_addr or unix_socket_dir"])
+    return sockets
+
+
+async def _resolved(address: str, port: int) -> list[tuple[int, tuple[object, ...]]]:
+    if address == "*":
+        everywhere: list[tuple[int, tuple[object, ...]]] = [(socket.AF_INET, ("0.0.0.0", port))]  # noqa: S104
+        if socket.has_dualstack_ipv6():
+            everywhere.append((socket.AF_INET6, ("::", port)))
+        return everywhere
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise SettingsError([f"listen_addr: {address} does not resolve ({error.strerror})"]) from None
+    return [(family, target) for family, _, _, _, target in found]
+
+
+def _listening(family: int, target: tuple[object, ...], backlog: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(target)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise SettingsError(
+            [f"cannot listen on {target[0]}:{target[1]}: {error.strerror}; change listen_addr or listen_port"]
+        ) from None
+    sock.setblocking(False)
+    return sock
+
+
+def _unix(settings: Settings, port: int) -> socket.socket:
+    path = Path(settings.unix_socket_dir) / f".s.PGSQL.{port}"
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        sock.bind(str(path))
+        os.chmod(path, settings.unix_socket_mode)
+        sock.listen(settings.listen_backlog)
+    except OSError as error:
+        sock.close()
+        raise SettingsError([f"unix_socket_dir: cannot listen on {path}: {error.strerror}"]) from None
+    sock.setblocking(False)
+    return sock
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on any more."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        except FileNotFoundError:
+            return
+        else:
+            raise OSError(98, "another process listens there")

@@ -1,0 +1,218 @@
+"""A client's way in: start-up packet, TLS, password, greeting. Driven by callbacks.
+
+Source: PostgreSQL documentation, "Message Flow", "Start-up".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from proxy.auth.keys import KeyRequest, ScramKeys
+from proxy.auth.conversation import Conversation, Done, Next
+from proxy.auth.login import begin
+from proxy.errors import (
+    FeatureRefused,
+    LoginForbidden,
+    PgfunnelError,
+    ProtocolViolation,
+    ShuttingDown,
+    TooManyClients,
+    WrongPassword,
+)
+from proxy.relay.client import Client
+from proxy.relay.tls import Tls
+from proxy.session.parameters import Parameters
+from proxy.telemetry.reasons import CloseReason
+from proxy.wire import messages, startup
+
+if TYPE_CHECKING:
+    from proxy.relay.funnel import Funnel
+
+_AUTHENTICATION_OK = messages.authentication(0)
+_MAX_PASSWORD_MESSAGE = 16_384
+
+_NOT_PARAMETERS = frozenset({"user", "database", "options", "replication"})
+
+
+class Login:
+    """What a client is until it has logged in. `feed` takes its bytes, whole or in parts."""
+
+    __slots__ = ("_client", "_conversation", "_hub", "_step", "asked", "database", "reason", "said", "user")
+
+    def __init__(self, client: Client, hub: Funnel) -> None:
+        self._client = client
+        self._hub = hub
+        self._step: Callable[[bytearray, int], int] = self._first_packet
+        self._conversation: Conversation | None = None
+        self.user = self.database = self.reason = ""
+        self.said = b""
+        self.asked: dict[str, str] = {}
+
+    def feed(self, buffer: bytearray, n: int) -> None:
+        """Take bytes [0, n); what is left over is held by the client."""
+        try:
+            used = self._step(buffer, n)
+        except PgfunnelError as error:
+            self.refuse(error)
+            return
+        if used < n and self._client.fd >= 0:
+            self._client.held = buffer[used:n]
+
+    def refuse(self, error: PgfunnelError) -> None:
+        reasons: dict[type[PgfunnelError], CloseReason] = {
+            ProtocolViolation: CloseReason.PROTOCOL_VIOLATION,
+            TooManyClients: CloseReason.TOO_MANY_CLIENTS,
+            ShuttingDown: CloseReason.SHUTTING_DOWN,
+            FeatureRefused: CloseReason.REFUSED,
+        }
+        if self._conversation is not None:
+            self.reason = self._conversation.reason
+        self._hub.totals.login("refused" if not isinstance(error, WrongPassword) else "failed")
+        self._client.close(reasons.get(type(error), CloseReason.LOGIN_FAILED), error)
+
+    # -- the first packet ------------------------------------------------------------------
+
+    def _first_packet(self, buffer: bytearray, n: int) -> int:
+        length = startup.packet_length(buffer, 0, n)
+        if not length or n < length:
+            return 0
+        packet = startup.read_packet(bytes(buffer[:length]))
+        if isinstance(packet, startup.Startup):
+            self._start(packet)
+            return length
+        if n > length:
+            raise ProtocolViolation("received unencrypted data after a request for encryption")
+        if isinstance(packet, startup.SslRequest):
+            self._answer_ssl()
+        elif isinstance(packet, startup.GssRequest):
+            self._client.send(b"N")
+        else:
+            self._hub.cancel_request(self._client, packet)
+        return length
+
+    def _answer_ssl(self) -> None:
+        context = self._hub.client_tls.context
+        if context is None or self._client.tls is not None:
+            self._client.send(b"N")
+            return
+        self._client.send(b"S")
+        self._client.tls = Tls(context)
+
+    def _start(self, packet: startup.Startup) -> None:
+        parameters = packet.parameters
+        self.user = parameters.get("user", "")
+        if not self.user:
+            raise LoginForbidden("no PostgreSQL user name specified in startup packet")
+        self.database = parameters.get("database") or self.user
+        if self._client.tls is None and self._hub.client_tls.insist and not self._client.local:
+            raise LoginForbidden(
+                "TLS is required", hint="Connect with sslmode=require, or over a unix socket."
+            )
+        if parameters.get("replication", "false").lower() not in ("false", "off", "no", "0"):
+            raise FeatureRefused(
+                "replication connections are not supported",
+                hint="Connect straight to Postgres for replication.",
+            )
+        self.asked = self._parameters(parameters)
+        self._negotiate(packet)
+        self._hub.admit(self._client, self)
+        self._begin()
+
+    def _parameters(self, given: dict[str, str]) -> dict[str, str]:
+        asked = startup.split_options(given.get("options", ""))
+        asked.update({k: v for k, v in given.items() if k not in _NOT_PARAMETERS})
+        ignored = self._hub.ignored_parameters
+        return {k.lower(): v for k, v in asked.items() if k.lower() not in ignored}
+
+    def _negotiate(self, packet: startup.Startup) -> None:
+        if packet.minor > 0 or packet.options:
+            self._client.send(messages.negotiate_protocol_version(0, packet.options))
+
+    # -- the password ----------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        hub = self._hub
+        secret = hub.users.secret(self.user)
+        conversation = begin(hub.settings.auth_type, self.user, secret, cache=hub.keys)
+        self._conversation = conversation
+        self._step = self._password
+        if conversation.request is None:
+            self._done(Done())
+        else:
+            self._client.send(messages.authentication(*conversation.request))
+
+    def _password(self, buffer: bytearray, n: int) -> int:
+        if n < 5:
+            return 0
+        size = int.from_bytes(buffer[1:5], "big") + 1
+        if buffer[0] != ord("p"):
+            if buffer[0] == ord("X"):
+                self._client.close(CloseReason.CLIENT_LEFT)
+                return n
+            raise ProtocolViolation("expected a password message")
+        if not 5 <= size <= _MAX_PASSWORD_MESSAGE:
+            raise ProtocolViolation("invalid length of password message")
+        if n < size:
+            return 0
+        self._respond(bytes(buffer[5:size]))
+        return size
+
+    def _respond(self, payload: bytes) -> None:
+        conversation = self._conversation
+        if conversation is None:
+            raise ProtocolViolation("password message where none was asked for")
+        step = conversation.respond(payload)
+        if step is not None:
+            self._advance(step)
+        elif conversation.pending is not None:
+            self._step = self._wait_for_keys
+            self._derive(conversation.pending)
+
+    def _wait_for_keys(self, buffer: bytearray, n: int) -> int:
+        raise ProtocolViolation("password message before the last one was answered")
+
+    def _derive(self, request: KeyRequest) -> None:
+        """Keys are derived in a thread: some milliseconds for a secret seen the first time."""
+        future = asyncio.get_running_loop().run_in_executor(None, request.derive)
+        future.add_done_callback(self._derived)
+
+    def _derived(self, future: asyncio.Future[ScramKeys]) -> None:
+        if self._client.fd < 0 or self._conversation is None or future.cancelled():
+            return
+        self._step = self._password
+        try:
+            self._advance(self._conversation.supply(future.result()))
+        except PgfunnelError as error:
+            self.refuse(error)
+
+    def _advance(self, step: Next | Done) -> None:
+        if isinstance(step, Next):
+            self._client.send(messages.authentication(*step.request))
+        else:
+            self._done(step)
+
+    def _done(self, done: Done) -> None:
+        said = b"" if done.request is None else messages.authentication(*done.request)
+        self._conversation = None
+        self._hub.users.reveal(self.user, password=done.password, keys=done.keys)
+        self._step = self._greeted
+        self._hub.logged_in(self._client, self, said + _AUTHENTICATION_OK)
+
+    def _greeted(self, buffer: bytearray, n: int) -> int:
+        """A client that speaks before it was greeted is heard afterwards."""
+        if n > _MAX_PASSWORD_MESSAGE:
+            raise ProtocolViolation("too much was sent before the login was done")
+        return 0
+
+    def parameters(self) -> tuple[Parameters, str | None]:
+        """What to set a server to, and the application's name, which needs no asking."""
+        asked = dict(self.asked)
+        name = asked.pop("application_name", None)
+        return Parameters.of(asked), None if name is None else clean_name(name)
+
+
+def clean_name(name: str) -> str:
+    """As Postgres keeps an application_name: at most 63 bytes of printable ASCII."""
+    return "".join(c if " " <= c <= "~" else "?" for c in name)[:63]

@@ -1,0 +1,405 @@
+"""The pools, and what keeps them going: opening servers, retiring them, cancelling.
+
+Everything here is off the way of a transaction: it runs when a pool has too few servers, when
+one ends, and at each tick of the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.auth.keys import KeyCache
+from proxy.auth.upstream import UpstreamLogin
+from proxy.errors import PgfunnelError, PostgresError, UpstreamUnreachable
+from proxy.pool.backoff import Backoff
+from proxy.pool.bound import Bound
+from proxy.pool.pool import Pool, PoolSize
+from proxy.relay.connect import Address, LoggedIn, open_session, send_cancel, words_of
+from proxy.relay.server import Server
+from proxy.session.parameters import NONE, READ_ONLY, Parameters
+from proxy.settings.databases import Limits, Target
+from proxy.telemetry.counters import PoolCounters
+from proxy.telemetry.reasons import CloseReason
+from proxy.wire import messages
+
+if TYPE_CHECKING:
+    from proxy.relay.funnel import Funnel
+
+_AT_ONCE = frozenset({"28P01", "28000", "3D000", "42501", "0A000"})
+"""Refusals that waiting does not mend: passed on without the grace."""
+
+_MAX_GREETINGS = 1000
+
+
+class Database(Pool):
+    """A pool with all that is needed to fill it.
+
+    `greetings`: for the parameters that clients asked for, what they come to and the
+    ParameterStatus messages that tell so.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        limits: Limits,
+        address: Address,
+        login_user: str,
+        size: PoolSize,
+        bounds: tuple[Bound, ...],
+        backoff: Backoff,
+    ) -> None:
+        super().__init__(target.database, login_user, size, bounds, backoff, PoolCounters())
+        self.target = target
+        self.limits = limits
+        self.address = address
+        self.failure: PgfunnelError | None = None
+        self.defaults: dict[bytes, bytes] = {}
+        self.greetings: dict[Parameters, tuple[Parameters, bytes]] = {}
+
+    def learn_defaults(self, reported: dict[bytes, bytes]) -> None:
+        """A login has told what parameters are without anybody's doing."""
+        if reported != self.defaults:
+            self.defaults = reported
+            self.greetings = {NONE: (NONE, greeting(reported))}
+
+    def learn(self, asked: Parameters, reported: dict[bytes, bytes]) -> None:
+        """A server set as `asked` reports these values."""
+        if len(self.greetings) >= _MAX_GREETINGS:
+            self.learn_defaults(dict(self.defaults))
+        values = dict(asked.values)
+        for name, value in reported.items():
+            key = name.decode().lower()
+            if key in READ_ONLY or key not in values:
+                continue
+            values[key] = value.decode("utf-8", "replace")
+            if self.defaults.get(name) == value:
+                del values[key]
+        self.greetings[asked] = (Parameters.of(values), greeting(reported))
+
+    def servers_by_state(self) -> Counter[str]:
+        states = Counter(server.state for server in self.servers if isinstance(server, Server))
+        states["connecting"] = self.opening
+        return states
+
+
+def greeting(reported: dict[bytes, bytes]) -> bytes:
+    """ParameterStatus messages; application_name is the client's own and told apart."""
+    return b"".join(
+        messages.parameter_status(name, value)
+        for name, value in reported.items()
+        if name != b"application_name"
+    )
+
+
+class Opening:
+    """Holds a place in the bounds while a server is being connected."""
+
+    __slots__ = ("expires_at", "idle_since", "pool")
+
+    def __init__(self, pool: Database) -> None:
+        self.pool = pool
+        self.idle_since = self.expires_at = 0.0
+
+
+class Pools:
+    """Every pool by (database, user of the login to Postgres)."""
+
+    def __init__(self, funnel: Funnel) -> None:
+        self._funnel = funnel
+        self._by_key: dict[tuple[str, str], Database] = {}
+        self._db_bounds: dict[str, Bound] = {}
+        self._user_bounds: dict[str, Bound] = {}
+        self._logins: dict[str, int] = {}
+        self._cancel_turns: dict[tuple[str, int], asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._keys = KeyCache()
+
+    def __iter__(self) -> Iterator[Database]:
+        return iter(list(self._by_key.values()))
+
+    def get(self, target: Target, user: str) -> Database:
+        """The pool for clients of `user`; made when first asked for."""
+        login_user = target.user or user
+        key = (target.database, login_user)
+        pool = self._by_key.get(key)
+        if pool is None:
+            pool = self._by_key[key] = self._new(target, login_user)
+        return pool
+
+    def _new(self, target: Target, user: str) -> Database:
+        settings = self._funnel.settings
+        limits = settings.limits(target, user)
+        size = self.size_of(limits)
+        bounds = (
+            self._bound(self._db_bounds, target.database, limits.max_db_connections),
+            self._bound(self._user_bounds, user, limits.max_user_connections),
+        )
+        backoff = Backoff(first=0.1, longest=max(0.1, settings.server_login_retry))
+        address = self._funnel.address(target)
+        return Database(target, limits, address, user, size, bounds, backoff)
+
+    def size_of(self, limits: Limits) -> PoolSize:
+        settings = self._funnel.settings
+        return PoolSize(
+            size=limits.pool_size,
+            minimum=limits.min_pool_size,
+            reserve=limits.reserve_pool_size,
+            reserve_after=settings.reserve_pool_timeout,
+            idle_timeout=settings.server_idle_timeout,
+            waiters=settings.max_waiters,
+        )
+
+    @staticmethod
+    def _bound(bounds: dict[str, Bound], name: str, limit: int) -> Bound:
+        bound = bounds.setdefault(name, Bound(name, limit))
+        bound.limit = limit
+        return bound
+
+    def reload(self) -> None:
+        """Follow the settings; a pool whose address changed lets go of its servers."""
+        settings = self._funnel.settings
+        for pool in self:
+            target = settings.target(pool.database)
+            if target is None:
+                self._retire_all(pool)
+                continue
+            limits = settings.limits(target, pool.user)
+            address = self._funnel.address(target)
+            self._bound(self._db_bounds, pool.database, limits.max_db_connections)
+            self._bound(self._user_bounds, pool.user, limits.max_user_connections)
+            if target != pool.target or address != pool.address:
+                self._retire_all(pool)
+            pool.target, pool.limits, pool.address = target, limits, address
+            pool.size = self.size_of(limits)
+            pool.backoff.succeeded()
+
+    def _retire_all(self, pool: Database) -> None:
+        for server in list(pool.servers):
+            self.retire(server, CloseReason.RELOAD)
+
+    # -- opening ---------------------------------------------------------------------------
+
+    def fill(self, pool: Database) -> None:
+        """Start as many logins as the pool wants and may have."""
+        now = monotonic()
+        wanted = pool.wanted(now)
+        key = str(pool.address)
+        allowed = self._funnel.settings.max_server_logins - self._logins.get(key, 0)
+        for _ in range(min(wanted, allowed)):
+            opening = Opening(pool)
+            pool.enter(opening)
+            self._logins[key] = self._logins.get(key, 0) + 1
+            self._start(self._open(pool, opening, key))
+        if wanted <= 0 and pool.starved():
+            self._make_room(pool)
+
+    def _start(self, coroutine: object) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, pool: Database, opening: Opening, key: str) -> None:
+        failure: PgfunnelError | None = None
+        logged_in: LoggedIn | None = None
+        limit = self._funnel.settings.server_connect_timeout or None
+        try:
+            async with asyncio.timeout(limit):
+                logged_in = await open_session(
+                    pool.address, pool.target.dbname, lambda: self._login(pool)
+                )
+        except TimeoutError:
+            failure = UpstreamUnreachable(f"login to Postgres at {pool.address} timed out")
+        except (PgfunnelError, OSError) as error:
+            failure = words_of(error)
+        finally:
+            self._logins[key] -= 1
+            pool.opened()
+            if logged_in is None:
+                pool.gone(opening)
+        if logged_in is not None:
+            self._opened(pool, opening, logged_in)
+        elif failure is not None:
+            self._failed(pool, failure)
+        self.fill_all()
+
+    def _login(self, pool: Database) -> UpstreamLogin:
+        password, keys = self._funnel.users.credentials(pool.user)
+        if pool.target.password is not None:
+            password, keys = pool.target.password, None
+        return UpstreamLogin(pool.user, password, keys, self._keys)
+
+    def _opened(self, pool: Database, opening: Opening, logged_in: LoggedIn) -> None:
+        funnel = self._funnel
+        pool.backoff.succeeded()
+        pool.failure = None
+        pool.counters.server_logins += 1
+        pool.learn_defaults(logged_in.reported)
+        server = Server(
+            funnel.loop,
+            logged_in.stream.sock.detach(),
+            pool,
+            funnel,
+            logged_in.process_id,
+            logged_in.secret,
+            dict(logged_in.reported),
+            pool.defaults,
+            funnel.settings.max_prepared_statements,
+        )
+        server.tls = logged_in.stream.tls
+        lifetime = funnel.settings.server_lifetime
+        jitter = 1 - random.random() / 10
+        server.expires_at = monotonic() + lifetime * jitter if lifetime else float("inf")
+        pool.servers.remove(opening)
+        pool.servers.add(server)
+        funnel.server_opened(server)
+        server.watch()
+        server.free()
+
+    def _failed(self, pool: Database, failure: PgfunnelError) -> None:
+        now = monotonic()
+        pool.counters.server_login_failures += 1
+        pool.failure = failure
+        pool.backoff.failed(now, random.random())
+        self._funnel.server_login_failed(pool, failure)
+        if self.hopeless(pool, now):
+            for client in self.all_waiters(pool):
+                client.close(CloseReason.UPSTREAM_UNREACHABLE, failure)
+
+    def hopeless(self, pool: Database, now: float) -> bool:
+        """Whether a client that needs a new server is better told at once why there is none."""
+        if pool.failure is None or len(pool.servers) > pool.opening:
+            return False
+        if isinstance(pool.failure, PostgresError) and pool.failure.sqlstate in _AT_ONCE:
+            return True
+        return pool.backoff.failing_for(now) >= self._funnel.settings.upstream_grace
+
+    @staticmethod
+    def all_waiters(pool: Pool) -> list[object]:
+        waiters = list(pool.waiters)
+        pool.waiters.clear()
+        for client in waiters:
+            client.waiting = False
+        return waiters
+
+    def fill_all(self) -> None:
+        """A place has become free: it goes to the pool whose first waiter waits longest."""
+        if self._funnel.stopping:
+            return
+        now = monotonic()
+        for pool in sorted(self._by_key.values(), key=lambda p: -p.oldest_wait(now)):
+            if pool.waiters or len(pool.servers) < pool.size.minimum:
+                self.fill(pool)
+
+    def _make_room(self, pool: Database) -> None:
+        """A shared bound is full: let the pool that others crowd out have a place."""
+        if any(server.reason is not None for server in self._sharing(pool)):
+            return
+        idle = [s for other in self for s in other.idle if s in self._sharing(pool)]
+        if idle:
+            self.retire(min(idle, key=lambda s: s.idle_since), CloseReason.SURPLUS)
+            return
+        now = monotonic()
+        crowded = [s for s in self._sharing(pool) if s.pool.oldest_wait(now) < pool.oldest_wait(now)]
+        if crowded:
+            largest = max(crowded, key=lambda s: len(s.pool.servers))
+            self.retire(largest, CloseReason.SURPLUS)
+
+    def _sharing(self, pool: Database) -> list[Server]:
+        """Servers of other pools that take places in a bound which `pool` finds full."""
+        full = [bound for bound in pool.bounds if bound.room() <= 0]
+        return [
+            server
+            for other in self
+            if other is not pool and any(bound in full for bound in other.bounds)
+            for server in other.servers
+            if isinstance(server, Server)
+        ]
+
+    # -- retiring --------------------------------------------------------------------------
+
+    def retire(self, server: object, reason: CloseReason) -> None:
+        """Close a server at its next boundary, at once when nobody has it."""
+        if not isinstance(server, Server) or server.state == "closing":
+            return
+        if server.client is None and server.state == "idle":
+            server.close(reason)
+        elif server.reason is None:
+            server.reason = reason
+
+    def tick(self, now: float) -> None:
+        """Deadlines, lifetimes, waiters whose time is up; a few times a second."""
+        timeout = self._funnel.settings.query_wait_timeout
+        for pool in self:
+            for client in pool.overdue(now, timeout):
+                client.waiting = False
+                self._funnel.waited_too_long(client, now)
+            for server in pool.surplus(now):
+                reason = CloseReason.LIFETIME if now >= server.expires_at else CloseReason.SURPLUS
+                if now - server.idle_since >= pool.size.idle_timeout > 0:
+                    reason = CloseReason.IDLE_TIMEOUT
+                server.close(reason)
+            for server in list(pool.servers):
+                if isinstance(server, Server):
+                    self._check_time(server, now)
+            self.fill(pool)
+
+    def _check_time(self, server: Server, now: float) -> None:
+        if server.deadline and now >= server.deadline:
+            if server.state == "closing":
+                server.end()
+            else:
+                server.close(CloseReason.CLIENT_VANISHED)
+        elif now >= server.expires_at:
+            self.retire(server, CloseReason.LIFETIME)
+
+    def gone(self, server: Server) -> None:
+        server.pool.gone(server)
+        if not self._funnel.stopping:
+            asyncio.get_running_loop().call_soon(self.fill_all)
+
+    # -- cancelling ------------------------------------------------------------------------
+
+    def cancel(self, server: Server, *, still: Callable[[], bool]) -> asyncio.Task[None]:
+        """Cancel what the server runs if, when its turn has come, `still()` holds.
+
+        One socket at a time per address carries cancels; Postgres answers it without giving it
+        a backend, so it takes none of max_connections.
+        """
+        task = asyncio.get_running_loop().create_task(self._cancel(server, still))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _cancel(self, server: Server, still: Callable[[], bool]) -> None:
+        pool: Database = server.pool
+        place = (pool.address.host, pool.address.port)
+        async with self._cancel_turns.setdefault(place, asyncio.Lock()):
+            if not still() or server.state == "closing":
+                return
+            server.cancel_begins()
+            result = "failed"
+            try:
+                async with asyncio.timeout(10):
+                    await send_cancel(pool.address, server.process_id, server.secret)
+                result = "sent"
+            except (PgfunnelError, OSError, TimeoutError):
+                result = "failed"
+            finally:
+                self._funnel.totals.cancel(result)
+                server.cancel_ended()
+
+    async def close(self) -> None:
+        """Close every server and wait until the last is gone."""
+        for pool in self:
+            pool.paused = True
+            for server in list(pool.servers):
+                if isinstance(server, Server):
+                    server.close(CloseReason.SHUTTING_DOWN)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

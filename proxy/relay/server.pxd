@@ -1,0 +1,64 @@
+from proxy.pool.pool cimport Pool
+from proxy.relay.link cimport Link
+from proxy.session.owed cimport Owed
+from proxy.session.prepared cimport Session, Shelf
+
+cdef class Borrower(Link):
+    cdef public Session session
+    cdef public Server server
+    cpdef object on_boundary(self)
+    cpdef object on_in_transaction(self)
+    cpdef object on_prepared(self, object error)
+    cpdef object on_server_lost(self, object error)
+    cpdef object take(self, Server server)
+
+cdef class Server(Link):
+    cdef readonly Pool pool
+    cdef readonly object hub
+    cdef readonly int process_id
+    cdef readonly bytes secret
+    cdef readonly Owed owed
+    cdef readonly Shelf shelf
+    cdef public object parameters
+    cdef readonly dict reported
+    cdef readonly dict defaults
+    cdef public Borrower client
+    cdef public str state
+    cdef public int status
+    cdef readonly Py_ssize_t remaining
+    cdef readonly bint dropping
+    cdef readonly int cancels
+    cdef readonly bint cancelled
+    cdef readonly bint farewell
+    cdef readonly bint waited_for
+    cdef public bytes reset_query
+    cdef readonly object error
+    cdef bytes instead
+    cdef public list rows
+    cdef public double opened_at
+    cdef public double idle_since
+    cdef public double expires_at
+    cdef public double deadline
+    cdef public object reason
+    cdef public int number
+    cdef bint _seen_whole(self, int kind)
+    cdef bint _account(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef bint _piece(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+    cdef bint _answer_due(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end)
+    cdef object _pass_on(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end, bint pieces)
+    cdef object _parameter_status(self, bytes body, bint ours)
+    cdef object _command_complete(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
+    cdef bint _error(self, bytes body, bint ours)
+    cdef bytes _own_words(self, list undone)
+    cdef object _after_ready(self)
+    cpdef object run(self, bytes sql)
+    cpdef object run_ahead(self, bytes sql)
+    cpdef object free(self)
+    cdef object _to_pool(self)
+    cdef object _rest(self)
+    cpdef object abandon(self, bint mid_message)
+    cpdef object cancel_begins(self)
+    cpdef object cancel_ended(self)
+    cpdef object close(self, object reason)
+    cdef object _finish_sending(self)
+    cpdef object end(self)

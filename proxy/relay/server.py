@@ -1,0 +1,503 @@
+"""A connection to Postgres that has logged in.
+
+`consume` walks the headers of what the server says, accounts for every message in `owed`, passes
+runs of bytes to the client that has borrowed it, and at the boundary gives the word to that
+client, or, when nobody has it, brings the server back to a clean state and to its pool.
+"""
+
+from __future__ import annotations
+
+import socket
+from time import monotonic
+
+import cython
+
+from proxy.errors import ProtocolViolation
+from proxy.session.parameters import NONE, READ_ONLY
+from proxy.telemetry.reasons import CloseReason
+from proxy.wire import messages
+
+if cython.compiled:
+    from cython.cimports.proxy.pool.pool import Pool
+    from cython.cimports.proxy.relay.link import RX_SIZE, Link
+    from cython.cimports.proxy.session.owed import (
+        ANSWER_PARSE,
+        OUR_QUERY,
+        PARSE,
+        PARSE_AGAIN,
+        SYNC,
+        Owed,
+    )
+    from cython.cimports.proxy.session.prepared import Session, Shelf
+    from cython.cimports.proxy.wire.octets import append, u32
+else:
+    from proxy.pool.pool import Pool
+    from proxy.relay.link import RX_SIZE, Link
+    from proxy.session.owed import ANSWER_PARSE, OUR_QUERY, PARSE, PARSE_AGAIN, SYNC, Owed
+    from proxy.session.prepared import Session, Shelf
+    from proxy.wire.octets import append, u32
+
+_PIECES: bytearray = bytearray()
+"""What goes to the client when it is not one run of the shared buffer."""
+
+IDLE, ACTIVE, RESETTING, CLOSING = "idle", "active", "resetting", "closing"
+
+
+@cython.cclass
+class Borrower(Link):
+    """Whoever may borrow a server: a client, as its server sees it.
+
+    `session` is what it believes of its Postgres session, `server` the one it has now.
+    """
+
+    @cython.ccall
+    def on_boundary(self) -> object:
+        """The server owes nothing and is in no transaction."""
+        raise NotImplementedError
+
+    @cython.ccall
+    def on_in_transaction(self) -> object:
+        """The server owes nothing and a transaction is open."""
+        raise NotImplementedError
+
+    @cython.ccall
+    def on_prepared(self, error: object) -> object:
+        """The query that `Server.run` sent ahead is done; `error` are its fields, or None."""
+        raise NotImplementedError
+
+    @cython.ccall
+    def on_server_lost(self, error: object) -> object:
+        """The server is gone; `error` says so, or is None when the client was told already."""
+        raise NotImplementedError
+
+    @cython.ccall
+    def take(self, server: Server) -> object:
+        """A waiter's turn has come."""
+        raise NotImplementedError
+
+
+@cython.cclass
+class Server(Link):
+    """One logged-in server.
+
+    `reported` are the parameter values it told last, `defaults` those it had after login;
+    `status` is that of the last ReadyForQuery (I, T or E); `remaining`: bytes still to come of a
+    message that is passed on (or dropped, when `dropping`); `cancels`: cancel requests under way
+    for it, during which it is lent to nobody.
+    """
+
+    def __init__(
+        self,
+        loop: object,
+        fd: cython.int,
+        pool: Pool,
+        hub: object,
+        process_id: int,
+        secret: bytes,
+        reported: dict,
+        defaults: dict,
+        max_statements: int,
+    ) -> None:
+        Link.__init__(self, loop, fd)
+        self.pool = pool
+        self.hub = hub
+        self.process_id = process_id
+        self.secret = secret
+        self.owed = Owed()
+        self.shelf = Shelf(max_statements)
+        self.parameters = NONE
+        self.reported = reported
+        self.defaults = defaults
+        self.client = None
+        self.state = IDLE
+        self.status = 73  # I
+        self.remaining = 0
+        self.dropping = False
+        self.cancels = 0
+        self.cancelled = False
+        self.farewell = False
+        self.reset_query = b""
+        self.waited_for = False
+        self.error = None
+        self.instead = None
+        self.rows = None
+        self.opened_at = self.idle_since = monotonic()
+        self.expires_at = self.deadline = 0.0
+        self.reason = None
+        self.number = 0
+
+    def __repr__(self) -> str:
+        return f"<Server {self.pool.database}/{self.pool.user} {self.state} fd={self.fd}>"
+
+    # -- what the server says --------------------------------------------------------------
+
+    @cython.ccall
+    def consume(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:
+        run: cython.Py_ssize_t = 0
+        i: cython.Py_ssize_t = 0
+        end: cython.Py_ssize_t
+        kind: cython.int
+        ready: cython.bint = False
+        pieces: cython.bint = False
+        owed: Owed = self.owed
+        if self.remaining > 0:
+            i = self.remaining if self.remaining < n else n
+            self.remaining -= i
+            if self.dropping:
+                run = i
+            if self.remaining == 0 and owed.head < owed.tail and owed.queue[owed.head] <= 51:
+                pieces = self._answer_due(buffer, run, i)
+                run = i
+        while i + 5 <= n:
+            kind = buffer[i]
+            end = i + u32(buffer, i + 1) + 1
+            if end < i + 5:
+                raise ProtocolViolation("Postgres sent a message with an invalid length")
+            if kind == 68 and owed.queue[owed.head] != OUR_QUERY:  # D
+                i = end
+                continue
+            if end > n and end - i <= RX_SIZE and self._seen_whole(kind):
+                break
+            if self._account(kind, buffer, i, end, n):
+                pieces = self._piece(buffer, run, i)
+                run = end
+            ready = ready or kind == 90  # Z
+            i = end
+            if i <= n and owed.head < owed.tail and owed.queue[owed.head] <= 51:  # 1 3, our own
+                pieces = self._answer_due(buffer, run, i)
+                run = i
+        if i > n:
+            self.remaining = i - n
+            self.dropping = run == i
+            i = n
+            run = run if run < n else n
+        elif i < n:
+            self.held = buffer[i:n]
+        self._pass_on(buffer, run, i, pieces)
+        if ready and self.fd >= 0:
+            self._after_ready()
+        return None
+
+    @cython.cfunc
+    def _seen_whole(self, kind: cython.int) -> cython.bint:
+        """Messages whose body is looked at: Z S E C, and rows of our own queries."""
+        return kind == 90 or kind == 83 or kind == 69 or kind == 67 or kind == 68
+
+    @cython.cfunc
+    def _account(
+        self,
+        kind: cython.int,
+        buffer: bytearray,
+        at: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+        n: cython.Py_ssize_t,
+    ) -> cython.bint:
+        """Account for one message; True when the client does not see it as it is."""
+        owed: Owed = self.owed
+        ours: cython.bint = owed.head < owed.tail and owed.queue[owed.head] == OUR_QUERY
+        if kind == 83:  # S
+            self._parameter_status(bytes(buffer[at + 5 : end]), ours)
+            return ours
+        if kind == 78 or kind == 65:  # N A
+            return ours
+        if kind == 68:  # D, of our own query
+            if self.rows is not None and end <= n:
+                self.rows.append(messages.read_row(bytes(buffer[at + 5 : end])))
+            return True
+        if kind == 90:  # Z
+            self.status = buffer[at + 5]
+        elif kind == 67:  # C
+            self._command_complete(buffer, at + 5, end)
+        swallow: cython.bint = owed.answer(kind) != 0
+        if kind == 69:  # E
+            return self._error(bytes(buffer[at + 5 : end if end < n else n]), ours) or swallow
+        return swallow
+
+    @cython.cfunc
+    def _piece(
+        self, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
+    ) -> cython.bint:
+        """Take buffer[run:at] for the client, and what stands in place of the message there."""
+        append(_PIECES, buffer, run, at)
+        if self.instead is not None:
+            _PIECES.extend(self.instead)
+            self.instead = None
+        return True
+
+    @cython.cfunc
+    def _answer_due(
+        self, buffer: bytearray, run: cython.Py_ssize_t, end: cython.Py_ssize_t
+    ) -> cython.bint:
+        append(_PIECES, buffer, run, end)
+        code: cython.int = self.owed.due()
+        while code:
+            _PIECES.extend(
+                messages.PARSE_COMPLETE if code == ANSWER_PARSE else messages.CLOSE_COMPLETE
+            )
+            code = self.owed.due()
+        return True
+
+    @cython.cfunc
+    def _pass_on(
+        self,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+        pieces: cython.bint,
+    ) -> object:
+        client: Borrower = self.client
+        if pieces:
+            append(_PIECES, buffer, run, end)
+            buffer, run, end = _PIECES, 0, len(_PIECES)
+        if client is not None and end > run:
+            self.pool.counters.bytes_sent += end - run
+            client.transmit(buffer, run, end)
+        if pieces:
+            _PIECES.clear()
+        return None
+
+    @cython.cfunc
+    def _parameter_status(self, body: bytes, ours: cython.bint) -> object:
+        """Note a parameter's value; one that the client's own doing changed is the client's."""
+        name, value = messages.read_pair(body)
+        self.reported[name] = value
+        key: str = name.decode("utf-8", "replace").lower()
+        if ours or self.client is None or key in READ_ONLY:
+            return None
+        session: Session = self.client.session
+        own: object = None if self.defaults.get(name) == value else value.decode("utf-8", "replace")
+        session.parameters = session.parameters.with_value(key, own)
+        self.parameters = session.parameters
+        return None
+
+    @cython.cfunc
+    def _command_complete(
+        self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+    ) -> object:
+        """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind."""
+        if end - at < 12 or buffer[at] != 68 or buffer[at + 1] == 69 and buffer[at + 2] == 76:
+            return None  # not D…, or DELETE
+        tag: bytes = bytes(buffer[at : end - 1])
+        if tag != b"DISCARD ALL" and tag != b"DEALLOCATE ALL":
+            return None
+        self.shelf.clear()
+        session: Session = None if self.client is None else self.client.session
+        if session is not None:
+            session.forget_statements()
+        if tag == b"DISCARD ALL":
+            self.parameters = NONE
+            if session is not None:
+                session.parameters = session.startup
+        return None
+
+    @cython.cfunc
+    def _error(self, body: bytes, ours: cython.bint) -> cython.bint:
+        """An ErrorResponse; True when words of ours stand in its place."""
+        owed: Owed = self.owed
+        fields = messages.read_error(body)
+        if ours:
+            self.error = fields
+            return False
+        self.farewell = fields.get("V", fields.get("S")) == "FATAL"
+        if owed.failed == PARSE_AGAIN and fields.get("C") == "42P05":
+            self.instead = self._own_words(owed.undone)
+        if owed.undone:
+            session: object = None if self.client is None else self.client.session
+            self.shelf.undo(session, owed.undone, owed.failed == PARSE)
+            owed.undone.clear()
+        owed.failed = 0
+        if fields.get("C") == "0A000" and "cached plan" in fields.get("M", ""):
+            self.shelf.all_stale()
+        return self.instead is not None
+
+    @cython.cfunc
+    def _own_words(self, undone: list) -> bytes:
+        """Postgres names the statement by our name for it; the client knows it by its own."""
+        name: bytes = undone[0][1]
+        said = f'prepared statement "{name.decode("utf-8", "replace")}" already exists'
+        return messages.error_fields([("S", "ERROR"), ("V", "ERROR"), ("C", "42P05"), ("M", said)])
+
+    # -- boundaries ------------------------------------------------------------------------
+
+    @cython.cfunc
+    def _after_ready(self) -> object:
+        client: Borrower = self.client
+        if self.owed.lost and client is None:
+            return self.close(CloseReason.PROTOCOL_VIOLATION)
+        if not self.owed.nothing():
+            return None
+        if client is None:
+            return self._rest()
+        if self.waited_for:
+            self.waited_for = False
+            error, self.error = self.error, None
+            return client.on_prepared(error)
+        if self.error is not None:
+            return self.close(CloseReason.RESET_FAILED)
+        if self.status == 73:  # I
+            self.shelf.boundary()
+            return client.on_boundary()
+        return client.on_in_transaction()
+
+    @cython.ccall
+    def run(self, sql: bytes) -> object:
+        """Send a query of our own, whose answer no client sees."""
+        self.owed.push(OUR_QUERY)
+        return self.send(messages.query(sql))
+
+    @cython.ccall
+    def run_ahead(self, sql: bytes) -> object:
+        """Run a query of our own that the client waits for (`on_prepared`)."""
+        self.waited_for = True
+        return self.run(sql)
+
+    @cython.ccall
+    def free(self) -> object:
+        """The client is done with it, at a boundary."""
+        self.client = None
+        if not self.reading:
+            self.watch()
+        if self.reset_query or self.cancels or self.cancelled or self.reason is not None:
+            self.state = RESETTING
+            return self._rest()
+        return self._to_pool()
+
+    @cython.cfunc
+    def _to_pool(self) -> object:
+        waiter: Borrower = self.pool.release(self)
+        if waiter is not None:
+            return waiter.take(self)
+        self.state = IDLE
+        self.idle_since = monotonic()
+        return None
+
+    @cython.cfunc
+    def _rest(self) -> object:
+        """Nothing is owed and nobody has it: one step nearer to a clean server."""
+        if self.state != RESETTING or self.cancels or not self.owed.nothing():
+            return None
+        if self.reason is not None:
+            return self.close(self.reason)
+        if self.error is not None:
+            return self.close(CloseReason.RESET_FAILED)
+        if self.status != 73:  # I
+            return self.run(b"ROLLBACK")
+        if self.cancelled:
+            # A cancel that arrives late must hit nothing of the next client's.
+            self.cancelled = False
+            return self.run(b"")
+        if self.reset_query:
+            sql, self.reset_query = self.reset_query, b""
+            return self.run(sql)
+        self.shelf.boundary()
+        self.deadline = 0.0
+        return self._to_pool()
+
+    # -- clients that leave, cancels, the end ----------------------------------------------
+
+    @cython.ccall
+    def abandon(self, mid_message: cython.bint) -> object:
+        """The client left without bringing its server to a boundary.
+
+        `mid_message`: half a message of its is on its way, so nothing can be said to the server.
+        """
+        owed: Owed = self.owed
+        self.client = None
+        self.state = RESETTING
+        self.waited_for = False
+        if mid_message or owed.lost or self.out is not None:
+            return self.close(CloseReason.CLIENT_VANISHED)
+        self.watch()
+        running: cython.bint = owed.ready > 0 or owed.unsynced
+        if owed.copying:
+            self.send(messages.copy_fail(b"the client left"))
+            owed.copy_ended()
+        if owed.unsynced or owed.skipping:
+            owed.push(SYNC)
+            self.send(messages.SYNC)
+        self.deadline = monotonic() + self.hub.abandon_timeout
+        if running:
+            self.hub.cancel(self)
+        return self._rest()
+
+    @cython.ccall
+    def cancel_begins(self) -> object:
+        self.cancels += 1
+        self.cancelled = True
+        return None
+
+    @cython.ccall
+    def cancel_ended(self) -> object:
+        self.cancels -= 1
+        if self.client is None and self.state == RESETTING:
+            return self._rest()
+        return None
+
+    @cython.ccall
+    def close(self, reason: object) -> object:
+        """Say goodbye and wait until Postgres has closed: only then is its place free."""
+        if self.state == CLOSING or self.fd < 0:
+            return None
+        client: Borrower = self.client
+        self.client = None
+        self.reason = reason
+        self.state = CLOSING
+        self.deadline = monotonic() + self.hub.close_timeout
+        self.pool.withdraw(self)
+        if self.out is None:
+            self.send(messages.TERMINATE)
+        self._finish_sending()
+        self.watch()
+        if client is not None:
+            client.on_server_lost(self.hub.lost_words(self, reason))
+        return None
+
+    @cython.cfunc
+    def _finish_sending(self) -> object:
+        if self.tls is not None or self.fd < 0:
+            return None
+        sock = socket.socket(fileno=self.fd)
+        try:
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        finally:
+            sock.detach()
+        return None
+
+    @cython.ccall
+    def end(self) -> object:
+        """Close the socket for good and give back its place."""
+        if self.fd < 0:
+            return None
+        self.hang_up()
+        self.hub.server_gone(self)
+        return None
+
+    @cython.ccall
+    def on_lost(self) -> object:
+        client: Borrower = self.client
+        self.client = None
+        if self.reason is None:
+            self.reason = CloseReason.SERVER_CLOSED
+        self.end()
+        if client is not None:
+            told = self.farewell
+            client.on_server_lost(None if told else self.hub.lost_words(self, self.reason))
+        return None
+
+    @cython.ccall
+    def on_violation(self, error: object) -> object:
+        return self.close(CloseReason.PROTOCOL_VIOLATION)
+
+    @cython.ccall
+    def on_blocked(self) -> object:
+        if self.client is not None:
+            self.client.pause()
+        return None
+
+    @cython.ccall
+    def on_drained(self) -> object:
+        if self.client is not None:
+            self.client.watch()
+        return None

@@ -1,0 +1,61 @@
+"""Who may come in, and what is known of them for logging in to Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxy.auth.keys import ScramKeys
+from proxy.auth.secret import Secret
+
+
+@dataclass(slots=True)
+class Revealed:
+    """What clients' own logins revealed: enough to log in to Postgres as them."""
+
+    passwords: dict[str, str] = field(default_factory=dict, repr=False)
+    keys: dict[str, ScramKeys] = field(default_factory=dict, repr=False)
+
+
+class Users:
+    """Users of `auth_file` and of the upstream's address, by name."""
+
+    __slots__ = ("_revealed", "_secrets", "_upstream")
+
+    def __init__(
+        self, secrets: Mapping[str, Secret], upstream: tuple[str, str | None] | None
+    ) -> None:
+        self._secrets = dict(secrets)
+        self._upstream = upstream
+        self._revealed = Revealed()
+
+    def secret(self, user: str) -> Secret | None:
+        """What a client that calls itself `user` must prove; None: no such user."""
+        known = self._secrets.get(user)
+        if known is not None or self._upstream is None or self._upstream[0] != user:
+            return known
+        return Secret(password=self._upstream[1] or "")
+
+    def all(self) -> dict[str, Secret]:
+        users = dict(self._secrets)
+        if self._upstream is not None:
+            users.setdefault(self._upstream[0], Secret(password=self._upstream[1] or ""))
+        return users
+
+    def reveal(self, user: str, *, password: str | None, keys: ScramKeys | None) -> None:
+        """A client logged in as `user` and this came to light."""
+        if password is not None:
+            self._revealed.passwords[user] = password
+        if keys is not None and keys.client_key is not None:
+            self._revealed.keys[user] = keys
+
+    def credentials(self, user: str) -> tuple[str | None, ScramKeys | None]:
+        """Password and SCRAM keys for a login to Postgres as `user`, as far as known."""
+        if self._upstream is not None and self._upstream[0] == user and self._upstream[1]:
+            return self._upstream[1], None
+        secret = self._secrets.get(user)
+        if secret is not None and secret.password is not None:
+            return secret.password, None
+        if secret is not None and secret.md5 is not None:
+            return self._revealed.passwords.get(user, secret.md5), None
+        return self._revealed.passwords.get(user), self._revealed.keys.get(user)

@@ -1,0 +1,49 @@
+cdef enum:
+    QUERY = 81
+    FUNCTION = 70
+    SYNC = 83
+    PARSE = 80
+    BIND = 66
+    DESCRIBE = 68
+    EXECUTE = 69
+    CLOSE = 67
+    PARSE_AGAIN = 120
+    OUR_QUERY = 113
+    OUR_PARSE = 112
+    OUR_CLOSE = 99
+    ANSWER_PARSE = 49
+    ANSWER_CLOSE = 51
+    COPY_END = 75
+    COPY_DATA = 100
+
+cdef class Owed:
+    cdef readonly bytearray queue
+    cdef readonly Py_ssize_t head
+    cdef readonly Py_ssize_t tail
+    cdef readonly int ready
+    cdef readonly bint unsynced
+    cdef readonly bint skipping
+    cdef readonly bint copying
+    cdef readonly bint sync_in_copy
+    cdef public bint lost
+    cdef public int failed
+    cdef readonly object notes
+    cdef readonly list undone
+    cpdef void push(self, int code)
+    cpdef void push_noted(self, int code, object note)
+    cdef bint _in_copy(self, int code)
+    cpdef void mark_copy(self, int code)
+    cpdef void copy_ended(self)
+    cdef void _make_room(self)
+    cpdef int answer(self, int kind)
+    cdef bint _ends(self, int code, int kind)
+    cdef int _ready(self, int code)
+    cdef void _pop(self)
+    cdef bint _noted(self, int code)
+    cdef void _drop_note(self, int code)
+    cdef int _error(self, int code)
+    cdef void _skip(self)
+    cdef void _copy_in(self)
+    cdef void _count_unsynced(self)
+    cpdef int due(self)
+    cpdef bint nothing(self)

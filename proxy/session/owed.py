@@ -1,0 +1,289 @@
+"""Exactly which responses a server still owes, and to whom.
+
+Every frontend message that causes a response is pushed when it is sent; every backend message is
+accounted for when it arrives. What is left decides whether a server is at a boundary. The rules
+are those of PostgreSQL's documentation, "Message Flow", and of its main loop (PostgresMain):
+
+- Query, FunctionCall and Sync each end with one ReadyForQuery.
+- An error in an extended-query message skips everything up to the next Sync, Query and
+  FunctionCall included: the server will not answer any of it.
+- While COPY IN runs, Sync and Flush are swallowed by the server. Sync messages that were sent
+  behind the Execute (or Query) and in front of CopyDone or CopyFail never get an answer.
+- A stray CopyData, CopyDone or CopyFail is ignored by the server.
+
+Entries are single bytes in a queue. Beside the client's own there are entries of ours, whose
+responses the client does not see, and answers of ours, which have no message on the wire and
+are due when they come to the head:
+
+    Q F S     Query, FunctionCall, Sync: until ReadyForQuery
+    P B D E C Parse, Bind, Describe, Execute, Close: until their own response
+    x         a Parse that will fail since the client has that name already
+    q p c     Query, Parse, Close of ours: swallowed
+    1 3       ParseComplete, CloseComplete of ours
+    K d       CopyDone or CopyFail, first CopyData: marks, no response
+
+Entries `P x p c 1 3` carry a note: whatever their owner needs to undo them when they fail
+or are skipped. Undone notes are collected in `undone`, in order of sending.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import cython
+
+PASS, SWALLOW = 0, 1
+
+_CAPACITY = 64
+if not cython.compiled:
+    QUERY, FUNCTION, SYNC = ord("Q"), ord("F"), ord("S")
+    PARSE, BIND, DESCRIBE, EXECUTE, CLOSE = ord("P"), ord("B"), ord("D"), ord("E"), ord("C")
+    PARSE_AGAIN = ord("x")
+    OUR_QUERY, OUR_PARSE, OUR_CLOSE = ord("q"), ord("p"), ord("c")
+    ANSWER_PARSE, ANSWER_CLOSE = ord("1"), ord("3")
+    COPY_END, COPY_DATA = ord("K"), ord("d")
+
+
+@cython.cclass
+class Owed:
+    """The responses that one server owes.
+
+    `ready` ReadyForQuery messages are owed; `unsynced`: extended messages were sent after the
+    last message that ends with one; `skipping`: the server ignores everything until a Sync;
+    `copying`: it is in COPY IN and the client has not ended it; `lost`: what the peers did
+    cannot be counted, so this server must never be lent to another client.
+    """
+
+    def __init__(self) -> None:
+        self.queue = bytearray(_CAPACITY)
+        self.head = 0
+        self.tail = 0
+        self.ready = 0
+        self.unsynced = False
+        self.skipping = False
+        self.copying = False
+        self.sync_in_copy = False
+        self.lost = False
+        self.failed = 0
+        self.notes = deque()
+        self.undone = []
+
+    @cython.ccall
+    def push(self, code: cython.int) -> cython.void:
+        """A message was sent. While the server skips, only a Sync counts."""
+        if self.skipping:
+            if code != SYNC:
+                return
+            self.skipping = False
+        if self.copying and self._in_copy(code):
+            return
+        if code == QUERY or code == SYNC or code == FUNCTION or code == OUR_QUERY:
+            self.ready += 1
+            self.unsynced = False
+        elif code != COPY_END and code != COPY_DATA:
+            self.unsynced = True
+        if self.tail == len(self.queue):
+            self._make_room()
+        self.queue[self.tail] = code
+        self.tail += 1
+
+    @cython.ccall
+    def push_noted(self, code: cython.int, note: object) -> cython.void:
+        if self.skipping:
+            return
+        self.push(code)
+        self.notes.append(note)
+
+    @cython.cfunc
+    def _in_copy(self, code: cython.int) -> cython.bint:
+        if code == SYNC:
+            self.sync_in_copy = True
+            return True
+        if code == COPY_END:
+            self.copying = False
+            return True
+        return code == COPY_DATA
+
+    @cython.ccall
+    def mark_copy(self, code: cython.int) -> cython.void:
+        """CopyData, CopyDone or CopyFail was sent; it matters only in front of a COPY IN."""
+        if self.copying or self.skipping:
+            self._in_copy(code)
+            return
+        if self.head == self.tail or self.queue[self.tail - 1] == code:
+            return
+        self.push(code)
+
+    @cython.ccall
+    def copy_ended(self) -> cython.void:
+        """The COPY IN was ended with a CopyFail of ours."""
+        self.copying = False
+        self.sync_in_copy = False
+
+    @cython.cfunc
+    def _make_room(self) -> cython.void:
+        if self.head > 0:
+            del self.queue[: self.head]
+            self.tail -= self.head
+            self.head = 0
+        self.queue.extend(bytes(max(_CAPACITY, len(self.queue))))
+
+    @cython.ccall
+    def answer(self, kind: cython.int) -> cython.int:
+        """Account for a backend message of type `kind`: PASS it to the client, or SWALLOW it.
+
+        Asynchronous messages (NoticeResponse, NotificationResponse, ParameterStatus) and the
+        bulk of rows and copy data may be kept from it.
+        """
+        if self.head == self.tail:
+            if kind == 90:  # Z
+                self.lost = True
+            return PASS
+        code: cython.int = self.queue[self.head]
+        if kind == 69:  # E
+            return self._error(code)
+        if kind == 71:  # G
+            self._copy_in()
+            return PASS
+        if kind == 90:  # Z
+            return self._ready(code)
+        if code == QUERY or code == SYNC or code == FUNCTION:
+            return PASS
+        if code == OUR_QUERY:
+            return SWALLOW
+        if self._ends(code, kind):
+            self._pop()
+        return SWALLOW if code == OUR_PARSE or code == OUR_CLOSE else PASS
+
+    @cython.cfunc
+    def _ends(self, code: cython.int, kind: cython.int) -> cython.bint:
+        if code == BIND:
+            return kind == 50  # 2
+        if code == EXECUTE:
+            return kind == 67 or kind == 115 or kind == 73  # C s I
+        if code == DESCRIBE:
+            return kind == 84 or kind == 110  # T n
+        if code == CLOSE or code == OUR_CLOSE:
+            return kind == 51  # 3
+        return kind == 49  # 1
+
+    @cython.cfunc
+    def _ready(self, code: cython.int) -> cython.int:
+        if code != QUERY and code != SYNC and code != OUR_QUERY and code != FUNCTION:
+            self.lost = True
+            return PASS
+        self.ready -= 1
+        self.copying = False
+        self.sync_in_copy = False
+        self._pop()
+        return SWALLOW if code == OUR_QUERY else PASS
+
+    @cython.cfunc
+    def _pop(self) -> cython.void:
+        code: cython.int = self.queue[self.head]
+        if code >= 97 or code < 65 or code == PARSE:
+            self._drop_note(code)
+        self.head += 1
+        while self.head < self.tail and (
+            self.queue[self.head] == COPY_END or self.queue[self.head] == COPY_DATA
+        ):
+            self.head += 1
+        if self.head == self.tail:
+            self.head = self.tail = 0
+
+    @cython.cfunc
+    def _noted(self, code: cython.int) -> cython.bint:
+        return (
+            code == PARSE
+            or code == PARSE_AGAIN
+            or code == OUR_PARSE
+            or code == OUR_CLOSE
+            or code == ANSWER_PARSE
+            or code == ANSWER_CLOSE
+        )
+
+    @cython.cfunc
+    def _drop_note(self, code: cython.int) -> cython.void:
+        if self._noted(code):
+            self.notes.popleft()
+
+    @cython.cfunc
+    def _error(self, code: cython.int) -> cython.int:
+        self.failed = code
+        if self.copying:
+            self.copying = False
+            self.lost = self.lost or self.sync_in_copy
+        if code == OUR_QUERY:
+            return SWALLOW
+        if code != QUERY and code != SYNC and code != FUNCTION:
+            self._skip()
+        return PASS
+
+    @cython.cfunc
+    def _skip(self) -> cython.void:
+        """An extended-query message failed: nothing is answered up to the next Sync."""
+        while self.head < self.tail:
+            code: cython.int = self.queue[self.head]
+            if code == SYNC:
+                return
+            if code == QUERY or code == FUNCTION or code == OUR_QUERY:
+                self.ready -= 1
+            if self._noted(code):
+                self.undone.append(self.notes.popleft())
+            self.head += 1
+        self.head = self.tail = 0
+        self.skipping = True
+        self.unsynced = False
+
+    @cython.cfunc
+    def _copy_in(self) -> cython.void:
+        """CopyInResponse: which of the messages sent already does the COPY swallow?"""
+        kept: bytearray = bytearray(self.queue[self.head : self.head + 1])
+        data: cython.bint = False
+        self.copying = True
+        i: cython.Py_ssize_t = self.head + 1
+        while i < self.tail and self.copying:
+            code: cython.int = self.queue[i]
+            if code == COPY_END:
+                self.copying = False
+            elif code == COPY_DATA:
+                data = True
+            elif code == SYNC:
+                self.ready -= 1
+                self.sync_in_copy = self.sync_in_copy or data
+            else:
+                kept.append(code)
+            i += 1
+        kept += self.queue[i : self.tail]
+        self.queue[: len(kept)] = kept
+        self.head = 0
+        self.tail = len(kept)
+        self._count_unsynced()
+
+    @cython.cfunc
+    def _count_unsynced(self) -> cython.void:
+        """Extended messages whose Sync went into a COPY are unsynced again."""
+        last: cython.int = self.queue[self.tail - 1]
+        self.unsynced = last != QUERY and last != SYNC and last != FUNCTION and last != OUR_QUERY
+
+    @cython.ccall
+    def due(self) -> cython.int:
+        """The answer of ours that stands at the head, taken off; 0 when there is none."""
+        if self.head == self.tail:
+            return 0
+        code: cython.int = self.queue[self.head]
+        if code != ANSWER_PARSE and code != ANSWER_CLOSE:
+            return 0
+        self._pop()
+        return code
+
+    @cython.ccall
+    def nothing(self) -> cython.bint:
+        """Whether no response is owed and none can come without a further message."""
+        return (
+            self.head == self.tail
+            and not self.unsynced
+            and not self.skipping
+            and not self.copying
+            and not self.lost
+        )

@@ -1,0 +1,35 @@
+from proxy.session.owed cimport Owed
+
+cdef class Statement:
+    cdef object __weakref__
+    cdef readonly bytes tail
+    cdef readonly bytes server_name
+
+cdef class Session:
+    cdef public dict names
+    cdef public Statement unnamed
+    cdef public object startup
+    cdef public object parameters
+    cpdef void forget_statements(self)
+
+cdef class Shelf:
+    cdef readonly int limit
+    cdef public dict held
+    cdef readonly long long clock
+    cdef readonly long long group
+    cdef public Statement unnamed
+    cpdef void boundary(self)
+    cpdef void clear(self)
+    cpdef void all_stale(self)
+    cpdef bytes need(self, Statement statement, Owed owed)
+    cdef bytes _room(self, Owed owed)
+    cdef bytes _close(self, Statement statement, Owed owed)
+    cpdef bytes parse(self, Session session, bytes name, bytes tail, Owed owed, bint known_good)
+    cdef void _touch(self, Statement statement)
+    cdef bytes _parse_again(self, bytes name, Statement before, Owed owed)
+    cpdef void parse_unnamed(self, Session session, object tail, Owed owed)
+    cpdef bytes need_unnamed(self, Session session, Owed owed)
+    cpdef void close(self, Session session, bytes name, Owed owed)
+    cpdef void undo(self, object session, list notes, bint failed_parse)
+    cdef void _undo_here(self, int kind, object statement)
+    cdef void _undo_there(self, Session session, int kind, object name, object before, bint refused)

@@ -1,0 +1,256 @@
+"""Prepared statements: names are the client's own, statements are shared between clients.
+
+A client's name stands for a `Statement`: a text with its parameter types, read in the light of
+the client's parameters. A server prepares it under the statement's own name when it is first
+needed there, and its `Shelf` remembers that. What a client and a server are believed to have is
+noted ahead of the server's answer; every step leaves a note by which it is undone when the
+server refuses or skips it (see `proxy.session.owed`).
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from weakref import WeakValueDictionary
+
+import cython
+
+from proxy.session.parameters import NONE, Parameters
+from proxy.wire import messages
+
+if cython.compiled:
+    from cython.cimports.proxy.session.owed import (
+        ANSWER_CLOSE,
+        ANSWER_PARSE,
+        OUR_CLOSE,
+        OUR_PARSE,
+        PARSE,
+        PARSE_AGAIN,
+        Owed,
+    )
+else:
+    from proxy.session.owed import (
+        ANSWER_CLOSE,
+        ANSWER_PARSE,
+        OUR_CLOSE,
+        OUR_PARSE,
+        PARSE,
+        PARSE_AGAIN,
+        Owed,
+    )
+
+PREFIX = b"pgfunnel_"
+_numbers = count(1)
+
+
+@cython.cclass
+class Statement:
+    """`tail` is a Parse message behind its name: text, NUL, parameter types."""
+
+    def __init__(self, tail: bytes, server_name: bytes) -> None:
+        self.tail = tail
+        self.server_name = server_name
+
+
+_shared: WeakValueDictionary[tuple[bytes, object], Statement] = WeakValueDictionary()
+
+
+def share(tail: bytes, parameters: Parameters) -> Statement:
+    """The one statement of this text and these types for all clients that read it alike."""
+    key = (tail, parameters.meaning)
+    known = _shared.get(key)
+    if known is None:
+        known = _shared[key] = Statement(tail, PREFIX + b"%d" % next(_numbers))
+    return known
+
+
+@cython.cclass
+class Session:
+    """What one client believes of its Postgres session.
+
+    `startup` are the parameters it came with, `parameters` those that hold now.
+    """
+
+    def __init__(self, startup: Parameters = NONE) -> None:
+        self.names = {}
+        self.unnamed = None
+        self.startup = startup
+        self.parameters = startup
+
+    @cython.ccall
+    def forget_statements(self) -> cython.void:
+        self.names = {}
+        self.unnamed = None
+
+
+# What a note undoes.
+_NAME, _UNNAMED, _OURS, _EVICTED = 0, 1, 2, 3
+
+
+@cython.cclass
+class Shelf:
+    """The prepared statements of one server, least recently used first to go.
+
+    At most `limit` of them, but never fewer than one pipeline needs.
+    """
+
+    def __init__(self, limit: cython.int) -> None:
+        self.limit = limit
+        self.held = {}
+        self.clock = 0
+        self.group = 0
+        self.unnamed = None
+
+    @cython.ccall
+    def boundary(self) -> cython.void:
+        """No pipeline is under way: whatever stands here may go."""
+        self.group = self.clock
+
+    @cython.ccall
+    def clear(self) -> cython.void:
+        self.held = {}
+        self.unnamed = None
+
+    @cython.ccall
+    def all_stale(self) -> cython.void:
+        """Plans no longer fit the schema: the next use of each prepares it anew."""
+        self.held = dict.fromkeys(self.held, -1)
+
+    @cython.ccall
+    def need(self, statement: Statement, owed: Owed) -> bytes:
+        """Messages to send ahead so that `statement` is prepared here; mostly none."""
+        stamp = self.held.get(statement)
+        self.clock += 1
+        if stamp is not None and stamp >= 0:
+            self.held[statement] = self.clock
+            return b""
+        ahead = self._room(owed) if stamp is None else self._close(statement, owed)
+        self.held[statement] = self.clock
+        owed.push_noted(OUR_PARSE, (_OURS, None, None, statement))
+        return ahead + messages.parse(statement.server_name, statement.tail)
+
+    @cython.cfunc
+    def _room(self, owed: Owed) -> bytes:
+        if len(self.held) < self.limit:
+            return b""
+        oldest = min(self.held, key=self.held.__getitem__)
+        if self.held[oldest] > self.group:
+            return b""
+        return self._close(oldest, owed)
+
+    @cython.cfunc
+    def _close(self, statement: Statement, owed: Owed) -> bytes:
+        del self.held[statement]
+        owed.push_noted(OUR_CLOSE, (_EVICTED, None, None, statement))
+        return messages.close_statement(statement.server_name)
+
+    @cython.ccall
+    def parse(
+        self,
+        session: Session,
+        name: bytes,
+        tail: bytes,
+        owed: Owed,
+        known_good: cython.bint,
+    ) -> bytes:
+        """A client prepares `name`: what is sent to the server in its place.
+
+        `known_good`: the transaction is known not to have failed, so that a statement that is
+        there already may be answered without asking.
+        """
+        before = session.names.get(name)
+        if before is not None:
+            return self._parse_again(name, before, owed)
+        statement = share(tail, session.parameters)
+        ahead = b""
+        if statement in self.held:
+            if known_good and self.held[statement] >= 0:
+                self._touch(statement)
+                session.names[name] = statement
+                owed.push_noted(ANSWER_PARSE, (_NAME, name, None, None))
+                return b""
+            ahead = self._close(statement, owed)
+        else:
+            ahead = self._room(owed)
+        self._touch(statement)
+        session.names[name] = statement
+        owed.push_noted(PARSE, (_NAME, name, None, statement))
+        return ahead + messages.parse(statement.server_name, tail)
+
+    @cython.cfunc
+    def _touch(self, statement: Statement) -> cython.void:
+        self.clock += 1
+        self.held[statement] = self.clock
+
+    @cython.cfunc
+    def _parse_again(self, name: bytes, before: Statement, owed: Owed) -> bytes:
+        """The client has that name: let the server itself refuse a second one."""
+        ahead = self.need(before, owed)
+        owed.push_noted(PARSE_AGAIN, (_OURS, name, None, None))
+        return ahead + messages.parse(before.server_name, before.tail)
+
+    @cython.ccall
+    def parse_unnamed(self, session: Session, tail: object, owed: Owed) -> cython.void:
+        """The client's own unnamed Parse goes through.
+
+        `tail` is None when it is too large to keep: no other server can then stand in.
+        """
+        before = session.unnamed
+        session.unnamed = Statement(b"" if tail is None else tail, b"")
+        self.unnamed = session.unnamed
+        owed.push_noted(PARSE, (_UNNAMED, None, before, None))
+
+    @cython.ccall
+    def need_unnamed(self, session: Session, owed: Owed) -> bytes:
+        """Messages to send ahead so that the unnamed statement here is the client's own."""
+        if self.unnamed is session.unnamed:
+            return b""
+        self.unnamed = session.unnamed
+        if session.unnamed is None:
+            owed.push_noted(OUR_CLOSE, (_OURS, None, None, None))
+            return messages.CLOSE_UNNAMED
+        owed.push_noted(OUR_PARSE, (_UNNAMED, None, session.unnamed, None))
+        return messages.parse(b"", session.unnamed.tail)
+
+    @cython.ccall
+    def close(self, session: Session, name: bytes, owed: Owed) -> cython.void:
+        """The client closes a name; the statement stays for others."""
+        before = session.names.pop(name, None)
+        owed.push_noted(ANSWER_CLOSE, (_NAME, name, before, None))
+
+    @cython.ccall
+    def undo(self, session: object, notes: list, failed_parse: cython.bint) -> cython.void:
+        """Undo what the server refused or skipped; `notes` in order of sending.
+
+        `failed_parse`: the first note is that of a Parse which the server itself refused.
+        """
+        i: cython.Py_ssize_t = len(notes)
+        while i > 0:
+            i -= 1
+            kind, name, before, statement = notes[i]
+            self._undo_here(kind, statement)
+            if session is not None:
+                self._undo_there(session, kind, name, before, failed_parse and i == 0)
+
+    @cython.cfunc
+    def _undo_here(self, kind: cython.int, statement: object) -> cython.void:
+        if kind == _EVICTED:
+            self.held[statement] = 0
+        elif statement is not None:
+            self.held.pop(statement, None)
+        elif kind == _UNNAMED or kind == _OURS:
+            self.unnamed = _UNKNOWN
+
+    @cython.cfunc
+    def _undo_there(
+        self, session: Session, kind: cython.int, name: object, before: object, refused: cython.bint
+    ) -> cython.void:
+        if kind == _UNNAMED:
+            session.unnamed = None if refused else before
+        elif kind == _NAME and before is None:
+            session.names.pop(name, None)
+        elif kind == _NAME:
+            session.names[name] = before
+
+
+_UNKNOWN = Statement(b"", b"")
+"""Stands for an unnamed statement of which nothing is known: equal to no client's."""

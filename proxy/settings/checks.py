@@ -1,0 +1,165 @@
+"""What must fit together between settings. Each check names the settings it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Final
+
+from proxy.settings.databases import DatabaseSettings
+from proxy.settings.model import Settings
+from proxy.settings.types import VERIFYING
+
+SYSTEM_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
+Found = Iterator[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Yields (name of the setting, what is wrong and what to change)."""
+
+    looks_at: frozenset[str]
+    run: Callable[[Settings], Found]
+
+
+CHECKS: Final[list[Check]] = []
+
+
+def check(*names: str) -> Callable[[Callable[[Settings], Found]], Callable[[Settings], Found]]:
+    """Register a check; it is left out when one of the settings `names` is itself wrong."""
+
+    def register(run: Callable[[Settings], Found]) -> Callable[[Settings], Found]:
+        CHECKS.append(Check(frozenset(names), run))
+        return run
+
+    return register
+
+
+@check("upstream", "databases")
+def somewhere_to_go(settings: Settings) -> Found:
+    if settings.upstream is None and not settings.databases:
+        yield "upstream", "is not set; give postgresql://user:password@host, or add databases"
+    for name, entry in settings.databases.items():
+        if settings.upstream is None and entry.host is None:
+            yield f"databases.{name}", "names no host and there is no upstream; add a host"
+
+
+@check("upstream", "databases", "auth_type", "auth_file")
+def somebody_can_log_in(settings: Settings) -> Found:
+    known = settings.upstream_user()
+    served = settings.upstream or settings.databases
+    if not served or settings.auth_type == "trust" or settings.auth_file or (known and known[1]):
+        return
+    remedy = "put user and password into upstream, or set auth_file"
+    yield "auth_type", f"is {settings.auth_type} but no user has a secret; {remedy}"
+
+
+@check("listen_addr", "unix_socket_dir")
+def somewhere_to_listen(settings: Settings) -> Found:
+    if not settings.listen_addresses and not settings.unix_socket_dir:
+        yield "listen_addr", "is empty and so is unix_socket_dir; set one of the two"
+
+
+@check("listen_addr", "listen_port", "http_addr", "http_port")
+def ports_differ(settings: Settings) -> Found:
+    if settings.http_port <= 0 or settings.http_port != settings.listen_port:
+        return
+    everywhere = {"*", "", "0.0.0.0", "::"}
+    taken = set(settings.listen_addresses)
+    if taken and (settings.http_addr in taken | everywhere or taken & everywhere):
+        yield "http_port", f"is {settings.http_port}, as is listen_port; change one of the two"
+
+
+@check("min_pool_size", "default_pool_size")
+def least_fits(settings: Settings) -> Found:
+    least, size = settings.min_pool_size, settings.default_pool_size
+    if least > size:
+        yield "min_pool_size", f"is {least}, more than the {size} of default_pool_size; lower it"
+
+
+@check("default_pool_size", "max_db_connections")
+def pool_fits(settings: Settings) -> Found:
+    size, most = settings.default_pool_size, settings.max_db_connections
+    if 0 < most < size:
+        yield "default_pool_size", _too_many(size, most)
+
+
+@check("databases", "default_pool_size", "max_db_connections")
+def databases_fit(settings: Settings) -> Found:
+    for name, entry in settings.databases.items():
+        size = entry.pool_size or settings.default_pool_size
+        least = entry.min_pool_size or 0
+        if least > size:
+            yield f"databases.{name}.min_pool_size", f"is {least}, pool_size is {size}; lower it"
+        most = _own_bound(entry, settings)
+        if 0 < most < size:
+            yield f"databases.{name}.pool_size", _too_many(size, most)
+
+
+def _own_bound(entry: DatabaseSettings, settings: Settings) -> int:
+    """max_db_connections of an entry; 0, no limit, where it adds nothing to what holds for all."""
+    if entry.max_db_connections is not None:
+        return entry.max_db_connections
+    return settings.max_db_connections if entry.pool_size is not None else 0
+
+
+def _too_many(size: int, most: int) -> str:
+    return f"is {size}, max_db_connections is {most}; lower the one or raise the other"
+
+
+@check("client_tls_sslmode", "client_tls_key_file", "client_tls_cert_file", "client_tls_ca_file")
+def client_tls_is_whole(settings: Settings) -> Found:
+    key, cert = settings.client_tls_key_file, settings.client_tls_cert_file
+    mode = settings.client_tls_sslmode
+    yield from _pair("client", bool(key), bool(cert))
+    if mode != "disable" and not key and not cert:
+        yield (
+            "client_tls_sslmode",
+            (f"is {mode}; set client_tls_key_file and client_tls_cert_file, or disable it"),
+        )
+    if mode in VERIFYING and not settings.client_tls_ca_file:
+        yield "client_tls_sslmode", f"is {mode}; set client_tls_ca_file, which it needs"
+
+
+@check("server_tls_key_file", "server_tls_cert_file")
+def server_tls_is_whole(settings: Settings) -> Found:
+    yield from _pair(
+        "server", bool(settings.server_tls_key_file), bool(settings.server_tls_cert_file)
+    )
+
+
+def _pair(side: str, key: bool, cert: bool) -> Found:
+    if key and not cert:
+        yield f"{side}_tls_key_file", f"has no certificate; set {side}_tls_cert_file too"
+    if cert and not key:
+        yield f"{side}_tls_cert_file", f"has no key; set {side}_tls_key_file too"
+
+
+@check("server_tls_sslmode", "server_tls_ca_file")
+def servers_can_be_verified(settings: Settings) -> Found:
+    yield from _needs_ca(settings, "server_tls_sslmode", settings.server_tls_sslmode)
+
+
+@check("upstream", "server_tls_ca_file")
+def upstream_can_be_verified(settings: Settings) -> Found:
+    if settings.upstream is not None:
+        yield from _needs_ca(settings, "upstream", settings.upstream.sslmode)
+
+
+@check("databases", "server_tls_ca_file")
+def databases_can_be_verified(settings: Settings) -> Found:
+    for name, entry in settings.databases.items():
+        yield from _needs_ca(settings, f"databases.{name}", entry.sslmode)
+
+
+def _needs_ca(settings: Settings, name: str, sslmode: str | None) -> Found:
+    if sslmode in VERIFYING and settings.server_tls_ca_file is None:
+        text = f"asks for sslmode {sslmode}; set server_tls_ca_file, such as {SYSTEM_CA}"
+        yield name, text
+
+
+@check("event_loop")
+def loop_is_installed(settings: Settings) -> Found:
+    if settings.event_loop == "uvloop" and find_spec("uvloop") is None:
+        yield "event_loop", "is uvloop, which is not installed; install it or set auto"

@@ -1,0 +1,104 @@
+"""Settings of single databases and users, and the target that a database name leads to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from proxy.settings.dsn import parse_dsn
+from proxy.settings.types import Count, Kind, PoolMode, Positive, Secret, SslMode, setting
+
+HostPort = Annotated[int, Field(ge=1, le=65535), Kind("a port from 1 to 65535")]
+
+
+class DatabaseSettings(BaseModel):
+    """One entry of `databases`; None means: as everywhere else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str | None = setting(None, "Host name, address, or folder of the unix socket.")
+    port: HostPort | None = setting(None, "Port of the Postgres server.")
+    dbname: str | None = setting(None, "Name of the database there, if it is another one.")
+    user: str | None = setting(None, "Log in as this user, whoever the client is.")
+    password: Secret | None = setting(None, "Password of that user.", secret=True)
+    sslmode: SslMode | None = setting(None, "As server_tls_sslmode, for this database.")
+    pool_mode: PoolMode | None = setting(None, "As pool_mode, for this database.")
+    pool_size: Positive | None = setting(None, "As default_pool_size, for this database.")
+    min_pool_size: Count | None = setting(None, "As min_pool_size, for this database.")
+    reserve_pool_size: Count | None = setting(None, "As reserve_pool_size, for this database.")
+    max_db_connections: Count | None = setting(None, "As max_db_connections, for this database.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_dsn(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return {name: part for name, part in asdict(parse_dsn(value)).items() if part is not None}
+
+    @model_validator(mode="after")
+    def _password_has_user(self) -> Self:
+        if self.password is not None and self.user is None:
+            raise ValueError("has a password but no user; add the user")
+        return self
+
+
+class UserSettings(BaseModel):
+    """One entry of `users`; None means: as everywhere else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pool_mode: PoolMode | None = setting(None, "As pool_mode, for this user.")
+    pool_size: Positive | None = setting(None, "As default_pool_size, for this user.")
+    max_user_connections: Count | None = setting(None, "As max_user_connections, for this user.")
+
+
+def by_name(value: object) -> object:
+    """Refuse what is not a table of tables before pydantic looks inside."""
+    if not isinstance(value, dict):
+        raise ValueError("is not a table; write [databases.NAME] or [users.NAME] in the file")
+    return value
+
+
+Databases = Annotated[
+    dict[str, DatabaseSettings], BeforeValidator(by_name), Kind("tables, only in the file")
+]
+Users = Annotated[
+    dict[str, UserSettings], BeforeValidator(by_name), Kind("tables, only in the file")
+]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The Postgres that a client's database name leads to.
+
+    `database` is the name the client gave, `dbname` the name there. `user` is None when the
+    client's own name is used. Sizes and `pool_mode` are None when inherited: `Settings.limits`
+    resolves them. `host` is a folder for a unix socket.
+    """
+
+    database: str
+    host: str
+    port: int
+    dbname: str
+    sslmode: str
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    pool_mode: str | None = None
+    pool_size: int | None = None
+    min_pool_size: int | None = None
+    reserve_pool_size: int | None = None
+    max_db_connections: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What holds for the pool of one (database, user); numbers of servers, 0 = no limit."""
+
+    pool_mode: str
+    pool_size: int
+    min_pool_size: int
+    reserve_pool_size: int
+    max_db_connections: int
+    max_user_connections: int

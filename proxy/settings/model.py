@@ -1,0 +1,159 @@
+"""The settings as one frozen object, and the questions the rest of the program asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from proxy.settings.databases import DatabaseSettings, Limits, Target, UserSettings
+from proxy.settings.dsn import DEFAULT_PORT, is_folder
+from proxy.settings.sections import (
+    Clients,
+    Listening,
+    Login,
+    Outside,
+    Pools,
+    Postgres,
+    Running,
+    Servers,
+    Sockets,
+    Tls,
+)
+from proxy.settings.types import declared
+
+_sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources", default=())
+
+
+@contextmanager
+def reading(sources: tuple[PydanticBaseSettingsSource, ...]) -> Iterator[None]:
+    """Within it, `Settings()` reads these sources; the first that has a value wins."""
+    token = _sources.set(sources)
+    try:
+        yield
+    finally:
+        _sources.reset(token)
+
+
+class Settings(
+    Running,
+    Outside,
+    Tls,
+    Sockets,
+    Clients,
+    Servers,
+    Pools,
+    Login,
+    Listening,
+    Postgres,
+    BaseSettings,
+):
+    """All settings, as plain attributes; `load()` makes one.
+
+    `Settings(default_pool_size=5)` is the defaults with this change, whatever the environment.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    NOBODY: ClassVar[UserSettings] = UserSettings()
+    NOWHERE: ClassVar[DatabaseSettings] = DatabaseSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read what `reading()` names, nothing of pydantic-settings' own accord."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings, *_sources.get())
+
+    @property
+    def listen_addresses(self) -> tuple[str, ...]:
+        """The addresses of listen_addr one by one; `*` stands for all."""
+        return tuple(part.strip() for part in self.listen_addr.split(",") if part.strip())
+
+    def upstream_user(self) -> tuple[str, str | None] | None:
+        """Name and password in `upstream`: a user that clients may log in as."""
+        if self.upstream is None or self.upstream.user is None:
+            return None
+        return self.upstream.user, self.upstream.password
+
+    def target(self, database: str) -> Target | None:
+        """Where a client that asks for `database` is led; None if it is not served.
+
+        An entry of `databases` comes first, then the upstream's own database, then `*`, then an
+        upstream that names no database.
+        """
+        upstream = self.upstream
+        if database in self.databases:
+            return self._target(database, self.databases[database])
+        if upstream is not None and upstream.dbname == database:
+            return self._target(database, self.NOWHERE)
+        if "*" in self.databases:
+            return self._target(database, self.databases["*"])
+        if upstream is not None and upstream.dbname is None:
+            return self._target(database, self.NOWHERE)
+        return None
+
+    def _target(self, database: str, entry: DatabaseSettings) -> Target | None:
+        own_host = entry.host is not None
+        upstream = None if own_host else self.upstream
+        host = entry.host or (upstream.host if upstream else None)
+        if host is None:
+            return None
+        sslmode = entry.sslmode or (upstream.sslmode if upstream else None)
+        return Target(
+            database=database,
+            host=host,
+            port=entry.port or (upstream.port if upstream else DEFAULT_PORT),
+            dbname=entry.dbname or database,
+            sslmode="disable" if is_folder(host) else sslmode or self.server_tls_sslmode,
+            user=entry.user,
+            password=entry.password.get_secret_value() if entry.password else None,
+            pool_mode=entry.pool_mode,
+            pool_size=entry.pool_size,
+            min_pool_size=entry.min_pool_size,
+            reserve_pool_size=entry.reserve_pool_size,
+            max_db_connections=entry.max_db_connections,
+        )
+
+    def limits(self, target: Target, user: str) -> Limits:
+        """What holds for `user`'s pool on `target`: the user's setting, the database's, all's."""
+        own = self.users.get(user, self.NOBODY)
+        return Limits(
+            pool_mode=own.pool_mode or target.pool_mode or self.pool_mode,
+            pool_size=own.pool_size or target.pool_size or self.default_pool_size,
+            min_pool_size=_first(target.min_pool_size, self.min_pool_size),
+            reserve_pool_size=_first(target.reserve_pool_size, self.reserve_pool_size),
+            max_db_connections=_first(target.max_db_connections, self.max_db_connections),
+            max_user_connections=_first(own.max_user_connections, self.max_user_connections),
+        )
+
+
+def _first(own: int | None, general: int) -> int:
+    return general if own is None else own
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that differs; `restart` is whether only a restart brings it about."""
+
+    name: str
+    restart: bool
+
+
+def diff(old: Settings, new: Settings) -> list[Change]:
+    """The settings that differ between `old` and `new`, in the order of the reference."""
+    return [
+        Change(name, restart=not declared(field).reload)
+        for name, field in Settings.model_fields.items()
+        if getattr(old, name) != getattr(new, name)
+    ]

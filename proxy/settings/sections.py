@@ -1,0 +1,235 @@
+"""Every setting, declared once: name, type, default, unit, whether it reloads, one sentence.
+
+Names and meanings are PgBouncer's wherever PgBouncer has the setting.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from proxy.settings.databases import Databases, Users
+from proxy.settings.types import (
+    AuthType,
+    BufferSize,
+    Count,
+    EventLoop,
+    FileMode,
+    Folder,
+    LogFormat,
+    LogLevel,
+    Milliseconds,
+    PoolMode,
+    Port,
+    PortOrOff,
+    Positive,
+    ReadableFile,
+    Seconds,
+    SslMode,
+    Statement,
+    Upstream,
+    Words,
+    setting,
+)
+
+
+class Postgres(BaseModel):
+    """Which Postgres"""
+
+    upstream: Upstream = setting(
+        None, "The Postgres to serve; without a database in it, any database name.", secret=True
+    )
+    databases: Databases = setting(
+        {}, "Databases with a place or limits of their own; `*` is any other name."
+    )
+    users: Users = setting({}, "Users with limits of their own.")
+
+
+class Listening(BaseModel):
+    """Where clients connect"""
+
+    listen_addr: str = setting(
+        "127.0.0.1", "Addresses, separated by commas; * is all, empty is no TCP.", reload=False
+    )
+    listen_port: Port = setting(6432, "TCP port for clients, 0 for a free one.", reload=False)
+    listen_backlog: Positive = setting(
+        1024, "Connections that the kernel queues before they are accepted.", reload=False
+    )
+    unix_socket_dir: Folder = setting("", "Folder of the unix socket, or empty.", reload=False)
+    unix_socket_mode: FileMode = setting(
+        0o777, "File permissions of the unix socket.", reload=False
+    )
+
+
+class Login(BaseModel):
+    """Who may come in"""
+
+    auth_type: AuthType = setting("scram-sha-256", "How clients prove who they are.")
+    auth_file: ReadableFile = setting(
+        None, "Users and their secrets, in the format of PgBouncer's userlist.txt."
+    )
+    client_login_timeout: Seconds = setting(
+        60.0, "A client that has not logged in by then is closed; 0 is no limit.", unit="s"
+    )
+    max_unauthenticated: Positive = setting(
+        1000, "Peers that may be connected without having logged in.", unit="clients"
+    )
+    ignore_startup_parameters: Words = setting(
+        (), "Startup parameters that are accepted and not passed on."
+    )
+
+
+class Pools(BaseModel):
+    """Pools and bounds"""
+
+    pool_mode: PoolMode = setting(
+        "transaction", "When a client gives its server back: at the end of what."
+    )
+    default_pool_size: Positive = setting(
+        20, "Servers that a pool, one user on one database, may have.", unit="servers"
+    )
+    min_pool_size: Count = setting(
+        0, "Servers that a pool keeps open even when idle.", unit="servers"
+    )
+    reserve_pool_size: Count = setting(
+        0, "Further servers for a pool whose clients wait too long.", unit="servers"
+    )
+    reserve_pool_timeout: Seconds = setting(
+        5.0, "A client that has waited this long may use the reserve; 0 is no reserve.", unit="s"
+    )
+    max_db_connections: Count = setting(
+        0, "Servers for one database, over all users; 0 is no limit.", unit="servers"
+    )
+    max_user_connections: Count = setting(
+        0, "Servers for one user, over all databases; 0 is no limit.", unit="servers"
+    )
+    max_client_conn: Positive = setting(
+        10000, "Clients that may be connected; one more is refused.", unit="clients"
+    )
+    max_waiters: Count = setting(
+        0, "Clients that may wait for a server; 0 is as many as max_client_conn.", unit="clients"
+    )
+    query_wait_timeout: Seconds = setting(
+        120.0, "A client that has waited this long is refused; 0 is no limit.", unit="s"
+    )
+    max_prepared_statements: Count = setting(
+        200, "Prepared statements kept on each server; 0 turns the support off.", unit="statements"
+    )
+
+
+class Servers(BaseModel):
+    """Connections to Postgres"""
+
+    server_lifetime: Seconds = setting(
+        3600.0, "An unused server older than this is closed; 0 is after each use.", unit="s"
+    )
+    server_idle_timeout: Seconds = setting(
+        600.0, "A server unused for this long is closed; 0 is no limit.", unit="s"
+    )
+    server_connect_timeout: Seconds = setting(
+        15.0, "A login at Postgres that takes longer is given up; 0 is no limit.", unit="s"
+    )
+    server_login_retry: Seconds = setting(
+        15.0, "The longest pause between two tries to log in after a failure.", unit="s"
+    )
+    max_server_logins: Positive = setting(
+        8, "Logins that run side by side at one Postgres.", unit="servers"
+    )
+    upstream_grace: Seconds = setting(
+        5.0, "While Postgres is down, clients wait this long before they get its error.", unit="s"
+    )
+    server_check_delay: Seconds = setting(
+        30.0, "A server unused for longer is checked before it is lent.", unit="s"
+    )
+    server_check_query: Statement = setting(
+        "select 1", "The statement of that check; empty is no check."
+    )
+    server_reset_query: Statement = setting(
+        "DISCARD ALL", "Sent when a client gives a server back, in session pooling only."
+    )
+
+
+class Clients(BaseModel):
+    """Time limits of clients"""
+
+    client_idle_timeout: Seconds = setting(
+        0.0, "A client that does nothing for this long is closed; 0 is no limit.", unit="s"
+    )
+    idle_transaction_timeout: Seconds = setting(
+        0.0, "A client idle for this long inside a transaction is closed; 0 is no limit.", unit="s"
+    )
+
+
+class Sockets(BaseModel):
+    """Sockets"""
+
+    read_buffer: BufferSize = setting(
+        65536, "The most that is read from a socket at once.", unit="bytes", reload=False
+    )
+    tcp_keepalive: bool = setting(default=True, doc="Ask the kernel to notice peers that are gone.")
+    tcp_keepidle: Count = setting(
+        0, "Silence before the first keepalive probe; 0 is the system's.", unit="s"
+    )
+    tcp_keepintvl: Count = setting(
+        0, "Time between two keepalive probes; 0 is the system's.", unit="s"
+    )
+    tcp_keepcnt: Count = setting(
+        0, "Unanswered probes until a peer counts as gone; 0 is the system's.", unit="probes"
+    )
+    tcp_user_timeout: Milliseconds = setting(
+        0, "How long sent bytes may stay unacknowledged; 0 is the system's.", unit="ms"
+    )
+
+
+class Tls(BaseModel):
+    """TLS"""
+
+    client_tls_sslmode: SslMode = setting("disable", "Whether clients may, or must, use TLS.")
+    client_tls_key_file: ReadableFile = setting(None, "Private key shown to clients.")
+    client_tls_cert_file: ReadableFile = setting(None, "Certificate shown to clients.")
+    client_tls_ca_file: ReadableFile = setting(None, "Authorities that vouch for clients.")
+    server_tls_sslmode: SslMode = setting(
+        "prefer", "Whether Postgres is spoken to over TLS; sslmode in a DSN comes first."
+    )
+    server_tls_key_file: ReadableFile = setting(None, "Private key shown to Postgres.")
+    server_tls_cert_file: ReadableFile = setting(None, "Certificate shown to Postgres.")
+    server_tls_ca_file: ReadableFile = setting(None, "Authorities that vouch for Postgres.")
+
+
+class Outside(BaseModel):
+    """Metrics, health and logs"""
+
+    http_addr: str = setting("127.0.0.1", "Address of the HTTP port.", reload=False)
+    http_port: PortOrOff = setting(
+        9127, "Port of metrics and health, 0 for a free one, -1 or off for none.", reload=False
+    )
+    log_format: LogFormat = setting("text", "How a log line is written.")
+    log_level: LogLevel = setting("info", "The least important lines that are written.")
+    log_connections: bool = setting(default=True, doc="One line when a client or server connects.")
+    log_disconnections: bool = setting(
+        default=True, doc="One line, with the reason, when it closes."
+    )
+
+
+class Running(BaseModel):
+    """The program itself"""
+
+    drain_timeout: Seconds = setting(
+        30.0, "After SIGTERM, transactions have this long to finish.", unit="s"
+    )
+    event_loop: EventLoop = setting(
+        "auto", "Which loop runs; auto is uvloop where it is installed.", reload=False
+    )
+
+
+SECTIONS: tuple[type[BaseModel], ...] = (
+    Postgres,
+    Listening,
+    Login,
+    Pools,
+    Servers,
+    Clients,
+    Sockets,
+    Tls,
+    Outside,
+    Running,
+)

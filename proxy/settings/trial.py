@@ -1,0 +1,183 @@
+"""Tries the settings on the real thing: reach every upstream, log in, look at its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from proxy.settings.databases import Target
+from proxy.settings.dsn import is_folder
+from proxy.settings.model import Settings
+from proxy.settings.types import VERIFYING
+
+ANY_DATABASE: Final = "postgres"
+TIMEOUT: Final = 15.0
+# Whether this connection is encrypted, and how many there may be for users who are no superuser.
+SEEN: Final = """
+select coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false),
+       current_setting('max_connections')::int
+       - current_setting('superuser_reserved_connections')::int
+"""
+
+
+@dataclass
+class Outcome:
+    """What was understood and seen, and what is wrong; no line holds a secret."""
+
+    lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def try_all(settings: Settings) -> Outcome:
+    """Log in at each upstream, side by side."""
+    return asyncio.run(_try_all(settings))
+
+
+async def _try_all(settings: Settings) -> Outcome:
+    outcome = Outcome(lines=_understood(settings))
+    tries = [_try_one(settings, name, target) for name, target in _targets(settings).items()]
+    for line, problem in await asyncio.gather(*tries):
+        (outcome.problems if problem else outcome.lines).append(line)
+    return outcome
+
+
+def _understood(settings: Settings) -> list[str]:
+    listening = [f"{address}:{settings.listen_port}" for address in settings.listen_addresses]
+    if settings.unix_socket_dir:
+        listening.append(f"{settings.unix_socket_dir}/.s.PGSQL.{settings.listen_port}")
+    web = "off" if settings.http_port < 0 else f"{settings.http_addr}:{settings.http_port}"
+    sizes = f"{settings.default_pool_size} servers a pool, {settings.max_client_conn} clients"
+    return [
+        f"listens on {', '.join(listening)}; metrics and health on {web}",
+        f"clients log in by {settings.auth_type}, TLS: {settings.client_tls_sslmode}",
+        f"{settings.pool_mode} pooling, {sizes}",
+    ]
+
+
+def _targets(settings: Settings) -> dict[str, Target]:
+    """Each place that is configured, by the name of its setting."""
+    names = {f"databases.{name}": name for name in settings.databases}
+    if settings.upstream is not None:
+        names["upstream"] = settings.upstream.dbname or ANY_DATABASE
+    found = {
+        label: settings.target(ANY_DATABASE if name == "*" else name)
+        for label, name in names.items()
+    }
+    return {label: target for label, target in found.items() if target is not None}
+
+
+async def _try_one(settings: Settings, label: str, target: Target) -> tuple[str, bool]:
+    """(line, whether it is a problem) for one place."""
+    place = f"{label}: {_place(target)}"
+    try:
+        return await _look(settings, place, target)
+    except Exception as error:  # noqa: BLE001
+        return f"{place}: {_words(error, settings)}", True
+
+
+def _place(target: Target) -> str:
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return f"{host}:{target.port}/{target.dbname}"
+
+
+async def _look(settings: Settings, place: str, target: Target) -> tuple[str, bool]:
+    timeout = settings.server_connect_timeout or TIMEOUT
+    user, password = _login(settings, target)
+    if user is None:
+        await asyncio.wait_for(_reach(target), timeout)
+        return f"{place}: can be reached; no user is configured, so no login was tried", False
+    import asyncpg
+
+    connection = await asyncpg.connect(
+        host=target.host,
+        port=target.port,
+        database=target.dbname,
+        user=user,
+        password=password or "",
+        passfile=os.devnull,
+        ssl=_tls(settings, target),
+        timeout=timeout,
+    )
+    try:
+        return await _seen(settings, place, target, user, connection)
+    finally:
+        await connection.close(timeout=timeout)
+
+
+def _login(settings: Settings, target: Target) -> tuple[str | None, str | None]:
+    if target.user is not None:
+        return target.user, target.password
+    return settings.upstream_user() or (None, None)
+
+
+async def _reach(target: Target) -> None:
+    if is_folder(target.host):
+        opening: Any = asyncio.open_unix_connection(f"{target.host}/.s.PGSQL.{target.port}")
+    else:
+        opening = asyncio.open_connection(target.host, target.port)
+    _, writer = await opening
+    writer.close()
+
+
+async def _seen(
+    settings: Settings, place: str, target: Target, user: str, connection: Any
+) -> tuple[str, bool]:
+    encrypted, most = await connection.fetchrow(SEEN)
+    size = settings.limits(target, user).pool_size
+    if size > most:
+        return f"{place}: a pool of {size} does not fit into the {most} connections there", True
+    version = connection.get_server_version()
+    there = f"PostgreSQL {version.major}.{version.minor}, {most} connections for users"
+    tls = "with" if encrypted else "without"
+    return f"{place}: logged in as {user} {tls} TLS; {there}", False
+
+
+def _tls(settings: Settings, target: Target) -> ssl.SSLContext | str:
+    """What asyncpg calls `ssl`: a mode that may fall back, or a context when TLS is a must."""
+    if target.sslmode in ("disable", "allow", "prefer"):
+        return target.sslmode
+    context = ssl.create_default_context(cafile=settings.server_tls_ca_file)
+    context.check_hostname = target.sslmode == "verify-full"
+    if target.sslmode not in VERIFYING:
+        context.verify_mode = ssl.CERT_NONE
+    if settings.server_tls_cert_file is not None:
+        context.load_cert_chain(settings.server_tls_cert_file, settings.server_tls_key_file)
+    return context
+
+
+def _words(error: Exception, settings: Settings) -> str:
+    """What went wrong at an upstream, and what to change."""
+    import asyncpg
+
+    if isinstance(error, asyncpg.PostgresError):
+        return f"{error} ({error.sqlstate}); {_remedy(error.sqlstate)}"
+    if isinstance(error, TimeoutError):
+        limit = settings.server_connect_timeout or TIMEOUT
+        return f"no answer within {limit:g} s; check host, port and firewalls"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}; check server_tls_ca_file"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason}); check server_tls_key_file and server_tls_cert_file"
+    if isinstance(error, socket.gaierror):
+        return "this host name is unknown; correct it"
+    if isinstance(error, ConnectionError) and "rejected SSL" in str(error):
+        return "it offers no TLS; turn ssl on in Postgres, or set sslmode to prefer"
+    if isinstance(error, OSError):
+        return f"{_os_words(error)}; check host and port, and that Postgres runs"
+    return f"{type(error).__name__}: {error}"
+
+
+def _remedy(sqlstate: str) -> str:
+    if sqlstate.startswith("28"):
+        return "correct user and password, or Postgres's pg_hba.conf"
+    if sqlstate == "3D000":
+        return "correct the name of the database"
+    return "see the log of Postgres"
+
+
+def _os_words(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else str(error)

@@ -1,0 +1,199 @@
+"""The types that settings have: what is accepted, and how it is described in one phrase."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
+from pydantic.fields import FieldInfo
+
+from proxy.settings.dsn import Dsn, parse_dsn
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a value is described to a reader: "a whole number, 0 or more"."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a setting's declaration says besides its type and default."""
+
+    doc: str
+    reload: bool
+    unit: str
+    secret: bool
+
+
+def setting(
+    default: Any, doc: str, *, reload: bool = True, unit: str = "", secret: bool = False
+) -> Any:
+    """Declare a setting: its default, one sentence, and whether a SIGHUP changes it.
+
+    A name is given by the attribute, a type by its annotation (one of this module's).
+    """
+    declared = Declared(doc=doc, reload=reload, unit=unit, secret=secret)
+    return Field(default=default, description=doc, json_schema_extra={"declared": declared})  # type: ignore[dict-item]
+
+
+def declared(field: FieldInfo) -> Declared:
+    """What `setting()` was told about `field`."""
+    extra: Any = field.json_schema_extra
+    found: Declared = extra["declared"]
+    return found
+
+
+def kind(field: FieldInfo) -> str:
+    """The phrase for what `field` accepts."""
+    return next(_phrases(field.annotation, field.metadata), "text")
+
+
+def _phrases(annotation: Any, metadata: list[Any]) -> Iterator[str]:
+    yield from (known.words for known in metadata if isinstance(known, Kind))
+    if get_origin(annotation) is Literal:
+        yield f"one of {', '.join(get_args(annotation))}"
+    if annotation is bool:
+        yield "true or false"
+    for part in get_args(annotation):
+        yield from _phrases(part, list(getattr(part, "__metadata__", ())))
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("is true or false; give a number")
+    return value
+
+
+def _octal(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    digits = value.removeprefix("0o")
+    if not digits or set(digits) - set("01234567"):
+        raise ValueError("is not an octal number; give file permissions such as 0770")
+    return int(digits, 8)
+
+
+def _off(value: object) -> object:
+    return -1 if value == "off" else value
+
+
+def _cleartext(value: object) -> object:
+    return "password" if value == "plain" else value
+
+
+def _words(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _dsn(value: object) -> Dsn | None:
+    if isinstance(value, Dsn):
+        return value
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise ValueError("is not text; write postgresql://user:password@host")
+    return parse_dsn(value)
+
+
+def _without_password(dsn: Dsn) -> str:
+    return str(dsn)
+
+
+def _path(value: object) -> object:
+    return value or None
+
+
+def _readable(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        why = (error.strerror or "unknown error").lower()
+        remedy = "correct the path or its permissions"
+        raise ValueError(f"{path} cannot be read ({why}); {remedy}") from None
+
+
+def _folder(value: str) -> str:
+    if value and not value.startswith("@") and not Path(value).is_dir():
+        raise ValueError(f"{value} is not a folder; create it or correct the path")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0), Kind("a whole number, 0 or more")]
+Positive = Annotated[int, BeforeValidator(_no_bool), Field(ge=1), Kind("a whole number, 1 or more")]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_no_bool),
+    Field(ge=0, allow_inf_nan=False),
+    Kind("a number of seconds, 0 or more"),
+]
+Port = Annotated[
+    int,
+    BeforeValidator(_no_bool),
+    Field(ge=0, le=65535),
+    Kind("a port from 1 to 65535, or 0 for a free one"),
+]
+PortOrOff = Annotated[
+    int,
+    BeforeValidator(_no_bool),
+    BeforeValidator(_off),
+    Field(ge=-1, le=65535),
+    Kind("a port from 1 to 65535, 0 for a free one, or off"),
+]
+FileMode = Annotated[
+    int,
+    BeforeValidator(_no_bool),
+    BeforeValidator(_octal),
+    Field(ge=0, le=0o777),
+    Kind("octal file permissions such as 0770"),
+]
+BufferSize = Annotated[
+    int,
+    BeforeValidator(_no_bool),
+    Field(ge=1024, le=16 * 1024 * 1024),
+    Kind("a number of bytes from 1024 to 16777216"),
+]
+Milliseconds = Annotated[
+    int,
+    BeforeValidator(_no_bool),
+    Field(ge=0),
+    Kind("a whole number of milliseconds, 0 or more"),
+]
+Statement = Annotated[str, Kind("an SQL statement, or empty for none")]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words), Kind("names, separated by commas")]
+Upstream = Annotated[
+    Dsn | None,
+    BeforeValidator(_dsn),
+    PlainSerializer(_without_password, when_used="json-unless-none"),
+    Kind("postgresql://user:password@host:port/database"),
+]
+ReadableFile = Annotated[
+    Path | None,
+    BeforeValidator(_path),
+    AfterValidator(_readable),
+    Kind("the path of a readable file"),
+]
+Folder = Annotated[str, AfterValidator(_folder), Kind("the path of a folder, or empty for none")]
+Secret = Annotated[SecretStr, Kind("text")]
+
+AuthType = Annotated[
+    Literal["trust", "password", "md5", "scram-sha-256"],
+    BeforeValidator(_cleartext),
+    Kind("one of trust, password (also called plain), md5, scram-sha-256"),
+]
+PoolMode = Literal["session", "transaction", "statement"]
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+EventLoop = Literal["auto", "uvloop", "asyncio"]
+
+VERIFYING: Final = ("verify-ca", "verify-full")

@@ -1,0 +1,265 @@
+"""Structured logs on stderr: one line for an event, as text or JSON.
+
+    2026-11-23 13:40:01.123 UTC [71] INFO C-0x1a2b appdb/alice@10.0.0.7:5123 closed: client_left \
+(age=12.3s)
+
+An event is a short word with fields. Five fields say who it is about and why (`id`, `database`,
+`user`, `peer`, `reason`) and have a place of their own in the text; the others follow in brackets.
+A field whose name ends in `_s` is in seconds. Whatever a field holds, it stays on its line.
+
+Neither a broken nor a stalled stderr harms the proxy: lines that cannot be written at once are
+dropped, and the next one that can is followed by their number.
+"""
+
+import json
+import logging
+import os
+import re
+import select
+import time
+from typing import Literal
+
+from proxy.telemetry.reasons import CloseReason, Side
+
+Format = Literal["text", "json"]
+
+# Linux: a pipe that poll() calls writable takes this much without blocking (pipe(7), PIPE_BUF).
+_PIECE = 4096
+_LONGEST_VALUE = 2000
+_PLAIN = re.compile(r"[\w.:%+\-\[\]*]+", re.ASCII).fullmatch
+_PLACED = frozenset({"id", "database", "user", "peer", "reason"})
+_encode_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
+
+
+def setup(format: Format, level: str | int, fd: int = 2) -> None:  # noqa: A002
+    """Send every log of this process, asyncio's too, to `fd`, replacing what was set up before.
+
+    `level` is a name known to logging, in any case. Raises ValueError for another one.
+    """
+    handler = LineHandler(fd)
+    handler.setFormatter(JsonLines() if format == "json" else TextLines())
+    # Documented switches (logging HOWTO, "Optimization"): what no line of ours prints.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    root = logging.getLogger()
+    root.setLevel(level.upper() if isinstance(level, str) else level)
+    for old in [h for h in root.handlers if isinstance(h, LineHandler)]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+
+
+def log_event(logger: logging.Logger, level: int, event: str, /, **fields: object) -> None:
+    """Log an event, such as `closed`, with its fields; costs nothing below the logger's level."""
+    if not logger.isEnabledFor(level):
+        return
+    logger.handle(_record(logger.name, level, event, fields))
+
+
+def log_opened(
+    logger: logging.Logger, side: Side, number: int, *, database: str, user: str, peer: str
+) -> None:
+    """A connection is open: a client has logged in, or Postgres has let us in."""
+    who = connection_id(side, number)
+    log_event(logger, logging.INFO, "opened", id=who, database=database, user=user, peer=peer)
+
+
+def log_closed(
+    logger: logging.Logger,
+    side: Side,
+    number: int,
+    reason: CloseReason,
+    *,
+    database: str,
+    user: str,
+    peer: str,
+    age_s: float,
+) -> None:
+    """A connection is closed, `age_s` seconds after it was accepted or begun."""
+    log_event(
+        logger,
+        logging.INFO,
+        "closed",
+        id=connection_id(side, number),
+        database=database,
+        user=user,
+        peer=peer,
+        reason=reason.value,
+        age_s=round(age_s, 3),
+    )
+
+
+def connection_id(side: Side, number: int) -> str:
+    """`C-0x1a2b` for a client, `S-0x1a2b` for a server: the name used in logs and console."""
+    return f"{'C' if side is Side.CLIENT else 'S'}-{number:#x}"
+
+
+class LineHandler(logging.Handler):
+    """Writes whole lines to a copy of a file descriptor, and never waits for its reader."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        try:
+            self._fd = os.dup(fd)
+        except OSError:
+            self._fd = os.open(os.devnull, os.O_WRONLY)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLOUT)
+        self._lost = 0
+        self._torn = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.write(self._line(record))
+        if self._lost and not self._torn and self._can_write():
+            lost, self._lost = self._lost, 0
+            self.write(self._note(logging.WARNING, "log_lines_lost", lines=lost))
+
+    def write(self, line: str) -> None:
+        """Write the line with its newline, or count it as lost."""
+        text = f"\n{line}\n" if self._torn else f"{line}\n"
+        octets = text.encode("utf-8", "backslashreplace")
+        for start in range(0, len(octets), _PIECE):
+            if not self._write_piece(octets[start : start + _PIECE]):
+                self._lost += 1
+                self._torn = self._torn or start > 0
+                return
+        self._torn = False
+
+    def _write_piece(self, piece: bytes) -> bool:
+        try:
+            return self._can_write() and os.write(self._fd, piece) == len(piece)
+        except OSError:
+            return False
+
+    def _can_write(self) -> bool:
+        return any(events == select.POLLOUT for _, events in self._poll.poll(0))
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception as error:  # noqa: BLE001 - a value that cannot be printed
+            return self._note(logging.ERROR, "log_line_failed", error=type(error).__name__)
+
+    def _note(self, level: int, event: str, **fields: object) -> str:
+        return self.format(_record("pgfunnel", level, event, fields))
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        super().close()
+
+
+class TextLines(logging.Formatter):
+    """One line of text for people and for grep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock = _Clock(" ")
+        self._pid = os.getpid()
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = _fields(record)
+        head = f"{self._clock.read(record.created)} UTC [{self._pid}] {record.levelname}"
+        who = _who(fields)
+        event = _escaped(_event(record))
+        reason = f": {_word(fields['reason'])}" if "reason" in fields else ""
+        rest = ", ".join(_pair(name, fields[name]) for name in fields if name not in _PLACED)
+        return f"{head} {who}{event}{reason}{f' ({rest})' if rest else ''}"
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: ts (RFC 3339, UTC), level, logger, event, then the fields."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock = _Clock("T")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _encode_json(
+            {
+                "ts": f"{self._clock.read(record.created)}Z",
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "event": _event(record),
+            }
+            | {name: _bounded(value) for name, value in _fields(record).items()}
+        )
+
+
+class _Clock:
+    """Unix time as a date and time of UTC with milliseconds; a second is spelt out once."""
+
+    def __init__(self, between: str) -> None:
+        self._format = f"%Y-%m-%d{between}%H:%M:%S"
+        self._second = -1
+        self._spelt = ""
+
+    def read(self, seconds: float) -> str:
+        second = int(seconds)
+        if second != self._second:
+            self._spelt = time.strftime(self._format, time.gmtime(second))
+            self._second = second
+        return f"{self._spelt}.{int((seconds - second) * 1000):03d}"
+
+
+def _record(name: str, level: int, event: str, fields: dict[str, object]) -> logging.LogRecord:
+    # Made by hand because Logger.log() walks the stack for a file and line that nobody prints.
+    record = logging.LogRecord(name, level, "", 0, event, (), None)
+    record.fields = fields
+    return record
+
+
+def _event(record: logging.LogRecord) -> str:
+    return record.getMessage()[:_LONGEST_VALUE]
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields: dict[str, object] | None = getattr(record, "fields", None)
+    if fields is None:
+        fields = {}
+    if record.exc_info and record.exc_info[0]:
+        trace = logging.Formatter().formatException(record.exc_info)
+        # The end of a traceback says most.
+        return {**fields, "exception": trace[-_LONGEST_VALUE:]}
+    return fields
+
+
+def _who(fields: dict[str, object]) -> str:
+    """`C-0x1a2b appdb/alice@10.0.0.7:5123 `, or as much of it as is known."""
+    name = f"{_word(fields['id'])} " if "id" in fields else ""
+    if "user" in fields:
+        name += f"{_word(fields.get('database', ''))}/{_word(fields['user'])}"
+        return f"{name}@{_word(fields['peer'])} " if "peer" in fields else f"{name} "
+    return f"{name}{_word(fields['peer'])} " if "peer" in fields else name
+
+
+def _pair(name: str, value: object) -> str:
+    if name.endswith("_s"):
+        return f"{name[:-2]}={_word(value)}s"
+    return f"{name}={_word(value)}"
+
+
+def _word(value: object) -> str:
+    """The value as it stands if it is one plain word, else in double quotes."""
+    text = str(value)
+    if _PLAIN(text) and len(text) <= _LONGEST_VALUE:
+        return text
+    quoted = _escaped(text[:_LONGEST_VALUE].replace("\\", "\\\\").replace('"', '\\"'))
+    return f'"{quoted}"'
+
+
+def _escaped(text: str) -> str:
+    """Control characters and others that a terminal would act on, spelt with a backslash."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def _bounded(value: object) -> object:
+    if isinstance(value, str):
+        return value[:_LONGEST_VALUE]
+    if value is None or isinstance(value, (int, float)):
+        return value
+    return str(value)[:_LONGEST_VALUE]

@@ -1,0 +1,75 @@
+"""What the metrics, the health routes and the console may read of a running proxy.
+
+Whoever runs the proxy implements these; nothing here is called on the way of a transaction.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from proxy.telemetry.counters import PoolCounters, Totals
+
+CLIENT_STATES = ("login", "idle", "active", "waiting", "cancelling")
+SERVER_STATES = ("connecting", "idle", "active", "resetting", "closing", "cancelling")
+
+
+class PoolView(Protocol):
+    """One pool, as it is at this moment."""
+
+    @property
+    def database(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def size(self) -> int:
+        """The most server connections that it may have."""
+        ...
+
+    @property
+    def counters(self) -> PoolCounters: ...
+    @property
+    def waiting(self) -> int:
+        """Clients that wait for a server."""
+        ...
+
+    @property
+    def clients(self) -> int:
+        """Clients that are logged in."""
+        ...
+
+    def servers_by_state(self) -> Mapping[str, int]:
+        """Server connections by SERVER_STATES; a state may be missing when it has none."""
+        ...
+
+    def oldest_wait(self, now: float) -> float:
+        """Seconds the first waiter has waited at `now` (time.monotonic()), 0.0 without one."""
+        ...
+
+
+class ProxyView(Protocol):
+    """The whole proxy, as it is at this moment."""
+
+    @property
+    def totals(self) -> Totals: ...
+    @property
+    def ready(self) -> bool:
+        """True while new clients are welcome; false before draining begins."""
+        ...
+
+    @property
+    def why_not_ready(self) -> str:
+        """One line for an operator, such as `shutting down`; empty while ready."""
+        ...
+
+    @property
+    def started_at(self) -> float:
+        """Unix time in seconds."""
+        ...
+
+    @property
+    def max_client_conn(self) -> int: ...
+
+    def clients_by_state(self) -> Mapping[str, int]:
+        """Client connections by CLIENT_STATES; a state may be missing when it has none."""
+        ...
+
+    def pools(self) -> Iterable[PoolView]: ...

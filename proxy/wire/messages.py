@@ -1,0 +1,132 @@
+"""Messages of the Postgres protocol, built and read as bytes.
+
+Source: PostgreSQL documentation, "Message Formats" (protocol 3.0). A message is a type byte, a
+length of four bytes that counts itself and the body, and the body. Builders return the whole
+message; readers take the body alone and raise `ProtocolViolation` when it does not hold together.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+
+from proxy.errors import PgfunnelError, PostgresError, ProtocolViolation
+
+MAX_MESSAGE = 0x3FFFFFFF + 4
+"""Longest length word that Postgres itself accepts (PQ_LARGE_MESSAGE_LIMIT)."""
+
+SYNC = b"S\x00\x00\x00\x04"
+FLUSH = b"H\x00\x00\x00\x04"
+TERMINATE = b"X\x00\x00\x00\x04"
+COPY_DONE = b"c\x00\x00\x00\x04"
+PARSE_COMPLETE = b"1\x00\x00\x00\x04"
+CLOSE_COMPLETE = b"3\x00\x00\x00\x04"
+READY_IDLE = b"Z\x00\x00\x00\x05I"
+CLOSE_UNNAMED = b"C\x00\x00\x00\x06S\x00"
+
+_length = struct.Struct("!I")
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + _length.pack(len(body) + 4) + body
+
+
+def authentication(code: int, body: bytes = b"") -> bytes:
+    return message(b"R", _length.pack(code) + body)
+
+
+def parameter_status(name: bytes, value: bytes) -> bytes:
+    return message(b"S", name + b"\0" + value + b"\0")
+
+
+def backend_key_data(process_id: int, secret: bytes) -> bytes:
+    return message(b"K", _length.pack(process_id) + secret)
+
+
+def negotiate_protocol_version(minor: int, unknown: Sequence[bytes]) -> bytes:
+    """The newest minor version spoken here, and the `_pq_.` options that are not known."""
+    options = b"".join(name + b"\0" for name in unknown)
+    return message(b"v", struct.pack("!II", minor, len(unknown)) + options)
+
+
+def query(sql: bytes) -> bytes:
+    return message(b"Q", sql + b"\0")
+
+
+def parse(name: bytes, tail: bytes) -> bytes:
+    """`tail` is what follows the name in a Parse message: text, NUL, parameter types."""
+    return message(b"P", name + b"\0" + tail)
+
+
+def close_statement(name: bytes) -> bytes:
+    return message(b"C", b"S" + name + b"\0")
+
+
+def copy_fail(reason: bytes) -> bytes:
+    return message(b"f", reason + b"\0")
+
+
+def error_fields(fields: Iterable[tuple[str, str]]) -> bytes:
+    body = b"".join(k.encode() + v.replace("\0", "?").encode() + b"\0" for k, v in fields)
+    return message(b"E", body + b"\0")
+
+
+def error_response(error: PgfunnelError, severity: str = "") -> bytes:
+    """The ErrorResponse for an error: of ours with its hint, of Postgres's as it was.
+
+    It ends the connection, so its severity is FATAL whatever Postgres said.
+    """
+    if isinstance(error, PostgresError):
+        return error_fields({**error.fields, "S": "FATAL", "V": "FATAL"}.items())
+    shown = severity or error.severity
+    fields = [("S", shown), ("V", shown), ("C", error.sqlstate), ("M", error.message)]
+    if error.advice:
+        fields.append(("H", error.advice))
+    return error_fields(fields)
+
+
+def startup(parameters: Iterable[tuple[bytes, bytes]]) -> bytes:
+    body = _length.pack(196608) + b"".join(k + b"\0" + v + b"\0" for k, v in parameters) + b"\0"
+    return _length.pack(len(body) + 4) + body
+
+
+def ssl_request() -> bytes:
+    return struct.pack("!II", 8, 80877103)
+
+
+def cancel_request(process_id: int, secret: bytes) -> bytes:
+    return struct.pack("!III", 12 + len(secret), 80877102, process_id) + secret
+
+
+def read_error(body: bytes) -> dict[str, str]:
+    """Fields of an ErrorResponse or NoticeResponse by their letter."""
+    parts = (part for part in body.split(b"\0") if part)
+    return {chr(part[0]): part[1:].decode("utf-8", "replace") for part in parts}
+
+
+def read_pair(body: bytes) -> tuple[bytes, bytes]:
+    """Name and value of a ParameterStatus."""
+    parts = body.split(b"\0")
+    if len(parts) != 3:
+        raise ProtocolViolation("malformed ParameterStatus message")
+    return parts[0], parts[1]
+
+
+def read_row(body: bytes) -> list[bytes | None]:
+    """Column values of a DataRow."""
+    try:
+        return _columns(body)
+    except struct.error as error:
+        raise ProtocolViolation("malformed DataRow message") from error
+
+
+def _columns(body: bytes) -> list[bytes | None]:
+    (count,) = struct.unpack_from("!H", body)
+    values: list[bytes | None] = []
+    at = 2
+    for _ in range(count):
+        (size,) = struct.unpack_from("!i", body, at)
+        at += 4
+        values.append(None if size < 0 else body[at : at + size])
+        at += max(size, 0)
+    return values
