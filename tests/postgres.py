@@ -286,13 +286,18 @@ def _find_container() -> Choice:
 def _ping_docker() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # docker leaves a failed socket open
-        try:
-            importlib.import_module("docker").from_env(timeout=_DOCKER_SECONDS).ping()
-        except Exception as error:  # noqa: BLE001 - whatever keeps Docker away
-            reason = f"Docker does not answer ({type(error).__name__})"
-            raise NoPostgresError(reason) from None
-        finally:
-            gc.collect()
+        trouble = _docker_trouble()
+        gc.collect()
+    if trouble:
+        raise NoPostgresError(f"Docker does not answer ({trouble})")
+
+
+def _docker_trouble() -> str:
+    try:
+        importlib.import_module("docker").from_env(timeout=_DOCKER_SECONDS).ping()
+    except Exception as error:  # noqa: BLE001 - whatever keeps Docker away
+        return type(error).__name__
+    return ""
 
 
 def _start_container() -> Any:

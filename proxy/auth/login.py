@@ -70,7 +70,7 @@ def _trusted(user: str, secret: Secret | None) -> Conversation:
 
 def _text(payload: bytes) -> bytes:
     """A PasswordMessage's string."""
-    if payload.find(b"\0") != len(payload) - 1:
+    if not payload or payload.find(b"\0") != len(payload) - 1:
         raise ProtocolViolation("password message is not one string closed by a NUL byte")
     return payload[:-1]
 

@@ -21,24 +21,26 @@ def parse_userlist(raw: bytes, source: str = "auth_file") -> dict[str, Secret]:
 
     Raises SettingsError that names every bad line, and never a secret.
     """
-    users: dict[str, Secret] = {}
-    first_seen: dict[str, int] = {}
+    users: dict[str, tuple[int, Secret]] = {}
     problems: list[str] = []
     for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         try:
-            entry = _parse_line(line)
-            if entry is not None:
-                user, secret = entry
-                if users.setdefault(user, secret) != secret:
-                    raise ValueError(
-                        f'user "{user}" has another secret in line {first_seen[user]}: keep one'
-                    )
-                first_seen.setdefault(user, number)
+            _read_line(users, number, line)
         except ValueError as problem:
             problems.append(f"{source}:{number}: {problem}")
     if problems:
         raise SettingsError(problems)
-    return users
+    return {user: secret for user, (_, secret) in users.items()}
+
+
+def _read_line(users: dict[str, tuple[int, Secret]], number: int, line: bytes) -> None:
+    entry = _parse_line(line)
+    if entry is None:
+        return
+    user, secret = entry
+    first, known = users.setdefault(user, (number, secret))
+    if known != secret:
+        raise ValueError(f'user "{user}" has another secret in line {first}: keep one')
 
 
 def _parse_line(raw: bytes) -> tuple[str, Secret] | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-_CONNECT_SECONDS = 60.0
+_PATIENCE_SECONDS = 60.0
 _OWN_WORK_SECONDS = 0.02
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 _RECENT = "SELECT count(*) FROM (SELECT 1 FROM visits ORDER BY id DESC LIMIT 10) AS recent"
@@ -76,7 +76,9 @@ async def _invoke(dsn: str, number: int, everyone: asyncio.Barrier, tally: Tally
     """One invocation. Its latency is connecting and the transaction, its own work left out."""
     began = time.perf_counter()
     try:
-        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, ssl=False)
+        connection = await asyncpg.connect(
+            dsn, timeout=_PATIENCE_SECONDS, command_timeout=_PATIENCE_SECONDS, ssl=False
+        )
     except _FAILURES as error:
         tally.failed[_code(error)] += 1
         await everyone.wait()
@@ -88,7 +90,7 @@ async def _invoke(dsn: str, number: int, everyone: asyncio.Barrier, tally: Tally
         began = time.perf_counter()
         await _transact(connection, number)
         tally.latencies.append((connecting + time.perf_counter() - began) * 1000)
-        await connection.close(timeout=_CONNECT_SECONDS)
+        await connection.close(timeout=_PATIENCE_SECONDS)
     except _FAILURES as error:
         tally.failed[_code(error)] += 1
     finally:

@@ -3,7 +3,9 @@ from proxy.telemetry.counters cimport PoolCounters
 cdef class Pool:
     cdef readonly str database
     cdef readonly str user
-    cdef public object size
+    cdef readonly object size
+    cdef readonly Py_ssize_t most
+    cdef readonly Py_ssize_t most_waiters
     cdef public tuple bounds
     cdef readonly object backoff
     cdef readonly PoolCounters counters
@@ -15,3 +17,5 @@ cdef class Pool:
     cdef public bint paused
     cpdef object borrow(self)
     cpdef object release(self, object server)
+    cpdef bint full(self)
+    cpdef object wait(self, object client, bint front=*)

@@ -53,7 +53,7 @@ class Pool:
     ) -> None:
         self.database = database
         self.user = user
-        self.size = size
+        self.resize(size)
         self.bounds = bounds
         self.backoff = backoff
         self.counters = counters
@@ -69,6 +69,12 @@ class Pool:
             f"<Pool {self.database}/{self.user} servers={len(self.servers)}/{self.size.size} "
             f"idle={len(self.idle)} opening={self.opening} waiting={len(self.waiters)}>"
         )
+
+    def resize(self, size: PoolSize) -> None:
+        """Follow new bounds."""
+        self.size = size
+        self.most = size.size
+        self.most_waiters = size.waiters
 
     # -- the way of a transaction ----------------------------------------------------------
 
@@ -89,20 +95,27 @@ class Pool:
 
     # -- waiters ---------------------------------------------------------------------------
 
-    def wait(self, client: object, *, front: bool = False) -> None:
+    @cython.ccall
+    def full(self) -> cython.bint:
+        """Every server that it may have (the reserve aside) is there: nothing is to be opened."""
+        return len(self.servers) >= self.most and self.opening == 0
+
+    @cython.ccall
+    def wait(self, client: object, front: cython.bint = False) -> object:
         """Join the queue; in `front` when a server just given turned out to be dead.
 
         Raises TooManyWaiters.
         """
-        limit = self.size.waiters
-        if limit and len(self.waiters) >= limit and not front:
-            raise TooManyWaiters(
-                f"{limit} clients are waiting for a server of pool {self.database}/{self.user}"
-            )
         if front:
             self.waiters.appendleft(client)
+        elif self.most_waiters and len(self.waiters) >= self.most_waiters:
+            raise TooManyWaiters(
+                f"{self.most_waiters} clients are waiting for a server of pool "
+                f"{self.database}/{self.user}"
+            )
         else:
             self.waiters.append(client)
+        return None
 
     def leave(self, client: object) -> None:
         """A waiter gave up."""

@@ -1,10 +1,13 @@
-from proxy.pool.pool cimport Pool
+from proxy.relay.database cimport Database
 from proxy.relay.server cimport Borrower, Server
+from proxy.wire.octets cimport Pieces
+
+cdef Pieces _PIECES
 
 cdef class Client(Borrower):
     cdef readonly object hub
     cdef readonly long long number
-    cdef public Pool pool
+    cdef public Database pool
     cdef public object login
     cdef public int mode
     cdef readonly Py_ssize_t remaining
@@ -33,8 +36,8 @@ cdef class Client(Borrower):
     cdef bint _borrow(self)
     cpdef object be_greeted(self)
     cdef object _wait(self, bint front)
-    cdef bint _have(self, Server server, double now)
-    cdef bint _set_up(self, Server server, double now)
+    cdef bint _have(self, Server server, double moment)
+    cdef bint _set_up(self, Server server, double moment)
     cdef object _retry(self, Server server, object error)
     cdef object _resume(self)
     cdef object _give_back(self)
@@ -44,6 +47,7 @@ cdef class Client(Borrower):
     cdef Py_ssize_t _named(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end)
     cdef Py_ssize_t _ahead(self, bytes ahead, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _parse(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef object _parse_unnamed(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
     cdef Py_ssize_t _parse_large(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t stop)
     cdef Py_ssize_t _close_name(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end)
     cdef object _answer(self)

@@ -7,7 +7,6 @@ else goes on in runs of bytes. A client that waits keeps what it sent in `held`.
 
 from __future__ import annotations
 
-from time import monotonic
 
 import cython
 
@@ -17,7 +16,8 @@ from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
 if cython.compiled:
-    from cython.cimports.proxy.pool.pool import Pool
+    from cython.cimports.proxy.relay.clock import now
+    from cython.cimports.proxy.relay.database import Database
     from cython.cimports.proxy.relay.link import RX_SIZE, Link
     from cython.cimports.proxy.relay.server import Borrower, Server
     from cython.cimports.proxy.session.owed import (
@@ -34,9 +34,10 @@ if cython.compiled:
         Owed,
     )
     from cython.cimports.proxy.session.prepared import Session, Statement
-    from cython.cimports.proxy.wire.octets import append, u32, zero
+    from cython.cimports.proxy.wire.octets import Pieces, equal, part, u32, zero
 else:
-    from proxy.pool.pool import Pool
+    from proxy.relay.clock import now
+    from proxy.relay.database import Database
     from proxy.relay.link import RX_SIZE, Link
     from proxy.relay.server import Borrower, Server
     from proxy.session.owed import (
@@ -53,14 +54,14 @@ else:
         Owed,
     )
     from proxy.session.prepared import Session, Statement
-    from proxy.wire.octets import append, u32, zero
+    from proxy.wire.octets import Pieces, equal, part, u32, zero
 
 MAX_KEPT = 16 << 20
 """Longest Parse message, in bytes, that is kept so that it can be repeated on other servers."""
 
 _MAX_SIZE: cython.Py_ssize_t = messages.MAX_MESSAGE
 _PREFIX: bytes = b"pgfunnel_"
-_PIECES: bytearray = bytearray()
+_PIECES: Pieces = Pieces()
 """What goes to the server when it is not one run of the shared buffer."""
 
 TRANSACTION, SESSION, STATEMENT = 0, 1, 2
@@ -181,11 +182,12 @@ class Client(Borrower):
         server: Server = self.server
         if server is None:
             return None
-        if _PIECES:
-            append(_PIECES, buffer, run, end)
-            self.pool.counters.bytes_received += len(_PIECES)
-            server.transmit(_PIECES, 0, len(_PIECES))
-            _PIECES.clear()
+        if _PIECES.used:
+            _PIECES.add(buffer, run, end)
+            size: cython.Py_ssize_t = _PIECES.used
+            _PIECES.used = 0
+            self.pool.counters.bytes_received += size
+            server.transmit(_PIECES.buffer, 0, size)
         elif end > run:
             self.pool.counters.bytes_received += end - run
             server.transmit(buffer, run, end)
@@ -264,7 +266,7 @@ class Client(Borrower):
             self._wait(False)
             return False
         self.pool.counters.borrow_wait.observe(0.0)
-        return self._have(server, monotonic())
+        return self._have(server, now())
 
     @cython.ccall
     def be_greeted(self) -> object:
@@ -278,33 +280,33 @@ class Client(Borrower):
     def _wait(self, front: cython.bint) -> object:
         self.waiting = True
         if not front:
-            self.waiting_since = monotonic()
+            self.waiting_since = now()
             self.pool.counters.waits += 1
         try:
-            self.pool.wait(self, front=front)
+            self.pool.wait(self, front)
         except TooManyWaiters as error:
             self.waiting = False
             return self.close(CloseReason.TOO_MANY_WAITERS, error)
-        return self.hub.needs_server(self)
+        return None if self.pool.full() else self.hub.needs_server(self)
 
     @cython.cfunc
-    def _have(self, server: Server, now: cython.double) -> cython.bint:
+    def _have(self, server: Server, moment: cython.double) -> cython.bint:
         self.server = server
         server.client = self
         server.state = "active"
-        self.lent_at = now
+        self.lent_at = moment
         if (
             server.parameters is self.session.parameters
-            and now - server.idle_since < self.hub.check_delay
+            and moment - server.idle_since < self.pool.check_delay
         ):
             return True
-        return self._set_up(server, now)
+        return self._set_up(server, moment)
 
     @cython.cfunc
-    def _set_up(self, server: Server, now: cython.double) -> cython.bint:
+    def _set_up(self, server: Server, moment: cython.double) -> cython.bint:
         """Bring the server to this client's parameters; False when the client waits for that."""
         have, want = server.parameters, self.session.parameters
-        stale: cython.bint = now - server.idle_since >= self.hub.check_delay
+        stale: cython.bint = moment - server.idle_since >= self.pool.check_delay
         if have is want or stale:
             self.had = None
             self.preparing = True
@@ -315,7 +317,7 @@ class Client(Borrower):
         self.had = have
         if certain(have, want):
             server.owed.push(113)  # q
-            _PIECES.extend(messages.query(sql))
+            _PIECES.add_bytes(messages.query(sql))
             return True
         self.preparing = True
         server.run_ahead(sql)
@@ -331,7 +333,7 @@ class Client(Borrower):
             server.parameters = self.had
             return self.close(CloseReason.REFUSED, PostgresError(error))
         self.retries = 0
-        server.idle_since = monotonic()
+        server.idle_since = now()
         if not self._have(server, server.idle_since):
             return None
         return self._resume()
@@ -351,10 +353,10 @@ class Client(Borrower):
     @cython.ccall
     def take(self, server: Server) -> object:
         """This waiter's turn has come."""
-        now: cython.double = monotonic()
+        moment: cython.double = now()
         self.waiting = False
-        self.pool.counters.borrow_wait.observe(now - self.waiting_since)
-        if self._have(server, now):
+        self.pool.counters.borrow_wait.observe(moment - self.waiting_since)
+        if self._have(server, moment):
             self._resume()
         return None
 
@@ -391,7 +393,7 @@ class Client(Borrower):
     def _give_back(self) -> object:
         server: Server = self.server
         self.server = None
-        self.pool.counters.transaction_time.observe(monotonic() - self.lent_at)
+        self.pool.counters.transaction_time.observe(now() - self.lent_at)
         return server.free()
 
     @cython.ccall
@@ -493,7 +495,7 @@ class Client(Borrower):
             return run
         if name == stop:
             return self._ahead(server.shelf.need_unnamed(session, server.owed), buffer, run, at)
-        key: bytes = bytes(buffer[name:stop])
+        key: bytes = part(buffer, name, stop)
         statement: Statement = session.names.get(key)
         if statement is not None:
             ahead: bytes = server.shelf.need(statement, server.owed)
@@ -503,12 +505,11 @@ class Client(Borrower):
             return run
         else:
             key = b"?" + key
-        append(_PIECES, buffer, run, at)
+        _PIECES.add(buffer, run, at)
         size: cython.Py_ssize_t = end - at - 1 + len(key) - (stop - name)
-        _PIECES.append(buffer[at])
-        _PIECES.extend(size.to_bytes(4, "big"))
-        append(_PIECES, buffer, at + 5, name)
-        _PIECES.extend(key)
+        _PIECES.add_head(buffer[at], size)
+        _PIECES.add(buffer, at + 5, name)
+        _PIECES.add_bytes(key)
         return stop
 
     @cython.cfunc
@@ -518,8 +519,8 @@ class Client(Borrower):
         """Put messages of ours in front of the one at `at`."""
         if not ahead:
             return run
-        append(_PIECES, buffer, run, at)
-        _PIECES.extend(ahead)
+        _PIECES.add(buffer, run, at)
+        _PIECES.add_bytes(ahead)
         return at
 
     @cython.cfunc
@@ -541,19 +542,34 @@ class Client(Borrower):
             return run
         if end > n:
             return self._parse_large(buffer, run, at, stop)
-        tail: bytes = bytes(buffer[stop + 1 : end])
         if stop == at + 5:
-            server.shelf.parse_unnamed(self.session, tail, server.owed)
-            self.keeps = self.mode == SESSION
+            self._parse_unnamed(buffer, stop + 1, end)
             return run
+        tail: bytes = part(buffer, stop + 1, end)
         good: cython.bint = server.status != 69 and server.owed.ready == 0  # E
         ahead: bytes = server.shelf.parse(
-            self.session, bytes(buffer[at + 5 : stop]), tail, server.owed, good
+            self.session, part(buffer, at + 5, stop), tail, server.owed, good
         )
-        append(_PIECES, buffer, run, at)
-        _PIECES.extend(ahead)
+        _PIECES.add(buffer, run, at)
+        _PIECES.add_bytes(ahead)
         self._answer()
         return end
+
+    @cython.cfunc
+    def _parse_unnamed(
+        self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+    ) -> object:
+        """Most clients prepare the same text again and again without a name."""
+        server: Server = self.server
+        before: Statement = self.session.unnamed
+        tail: bytes
+        if before is not None and equal(buffer, at, end, before.tail):
+            tail = before.tail
+        else:
+            tail = part(buffer, at, end)
+        server.shelf.parse_unnamed(self.session, tail, server.owed)
+        self.keeps = self.mode == SESSION
+        return None
 
     @cython.cfunc
     def _parse_large(
@@ -590,8 +606,8 @@ class Client(Borrower):
             self._forget_unnamed()
             server.owed.push(CLOSE)
             return run
-        server.shelf.close(self.session, bytes(buffer[name:stop]), server.owed)
-        append(_PIECES, buffer, run, at)
+        server.shelf.close(self.session, part(buffer, name, stop), server.owed)
+        _PIECES.add(buffer, run, at)
         self._answer()
         return end
 
@@ -624,7 +640,7 @@ class Client(Borrower):
 
     @cython.ccall
     def on_violation(self, error: object) -> object:
-        _PIECES.clear()
+        _PIECES.used = 0
         return self.close(CloseReason.PROTOCOL_VIOLATION, error)
 
     @cython.ccall

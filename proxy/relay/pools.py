@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -19,13 +18,12 @@ from proxy.errors import PgfunnelError, PostgresError, UpstreamUnreachable
 from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
 from proxy.pool.pool import Pool, PoolSize
+from proxy.relay.database import Database
 from proxy.relay.connect import Address, LoggedIn, open_session, send_cancel, words_of
 from proxy.relay.server import Server
-from proxy.session.parameters import NONE, READ_ONLY, Parameters
 from proxy.settings.databases import Limits, Target
 from proxy.telemetry.counters import PoolCounters
 from proxy.telemetry.reasons import CloseReason
-from proxy.wire import messages
 
 if TYPE_CHECKING:
     from proxy.relay.funnel import Funnel
@@ -33,73 +31,11 @@ if TYPE_CHECKING:
 _AT_ONCE = frozenset({"28P01", "28000", "3D000", "42501", "0A000"})
 """Refusals that waiting does not mend: passed on without the grace."""
 
-_MAX_GREETINGS = 1000
-
-
-class Database(Pool):
-    """A pool with all that is needed to fill it.
-
-    `greetings`: for the parameters that clients asked for, what they come to and the
-    ParameterStatus messages that tell so.
-    """
-
-    def __init__(
-        self,
-        target: Target,
-        limits: Limits,
-        address: Address,
-        login_user: str,
-        size: PoolSize,
-        bounds: tuple[Bound, ...],
-        backoff: Backoff,
-    ) -> None:
-        super().__init__(target.database, login_user, size, bounds, backoff, PoolCounters())
-        self.target = target
-        self.limits = limits
-        self.address = address
-        self.failure: PgfunnelError | None = None
-        self.defaults: dict[bytes, bytes] = {}
-        self.greetings: dict[Parameters, tuple[Parameters, bytes]] = {}
-
-    def learn_defaults(self, reported: dict[bytes, bytes]) -> None:
-        """A login has told what parameters are without anybody's doing."""
-        if reported != self.defaults:
-            self.defaults = reported
-            self.greetings = {NONE: (NONE, greeting(reported))}
-
-    def learn(self, asked: Parameters, reported: dict[bytes, bytes]) -> None:
-        """A server set as `asked` reports these values."""
-        if len(self.greetings) >= _MAX_GREETINGS:
-            self.learn_defaults(dict(self.defaults))
-        values = dict(asked.values)
-        for name, value in reported.items():
-            key = name.decode().lower()
-            if key in READ_ONLY or key not in values:
-                continue
-            values[key] = value.decode("utf-8", "replace")
-            if self.defaults.get(name) == value:
-                del values[key]
-        self.greetings[asked] = (Parameters.of(values), greeting(reported))
-
-    def servers_by_state(self) -> Counter[str]:
-        states = Counter(server.state for server in self.servers if isinstance(server, Server))
-        states["connecting"] = self.opening
-        return states
-
-
-def greeting(reported: dict[bytes, bytes]) -> bytes:
-    """ParameterStatus messages; application_name is the client's own and told apart."""
-    return b"".join(
-        messages.parameter_status(name, value)
-        for name, value in reported.items()
-        if name != b"application_name"
-    )
-
-
 class Opening:
     """Holds a place in the bounds while a server is being connected."""
 
     __slots__ = ("expires_at", "idle_since", "pool")
+    state = "connecting"
 
     def __init__(self, pool: Database) -> None:
         self.pool = pool
@@ -141,7 +77,8 @@ class Pools:
         )
         backoff = Backoff(first=0.1, longest=max(0.1, settings.server_login_retry))
         address = self._funnel.address(target)
-        return Database(target, limits, address, user, size, bounds, backoff)
+        delay = self._funnel.check_delay
+        return Database(target, limits, address, user, size, bounds, backoff, delay)
 
     def size_of(self, limits: Limits) -> PoolSize:
         settings = self._funnel.settings
@@ -175,7 +112,8 @@ class Pools:
             if target != pool.target or address != pool.address:
                 self._retire_all(pool)
             pool.target, pool.limits, pool.address = target, limits, address
-            pool.size = self.size_of(limits)
+            pool.resize(self.size_of(limits))
+            pool.check_delay = self._funnel.check_delay
             pool.backoff.succeeded()
 
     def _retire_all(self, pool: Database) -> None:

@@ -1,7 +1,10 @@
-from proxy.pool.pool cimport Pool
+from proxy.relay.database cimport Database
 from proxy.relay.link cimport Link
 from proxy.session.owed cimport Owed
 from proxy.session.prepared cimport Session, Shelf
+from proxy.wire.octets cimport Pieces
+
+cdef Pieces _PIECES
 
 cdef class Borrower(Link):
     cdef public Session session
@@ -13,7 +16,7 @@ cdef class Borrower(Link):
     cpdef object take(self, Server server)
 
 cdef class Server(Link):
-    cdef readonly Pool pool
+    cdef readonly Database pool
     cdef readonly object hub
     cdef readonly int process_id
     cdef readonly bytes secret

@@ -8,7 +8,6 @@ client, or, when nobody has it, brings the server back to a clean state and to i
 from __future__ import annotations
 
 import socket
-from time import monotonic
 
 import cython
 
@@ -18,7 +17,8 @@ from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
 if cython.compiled:
-    from cython.cimports.proxy.pool.pool import Pool
+    from cython.cimports.proxy.relay.clock import now
+    from cython.cimports.proxy.relay.database import Database
     from cython.cimports.proxy.relay.link import RX_SIZE, Link
     from cython.cimports.proxy.session.owed import (
         ANSWER_PARSE,
@@ -29,15 +29,16 @@ if cython.compiled:
         Owed,
     )
     from cython.cimports.proxy.session.prepared import Session, Shelf
-    from cython.cimports.proxy.wire.octets import append, u32
+    from cython.cimports.proxy.wire.octets import Pieces, part, u32
 else:
-    from proxy.pool.pool import Pool
+    from proxy.relay.clock import now
+    from proxy.relay.database import Database
     from proxy.relay.link import RX_SIZE, Link
     from proxy.session.owed import ANSWER_PARSE, OUR_QUERY, PARSE, PARSE_AGAIN, SYNC, Owed
     from proxy.session.prepared import Session, Shelf
-    from proxy.wire.octets import append, u32
+    from proxy.wire.octets import Pieces, part, u32
 
-_PIECES: bytearray = bytearray()
+_PIECES: Pieces = Pieces()
 """What goes to the client when it is not one run of the shared buffer."""
 
 IDLE, ACTIVE, RESETTING, CLOSING = "idle", "active", "resetting", "closing"
@@ -90,7 +91,7 @@ class Server(Link):
         self,
         loop: object,
         fd: cython.int,
-        pool: Pool,
+        pool: Database,
         hub: object,
         process_id: int,
         secret: bytes,
@@ -121,7 +122,7 @@ class Server(Link):
         self.error = None
         self.instead = None
         self.rows = None
-        self.opened_at = self.idle_since = monotonic()
+        self.opened_at = self.idle_since = now()
         self.expires_at = self.deadline = 0.0
         self.reason = None
         self.number = 0
@@ -196,13 +197,13 @@ class Server(Link):
         owed: Owed = self.owed
         ours: cython.bint = owed.head < owed.tail and owed.queue[owed.head] == OUR_QUERY
         if kind == 83:  # S
-            self._parameter_status(bytes(buffer[at + 5 : end]), ours)
+            self._parameter_status(part(buffer, at + 5, end), ours)
             return ours
         if kind == 78 or kind == 65:  # N A
             return ours
         if kind == 68:  # D, of our own query
             if self.rows is not None and end <= n:
-                self.rows.append(messages.read_row(bytes(buffer[at + 5 : end])))
+                self.rows.append(messages.read_row(part(buffer, at + 5, end)))
             return True
         if kind == 90:  # Z
             self.status = buffer[at + 5]
@@ -210,7 +211,7 @@ class Server(Link):
             self._command_complete(buffer, at + 5, end)
         swallow: cython.bint = owed.answer(kind) != 0
         if kind == 69:  # E
-            return self._error(bytes(buffer[at + 5 : end if end < n else n]), ours) or swallow
+            return self._error(part(buffer, at + 5, end if end < n else n), ours) or swallow
         return swallow
 
     @cython.cfunc
@@ -218,9 +219,9 @@ class Server(Link):
         self, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
     ) -> cython.bint:
         """Take buffer[run:at] for the client, and what stands in place of the message there."""
-        append(_PIECES, buffer, run, at)
+        _PIECES.add(buffer, run, at)
         if self.instead is not None:
-            _PIECES.extend(self.instead)
+            _PIECES.add_bytes(self.instead)
             self.instead = None
         return True
 
@@ -228,10 +229,10 @@ class Server(Link):
     def _answer_due(
         self, buffer: bytearray, run: cython.Py_ssize_t, end: cython.Py_ssize_t
     ) -> cython.bint:
-        append(_PIECES, buffer, run, end)
+        _PIECES.add(buffer, run, end)
         code: cython.int = self.owed.due()
         while code:
-            _PIECES.extend(
+            _PIECES.add_bytes(
                 messages.PARSE_COMPLETE if code == ANSWER_PARSE else messages.CLOSE_COMPLETE
             )
             code = self.owed.due()
@@ -247,13 +248,13 @@ class Server(Link):
     ) -> object:
         client: Borrower = self.client
         if pieces:
-            append(_PIECES, buffer, run, end)
-            buffer, run, end = _PIECES, 0, len(_PIECES)
+            _PIECES.add(buffer, run, end)
+            buffer, run, end = _PIECES.buffer, 0, _PIECES.used
         if client is not None and end > run:
             self.pool.counters.bytes_sent += end - run
             client.transmit(buffer, run, end)
         if pieces:
-            _PIECES.clear()
+            _PIECES.used = 0
         return None
 
     @cython.cfunc
@@ -277,7 +278,7 @@ class Server(Link):
         """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind."""
         if end - at < 12 or buffer[at] != 68 or buffer[at + 1] == 69 and buffer[at + 2] == 76:
             return None  # not D…, or DELETE
-        tag: bytes = bytes(buffer[at : end - 1])
+        tag: bytes = part(buffer, at, end - 1)
         if tag != b"DISCARD ALL" and tag != b"DEALLOCATE ALL":
             return None
         self.shelf.clear()
@@ -368,7 +369,7 @@ class Server(Link):
         if waiter is not None:
             return waiter.take(self)
         self.state = IDLE
-        self.idle_since = monotonic()
+        self.idle_since = now()
         return None
 
     @cython.cfunc
@@ -415,7 +416,7 @@ class Server(Link):
         if owed.unsynced or owed.skipping:
             owed.push(SYNC)
             self.send(messages.SYNC)
-        self.deadline = monotonic() + self.hub.abandon_timeout
+        self.deadline = now() + self.hub.abandon_timeout
         if running:
             self.hub.cancel(self)
         return self._rest()
@@ -442,7 +443,7 @@ class Server(Link):
         self.client = None
         self.reason = reason
         self.state = CLOSING
-        self.deadline = monotonic() + self.hub.close_timeout
+        self.deadline = now() + self.hub.close_timeout
         self.pool.withdraw(self)
         if self.out is None:
             self.send(messages.TERMINATE)

@@ -42,6 +42,11 @@ PREFIX = b"pgfunnel_"
 _numbers = count(1)
 
 
+# What a note undoes.
+_NAME, _UNNAMED, _OURS, _EVICTED, _AGAIN = 0, 1, 2, 3, 4
+_REPEATED = (_AGAIN, None, None, None)
+
+
 @cython.cclass
 class Statement:
     """`tail` is a Parse message behind its name: text, NUL, parameter types."""
@@ -80,10 +85,6 @@ class Session:
     def forget_statements(self) -> cython.void:
         self.names = {}
         self.unnamed = None
-
-
-# What a note undoes.
-_NAME, _UNNAMED, _OURS, _EVICTED = 0, 1, 2, 3
 
 
 @cython.cclass
@@ -194,10 +195,14 @@ class Shelf:
 
         `tail` is None when it is too large to keep: no other server can then stand in.
         """
-        before = session.unnamed
-        session.unnamed = Statement(b"" if tail is None else tail, b"")
+        before: Statement = session.unnamed
+        if before is None or before.tail is not tail:
+            session.unnamed = Statement(b"" if tail is None else tail, b"")
         self.unnamed = session.unnamed
-        owed.push_noted(PARSE, (_UNNAMED, None, before, None))
+        if before is session.unnamed:
+            owed.push_noted(PARSE, _REPEATED)
+        else:
+            owed.push_noted(PARSE, (_UNNAMED, None, before, None))
 
     @cython.ccall
     def need_unnamed(self, session: Session, owed: Owed) -> bytes:
@@ -237,7 +242,7 @@ class Shelf:
             self.held[statement] = 0
         elif statement is not None:
             self.held.pop(statement, None)
-        elif kind == _UNNAMED or kind == _OURS:
+        elif kind != _NAME:
             self.unnamed = _UNKNOWN
 
     @cython.cfunc
@@ -246,6 +251,8 @@ class Shelf:
     ) -> cython.void:
         if kind == _UNNAMED:
             session.unnamed = None if refused else before
+        elif kind == _AGAIN:
+            session.unnamed = None if refused else session.unnamed
         elif kind == _NAME and before is None:
             session.names.pop(name, None)
         elif kind == _NAME:

@@ -6,7 +6,8 @@ import cython
 
 if cython.compiled:
     from cython.cimports.cpython.bytearray import PyByteArray_AS_STRING, PyByteArray_Resize
-    from cython.cimports.libc.string import memcpy
+    from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
+    from cython.cimports.libc.string import memchr, memcmp, memcpy
 
 
 def u32(buffer: bytearray, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
@@ -21,23 +22,98 @@ def u32(buffer: bytearray, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
 
 def zero(buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
     """Where the first zero byte from `at` stands; -1 when there is none before `end`."""
-    if not cython.compiled:
-        return buffer.find(0, at, end)
-    i: cython.Py_ssize_t = at
-    while i < end:
-        if buffer[i] == 0:
-            return i
-        i += 1
-    return -1
+    if cython.compiled:
+        if end <= at:
+            return -1
+        start: cython.p_char = PyByteArray_AS_STRING(buffer)
+        found: cython.p_char = cython.cast(cython.p_char, memchr(start + at, 0, end - at))
+        return -1 if found == cython.NULL else found - start
+    return buffer.find(0, at, end)
+
+
+def part(buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> bytes:
+    """buffer[at:end] as bytes, copied once."""
+    if cython.compiled:
+        return PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer) + at, end - at)
+    return bytes(memoryview(buffer)[at:end])
+
+
+def equal(
+    buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t, other: bytes
+) -> cython.bint:
+    """Whether buffer[at:end] holds the same bytes as `other`."""
+    if cython.compiled:
+        if len(other) != end - at:
+            return False
+        start: cython.p_char = PyByteArray_AS_STRING(buffer)
+        return memcmp(start + at, PyBytes_AS_STRING(other), end - at) == 0
+    return memoryview(buffer)[at:end] == other
 
 
 def append(
     target: bytearray, source: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> None:
     """`target += source[at:end]` without the slice in between."""
-    if not cython.compiled:
+    if cython.compiled:
+        size: cython.Py_ssize_t = len(target)
+        PyByteArray_Resize(target, size + end - at)
+        memcpy(PyByteArray_AS_STRING(target) + size, PyByteArray_AS_STRING(source) + at, end - at)
+    else:
         target += memoryview(source)[at:end]
-        return
-    size: cython.Py_ssize_t = len(target)
-    PyByteArray_Resize(target, size + end - at)
-    memcpy(PyByteArray_AS_STRING(target) + size, PyByteArray_AS_STRING(source) + at, end - at)
+
+
+@cython.cclass
+class Pieces:
+    """A buffer that is filled piece by piece, sent and used again: `buffer[:used]`."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(65536)
+        self.used = 0
+
+    @cython.cfunc
+    def _grow(self, more: cython.Py_ssize_t) -> object:
+        self.buffer.extend(bytes(max(more, len(self.buffer))))
+        return None
+
+    @cython.ccall
+    def add(self, source: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> object:
+        """Add source[at:end]."""
+        size: cython.Py_ssize_t = end - at
+        if size <= 0:
+            return None
+        if self.used + size > len(self.buffer):
+            self._grow(size)
+        if cython.compiled:
+            target: cython.p_char = PyByteArray_AS_STRING(self.buffer) + self.used
+            memcpy(target, PyByteArray_AS_STRING(source) + at, size)
+        else:
+            self.buffer[self.used : self.used + size] = source[at:end]
+        self.used += size
+        return None
+
+    @cython.ccall
+    def add_bytes(self, source: bytes) -> object:
+        size: cython.Py_ssize_t = len(source)
+        if self.used + size > len(self.buffer):
+            self._grow(size)
+        if cython.compiled:
+            target: cython.p_char = PyByteArray_AS_STRING(self.buffer) + self.used
+            memcpy(target, PyBytes_AS_STRING(source), size)
+        else:
+            self.buffer[self.used : self.used + size] = source
+        self.used += size
+        return None
+
+    @cython.ccall
+    def add_head(self, kind: cython.int, length: cython.Py_ssize_t) -> object:
+        """Add a message's type byte and length word."""
+        if self.used + 5 > len(self.buffer):
+            self._grow(5)
+        at: cython.Py_ssize_t = self.used
+        self.buffer[at] = kind
+        self.buffer[at + 1] = (length >> 24) & 0xFF
+        self.buffer[at + 2] = (length >> 16) & 0xFF
+        self.buffer[at + 3] = (length >> 8) & 0xFF
+        self.buffer[at + 4] = length & 0xFF
+        self.used = at + 5
+        return None

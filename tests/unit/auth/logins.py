@@ -55,7 +55,7 @@ def log_in(
     server_binding: bytes | None = None,
     client_binding: bytes | None = None,
 ) -> Done:
-    cache = cache or KeyCache()
+    cache = KeyCache() if cache is None else cache
     conversation = begin(method, user, secret, cache=cache, channel_binding=server_binding)
     login = UpstreamLogin(user, password, keys, KeyCache(), channel_binding=client_binding)
     return run(conversation, login)

@@ -1,0 +1,86 @@
+"""A pool with all that is needed to fill it, and what its clients are greeted with."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import cython
+
+from proxy.pool.backoff import Backoff
+from proxy.pool.bound import Bound
+from proxy.pool.pool import PoolSize
+from proxy.relay.connect import Address
+from proxy.session.parameters import NONE, READ_ONLY, Parameters
+from proxy.settings.databases import Limits, Target
+from proxy.telemetry.counters import PoolCounters
+from proxy.wire import messages
+
+if cython.compiled:
+    from cython.cimports.proxy.pool.pool import Pool
+else:
+    from proxy.pool.pool import Pool
+
+_MAX_GREETINGS = 1000
+
+
+@cython.cclass
+class Database(Pool):
+    """A pool with all that is needed to fill it.
+
+    `check_delay`: a server that was idle for as many seconds is checked before it is lent;
+    `greetings`: for the parameters that clients asked for, what they come to and the
+    ParameterStatus messages that tell so.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        limits: Limits,
+        address: Address,
+        login_user: str,
+        size: PoolSize,
+        bounds: tuple[Bound, ...],
+        backoff: Backoff,
+        check_delay: float,
+    ) -> None:
+        Pool.__init__(self, target.database, login_user, size, bounds, backoff, PoolCounters())
+        self.check_delay = check_delay
+        self.target = target
+        self.limits = limits
+        self.address = address
+        self.failure = None
+        self.defaults = {}
+        self.greetings = {}
+
+    def learn_defaults(self, reported: dict[bytes, bytes]) -> None:
+        """A login has told what parameters are without anybody's doing."""
+        if reported != self.defaults:
+            self.defaults = reported
+            self.greetings = {NONE: (NONE, greeting(reported))}
+
+    def learn(self, asked: Parameters, reported: dict[bytes, bytes]) -> None:
+        """A server set as `asked` reports these values."""
+        if len(self.greetings) >= _MAX_GREETINGS:
+            self.learn_defaults(dict(self.defaults))
+        values = dict(asked.values)
+        for name, value in reported.items():
+            key = name.decode().lower()
+            if key in READ_ONLY or key not in values:
+                continue
+            values[key] = value.decode("utf-8", "replace")
+            if self.defaults.get(name) == value:
+                del values[key]
+        self.greetings[asked] = (Parameters.of(values), greeting(reported))
+
+    def servers_by_state(self) -> Counter[str]:
+        """How many servers are in which state."""
+        return Counter([server.state for server in self.servers])
+
+
+def greeting(reported: dict[bytes, bytes]) -> bytes:
+    """ParameterStatus messages; application_name is the client's own and told apart."""
+    return b"".join(
+        messages.parameter_status(name, value)
+        for name, value in reported.items()
+        if name != b"application_name"
+    )

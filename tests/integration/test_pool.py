@@ -1,0 +1,282 @@
+"""Who gets a server, when, and for how long; who is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from proxy.wire import messages
+from tests.conftest import StartFunnel
+from tests.funnel import Funnel
+from tests.integration.observe import eventually, until, waiters
+from tests.integration.peer import Peer
+from tests.postgres import USERS, Postgres
+
+PID = "SELECT pg_backend_pid()"
+
+
+@asynccontextmanager
+async def client(funnel: Funnel, user: str = "alice") -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(funnel.dsn(user), timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+def logged_in(funnel: Funnel, user: str = "alice") -> Peer:
+    return Peer(funnel.host, funnel.port).log_in(user, funnel.upstream.database, USERS[user])
+
+
+async def test_waiters_are_served_in_order(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    served: list[int] = []
+
+    async def wait_for_it(n: int, connection: asyncpg.Connection) -> None:
+        await connection.execute(f"SELECT {n}")
+        served.append(n)
+
+    async with client(funnel) as holder:
+        connections = [await asyncpg.connect(funnel.dsn("alice")) for _ in range(12)]
+        await holder.execute("BEGIN")
+        tasks = []
+        for n, connection in enumerate(connections):
+            tasks.append(asyncio.create_task(wait_for_it(n, connection)))
+            await eventually(lambda: waiters(funnel) == n + 1)  # noqa: B023 - done within the turn
+        assert not served
+        await holder.execute("COMMIT")
+        await asyncio.gather(*tasks)
+        for connection in connections:
+            await connection.close()
+    assert served == list(range(12))
+
+
+async def test_a_waiter_that_leaves_is_passed_over(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel) as holder, client(funnel) as second:
+        gone = logged_in(funnel)
+        await holder.execute("BEGIN")
+        gone.send(messages.query(b"SELECT 'never seen'"))
+        await eventually(lambda: waiters(funnel) == 1)
+        query = asyncio.create_task(second.fetchval("SELECT 'served'"))
+        await eventually(lambda: waiters(funnel) == 2)
+        gone.reset()
+        await eventually(lambda: waiters(funnel) == 1)
+        await holder.execute("COMMIT")
+        assert await query == "served"
+
+
+async def test_query_wait_timeout(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, query_wait_timeout=0.5)
+    async with client(funnel) as holder, client(funnel) as late:
+        await holder.execute("BEGIN")
+        began = time.monotonic()
+        with pytest.raises(asyncpg.TooManyConnectionsError, match="query_wait_timeout") as refused:
+            await late.execute("SELECT 1")
+        assert 0.4 < time.monotonic() - began < 3
+        assert refused.value.sqlstate == "53300"
+        await holder.execute("COMMIT")
+    assert "wait_timeout" in funnel.log()
+    assert funnel.metrics()['pgfunnel_refusals_total{sqlstate="53300"}'] == 1
+
+
+async def test_max_waiters(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, max_waiters=2)
+    async with (
+        client(funnel) as holder,
+        client(funnel) as first,
+        client(funnel) as second,
+        client(funnel) as third,
+    ):
+        await holder.execute("BEGIN")
+        waiting = [asyncio.create_task(c.fetchval("SELECT 1")) for c in (first, second)]
+        await eventually(lambda: waiters(funnel) == 2)
+        with pytest.raises(asyncpg.TooManyConnectionsError, match="are waiting"):
+            await third.execute("SELECT 1", timeout=2)
+        await holder.execute("COMMIT")
+        assert await asyncio.gather(*waiting) == [1, 1]
+
+
+async def test_max_client_conn(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(max_client_conn=2)
+    async with client(funnel), client(funnel):
+        with pytest.raises(asyncpg.TooManyConnectionsError, match="max_client_conn"):
+            await asyncpg.connect(funnel.dsn("alice"))
+    await eventually(lambda: funnel.metrics()['pgfunnel_clients{state="idle"}'] == 0)
+    async with client(funnel) as again:
+        assert await again.fetchval("SELECT 1") == 1
+
+
+async def test_the_reserve(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, reserve_pool_size=1, reserve_pool_timeout=0.5)
+    async with client(funnel) as holder, client(funnel) as second, client(funnel) as third:
+        await holder.execute("BEGIN")
+        began = time.monotonic()
+        await second.execute("BEGIN")
+        assert time.monotonic() - began > 0.4
+        query = asyncio.create_task(third.fetchval("SELECT 1"))
+        assert not (await asyncio.wait([query], timeout=0.8))[0]
+        await second.execute("COMMIT")
+        assert await query == 1
+        await holder.execute("COMMIT")
+
+
+async def test_min_pool_size_is_kept(pgfunnel: StartFunnel, own_postgres: Postgres) -> None:
+    funnel = pgfunnel(own_postgres, min_pool_size=3, server_idle_timeout=0.3)
+    async with client(funnel) as connection:
+        await connection.execute("SELECT 1")
+    await eventually(lambda: own_postgres.client_backends("alice") == 3)
+    terminate_idle(own_postgres, 2)
+    await eventually(lambda: own_postgres.client_backends("alice") == 3)
+
+
+def terminate_idle(postgres: Postgres, most: int) -> int:
+    sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'alice' LIMIT %s"
+    return len(postgres.psql(sql, most))
+
+
+async def test_server_idle_timeout(pgfunnel: StartFunnel, own_postgres: Postgres) -> None:
+    funnel = pgfunnel(own_postgres, server_idle_timeout=0.3)
+    async with client(funnel) as connection:
+        await connection.execute("SELECT 1")
+        assert own_postgres.client_backends("alice") == 1
+        await eventually(lambda: own_postgres.client_backends("alice") == 0)
+        assert await connection.fetchval("SELECT 1") == 1
+    assert "idle_timeout" in funnel.log()
+
+
+async def test_server_lifetime(pgfunnel: StartFunnel) -> None:
+    """An old server ends at a boundary, never in a transaction."""
+    funnel = pgfunnel(default_pool_size=1, server_lifetime=0.5)
+    async with client(funnel) as connection:
+        await connection.execute("BEGIN")
+        old = await connection.fetchval(PID)
+        assert await connection.fetchval("SELECT pg_backend_pid() FROM pg_sleep(1)") == old
+        await connection.execute("COMMIT")
+        assert await connection.fetchval(PID) != old
+    until(lambda: "lifetime" in funnel.log())
+
+
+async def test_a_server_goes_from_hand_to_hand(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel()
+    async with client(funnel) as one, client(funnel) as two:
+        pids = {await c.fetchval(PID) for _ in range(10) for c in (one, two)}
+    assert len(pids) == 1
+
+
+LOCK = b"SELECT pg_advisory_xact_lock(7)"
+
+
+def in_mid_transaction(peer: Peer) -> None:
+    peer.query("INSERT INTO deaths VALUES (1)")
+
+
+def in_mid_query(peer: Peer) -> None:
+    peer.send(messages.query(b"INSERT INTO deaths SELECT 1 FROM pg_sleep(60)"))
+
+
+def in_a_failed_transaction(peer: Peer) -> None:
+    peer.query("SELECT 1 / 0")
+
+
+def in_mid_copy_in(peer: Peer) -> None:
+    peer.send(messages.query(b"COPY deaths FROM STDIN"))
+    peer.until(b"G")
+    peer.send(messages.message(b"d", b"1\n" * 100))
+
+
+def in_mid_copy_out(peer: Peer) -> None:
+    peer.send(messages.query(b"COPY (SELECT i FROM generate_series(1, 10000000) i) TO STDOUT"))
+    peer.until(b"d")
+
+
+def in_mid_result(peer: Peer) -> None:
+    peer.send(messages.query(b"SELECT i FROM generate_series(1, 10000000) i"))
+    peer.until(b"D")
+
+
+def in_mid_pipeline(peer: Peer) -> None:
+    parse = messages.parse(b"", b"INSERT INTO deaths SELECT 1 FROM pg_sleep(60)\0\0\0")
+    bind = messages.message(b"B", b"\0\0" + bytes(6))
+    execute = messages.message(b"E", b"\0" + bytes(4))
+    peer.send(parse, bind, execute)
+
+
+@pytest.mark.parametrize("goodbye", [Peer.reset, lambda peer: peer.socket.close()])
+@pytest.mark.parametrize(
+    "die",
+    [
+        in_mid_transaction,
+        in_mid_query,
+        in_a_failed_transaction,
+        in_mid_copy_in,
+        in_mid_copy_out,
+        in_mid_result,
+        in_mid_pipeline,
+    ],
+)
+async def test_a_client_that_dies_costs_no_server(
+    shared_pool_of_one: Funnel,
+    postgres: Postgres,
+    die: Callable[[Peer], None],
+    goodbye: Callable[[Peer], None],
+) -> None:
+    funnel = shared_pool_of_one
+    peer = logged_in(funnel)
+    peer.query("BEGIN")
+    (pid,) = peer.rows(PID)[0]
+    peer.query(LOCK.decode())
+    die(peer)
+    goodbye(peer)
+    async with client(funnel) as successor:
+        assert await successor.fetchval(PID, timeout=10) == int(pid or b"")
+        assert await successor.fetchval("SELECT count(*) FROM deaths") == 0
+        assert await successor.fetchval("SELECT now() = statement_timestamp()")
+    locks = "SELECT * FROM pg_locks WHERE locktype = 'advisory' AND pid = %s"
+    assert not postgres.psql(locks, int(pid or b""))
+
+
+@pytest.fixture
+async def shared_pool_of_one(pgfunnel: StartFunnel, postgres: Postgres) -> AsyncIterator[Funnel]:
+    postgres.psql("CREATE TABLE deaths (n int); GRANT ALL ON deaths TO alice")
+    yield pgfunnel(default_pool_size=1)
+    until(lambda: not postgres.psql("SELECT 1 FROM pg_locks WHERE relation = 'deaths'::regclass"))
+    postgres.psql("DROP TABLE deaths")
+
+
+async def test_half_a_message_costs_the_server_and_no_more(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    """Nothing can be said to a server that waits for the rest of a message."""
+    funnel = pgfunnel(default_pool_size=1)
+    peer = logged_in(funnel)
+    (pid,) = peer.rows(PID)[0]
+    peer.send(messages.query(b"SELECT '" + b"x" * 200_000)[:150_000])
+    until(lambda: funnel.metrics()['pgfunnel_clients{state="active"}'] == 1)
+    peer.reset()
+    async with client(funnel) as successor:
+        assert await successor.fetchval(PID) != int(pid or b"")
+    assert not postgres.psql("SELECT 1 FROM pg_stat_activity WHERE pid = %s", int(pid or b""))
+
+
+async def test_idle_transaction_timeout(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, idle_transaction_timeout=0.4)
+    async with client(funnel) as idle, client(funnel) as next_one:
+        await idle.execute("BEGIN")
+        assert await next_one.fetchval("SELECT 1", timeout=5) == 1
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+            await idle.execute("COMMIT")
+    assert "idle_transaction_timeout" in funnel.log()
+
+
+async def test_client_idle_timeout(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(client_idle_timeout=0.4)
+    with logged_in(funnel) as peer:
+        peer.query("SELECT 1")
+        assert peer.error()["C"] == "57P05"
+        assert peer.ended()

@@ -1,0 +1,256 @@
+"""Prepared statements, step by step: what is sent, what is answered, what is undone."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.session.owed import Owed
+from proxy.session.parameters import Parameters
+from proxy.session.prepared import Session, Shelf, Statement, share
+from proxy.wire import messages
+from tests.unit.session.statements import TYPES, Client, Server, split
+
+TAIL = b"select 1" + TYPES
+
+
+def sure(shelf: Shelf) -> set[Statement]:
+    """What the server is known to have; what is stale it may have."""
+    return {statement for statement, stamp in shelf.held.items() if stamp >= 0}
+
+
+def prepare(shelf: Shelf, session: Session, name: bytes, tail: bytes) -> bytes:
+    """A Parse that Postgres takes, to its boundary."""
+    owed = Owed()
+    sent = shelf.parse(session, name, tail, owed, True)
+    while owed.due() or owed.head < owed.tail:
+        owed.answer(ord("3" if owed.queue[owed.head] == ord("c") else "1"))
+    shelf.boundary()
+    return sent
+
+
+def test_statements_are_shared_by_text_types_and_meaning() -> None:
+    plain = share(TAIL, Parameters.of({}))
+    assert share(TAIL, Parameters.of({"application_name": "x"})) is plain
+    assert share(TAIL, Parameters.of({"search_path": "x"})) is not plain
+    assert share(b"select 1\0\0\1\0\0\0\x17", Parameters.of({})) is not plain
+
+
+def test_a_first_parse_is_sent_under_the_shared_name() -> None:
+    shelf, session = Shelf(10), Session()
+    sent = prepare(shelf, session, b"mine", TAIL)
+    name = session.names[b"mine"].server_name
+    assert name.startswith(b"pgfunnel_")
+    assert sent == messages.parse(name, TAIL)
+
+
+def test_a_second_client_is_answered_without_asking() -> None:
+    shelf, first, second = Shelf(10), Session(), Session()
+    prepare(shelf, first, b"mine", TAIL)
+    assert prepare(shelf, second, b"yours", TAIL) == b""
+    assert second.names[b"yours"] is first.names[b"mine"]
+
+
+def test_a_server_that_may_be_in_a_failed_transaction_is_asked() -> None:
+    shelf, session, owed = Shelf(10), Session(), Owed()
+    prepare(shelf, Session(), b"s", TAIL)
+    sent = shelf.parse(session, b"s", TAIL, owed, False)
+    assert [kind for kind, _, _ in split(sent)] == ["C", "P"]
+    owed.answer(ord("3"))
+    owed.answer(ord("E"))
+    shelf.undo(session, owed.undone, True)
+    assert sure(shelf) == set()
+    assert session.names == {}
+
+
+def test_need_prepares_once_on_each_server() -> None:
+    here, there, session = Shelf(10), Shelf(10), Session()
+    prepare(here, session, b"s", TAIL)
+    statement = session.names[b"s"]
+    assert here.need(statement, Owed()) == b""
+    assert there.need(statement, Owed()) == messages.parse(statement.server_name, TAIL)
+    assert there.need(statement, Owed()) == b""
+
+
+def test_a_name_that_is_taken_is_left_to_postgres_to_refuse() -> None:
+    shelf, session, owed = Shelf(10), Session(), Owed()
+    prepare(shelf, session, b"s", TAIL)
+    before = session.names[b"s"]
+    sent = shelf.parse(session, b"s", b"select 2" + TYPES, owed, True)
+    assert sent == messages.parse(before.server_name, TAIL)
+    owed.answer(ord("E"))
+    shelf.undo(session, owed.undone, False)
+    assert session.names == {b"s": before}
+    assert before in shelf.held
+
+
+def test_close_is_answered_here_and_the_statement_stays_for_others() -> None:
+    shelf, session, owed = Shelf(10), Session(), Owed()
+    prepare(shelf, session, b"s", TAIL)
+    statement = session.names[b"s"]
+    shelf.close(session, b"s", owed)
+    assert owed.due() == ord("3")
+    assert session.names == {}
+    assert statement in shelf.held
+
+
+def test_a_skipped_close_gives_the_name_back() -> None:
+    shelf, session, owed = Shelf(10), Session(), Owed()
+    prepare(shelf, session, b"s", TAIL)
+    before = dict(session.names)
+    owed.push(ord("B"))
+    shelf.close(session, b"s", owed)
+    owed.answer(ord("E"))
+    shelf.undo(session, owed.undone, False)
+    assert session.names == before
+
+
+def test_what_was_used_longest_ago_goes_first() -> None:
+    shelf, session = Shelf(2), Session()
+    for name in (b"a", b"b"):
+        prepare(shelf, session, name, b"select " + name + TYPES)
+    shelf.need(session.names[b"a"], Owed())
+    shelf.boundary()
+    sent = prepare(shelf, session, b"c", b"select c" + TYPES)
+    assert split(sent)[0][:2] == ("C", session.names[b"b"].server_name)
+    assert set(shelf.held) == {session.names[b"a"], session.names[b"c"]}
+
+
+def test_nothing_that_a_pipeline_uses_goes() -> None:
+    shelf, session, owed = Shelf(2), Session(), Owed()
+    for name in (b"a", b"b", b"c", b"d"):
+        sent = shelf.parse(session, name, b"select " + name + TYPES, owed, True)
+        assert [kind for kind, _, _ in split(sent)] == ["P"]
+    assert len(shelf.held) == 4
+
+
+def test_after_a_long_pipeline_the_limit_holds_again() -> None:
+    shelf, session, owed = Shelf(2), Session(), Owed()
+    for name in (b"a", b"b", b"c", b"d"):
+        shelf.parse(session, name, b"select " + name + TYPES, owed, True)
+    shelf.boundary()
+    prepare(shelf, session, b"e", b"select e" + TYPES)
+    assert len(shelf.held) == 2
+
+
+def test_a_skipped_eviction_never_happened() -> None:
+    shelf, session, owed = Shelf(1), Session(), Owed()
+    prepare(shelf, session, b"a", TAIL)
+    owed.push(ord("B"))
+    shelf.parse(session, b"b", b"select 2" + TYPES, owed, True)
+    assert session.names[b"a"] not in shelf.held
+    owed.answer(ord("E"))
+    shelf.undo(session, owed.undone, False)
+    assert session.names[b"a"] in shelf.held
+    assert b"b" not in session.names
+
+
+def test_a_stale_statement_is_prepared_anew_once() -> None:
+    shelf, session = Shelf(10), Session()
+    prepare(shelf, session, b"a", TAIL)
+    statement = session.names[b"a"]
+    shelf.all_stale()
+    kinds = [kind for kind, _, _ in split(shelf.need(statement, Owed()))]
+    assert kinds == ["C", "P"]
+    assert shelf.need(statement, Owed()) == b""
+
+
+def test_a_stale_statement_is_not_answered_from_memory() -> None:
+    shelf = Shelf(10)
+    prepare(shelf, Session(), b"a", TAIL)
+    shelf.all_stale()
+    assert [kind for kind, _, _ in split(prepare(shelf, Session(), b"b", TAIL))] == ["C", "P"]
+
+
+def test_undo_for_a_client_that_has_left() -> None:
+    shelf, session, owed = Shelf(10), Session(), Owed()
+    shelf.parse(session, b"a", TAIL, owed, True)
+    owed.answer(ord("E"))
+    shelf.undo(None, owed.undone, True)
+    assert sure(shelf) == set()
+
+
+# -- the unnamed statement -----------------------------------------------------------------
+
+
+def test_the_unnamed_statement_follows_its_client() -> None:
+    here, there, session, owed = Shelf(1), Shelf(1), Session(), Owed()
+    here.parse_unnamed(session, TAIL, owed)
+    assert here.need_unnamed(session, owed) == b""
+    assert there.need_unnamed(session, owed) == messages.parse(b"", TAIL)
+    assert there.need_unnamed(session, owed) == b""
+
+
+def test_a_client_without_one_finds_none() -> None:
+    shelf, owed = Shelf(1), Owed()
+    shelf.parse_unnamed(Session(), TAIL, owed)
+    assert shelf.need_unnamed(Session(), owed) == messages.CLOSE_UNNAMED
+    assert shelf.need_unnamed(Session(), owed) == b""
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_refused_parse_destroys_it_and_a_skipped_one_does_not(refused: bool) -> None:
+    """exec_parse_message drops the unnamed statement before it reads the new one."""
+    shelf, session, owed = Shelf(1), Session(), Owed()
+    shelf.parse_unnamed(session, TAIL, owed)
+    owed.answer(ord("1"))
+    before = session.unnamed
+    if not refused:
+        owed.push(ord("B"))
+    shelf.parse_unnamed(session, b"bad" + TYPES, owed)
+    owed.answer(ord("E"))
+    shelf.undo(session, owed.undone, owed.failed == ord("P"))
+    assert session.unnamed is (None if refused else before)
+    assert shelf.need_unnamed(session, Owed()) != b""
+
+
+def skip(client: Client) -> Server:
+    """A client with an unnamed statement, whose next messages Postgres will skip."""
+    server = Server(2)
+    server.lend(client)
+    client.send("P", b"", b"one")
+    client.send("S")
+    server.deliver_all()
+    server.lend(client)
+    client.send("P", b"a", b"bad")
+    return server
+
+
+def rest(client: Client, server: Server) -> None:
+    client.send("S")
+    server.deliver_all()
+    server.lend(client)
+    client.send("B")
+    client.send("S")
+    server.deliver_all()
+    client.check(whole=True)
+
+
+def test_deallocate_all_does_not_touch_the_unnamed_statement() -> None:
+    """DropAllPreparedStatements knows the named ones alone."""
+    client, server = Client(), Server(2)
+    server.lend(client)
+    client.send("P", b"", b"DEALLOCATE ALL")
+    for kind in "BES":
+        client.send(kind)
+    server.deliver_all()
+    other = Client()
+    server.lend(other)
+    other.send("B")
+    other.send("S")
+    server.deliver_all()
+    other.check(whole=True)
+
+
+def test_what_is_prepared_behind_a_deallocate_all_stays() -> None:
+    client, server = Client(), Server(2)
+    server.lend(client)
+    client.send("Q", b"", b"DEALLOCATE ALL")
+    client.send("P", b"a", b"one")
+    client.send("S")
+    server.deliver_all()
+    server.check()
+    server.lend(client)
+    client.send("B", b"a")
+    client.send("S")
+    server.deliver_all()
+    client.check(whole=True)
