@@ -17,11 +17,8 @@ JOBS = os.cpu_count() or 1
 DIRECTIVES = {
     "language_level": 3,
     "annotation_typing": True,
-    "boundscheck": False,
     "cdivision": True,
     "infer_types": True,
-    "initializedcheck": False,
-    "wraparound": False,
 }
 
 

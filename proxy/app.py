@@ -69,6 +69,13 @@ class _App:
 
     async def serve(self) -> int:
         loop = asyncio.get_running_loop()
+        logs.defer(loop.call_soon)
+        try:
+            return await self._serve(loop)
+        finally:
+            logs.defer(None)
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         funnel = Funnel(self._settings, read_users(self._settings))

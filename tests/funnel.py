@@ -134,7 +134,6 @@ def start_funnel(
 def _environment(
     upstream: Postgres, folder: Path, settings: Mapping[str, object]
 ) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
     defaults: dict[str, object] = {
         "upstream": upstream.dsn,
         "listen_addr": LOOPBACK,
@@ -143,7 +142,12 @@ def _environment(
     }
     chosen = {k: v for k, v in (defaults | dict(settings)).items() if v is not None}
     ours = {f"PGFUNNEL_{name.upper()}": _text(value) for name, value in chosen.items()}
-    return clean | ours | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return clean_environment() | ours | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours without what libpq or pgfunnel would read, but for the choice of pure Python."""
+    return {k: v for k, v in os.environ.items() if k == "PGFUNNEL_PURE" or k[:2] != "PG"}
 
 
 def write_userlist(file: Path, upstream: Postgres) -> Path:

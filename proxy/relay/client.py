@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False
 """A connection from a function that has logged in (or is about to: see `proxy.relay.login`).
 
 `consume` walks the headers of what the client says. What needs a server borrows one; what a
@@ -315,7 +316,7 @@ class Client(Borrower):
         sql: bytes = difference(have, want)
         server.parameters = want
         self.had = have
-        if certain(have, want):
+        if certain(have, want) and not self.greeting:
             server.owed.push(113)  # q
             _PIECES.add_bytes(messages.query(sql))
             return True

@@ -238,7 +238,7 @@ async def log_in(stream: Stream, dbname: str, login: UpstreamLogin) -> LoggedIn:
             result.process_id, result.secret = int.from_bytes(body[:4], "big"), body[4:]
         elif kind == b"E":
             raise PostgresError(messages.read_error(body))
-        elif kind == b"Z":
+        elif kind == b"Z" and login.done:
             return result
         elif kind != b"N":
             raise ProtocolViolation(f"Postgres sent an unexpected message during login: {kind!r}")

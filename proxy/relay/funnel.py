@@ -30,7 +30,8 @@ from proxy.pool.pool import Pool
 from proxy.relay.client import SESSION, STATEMENT, TRANSACTION, Client
 from proxy.relay.connect import Address, Keepalive
 from proxy.relay.login import Login
-from proxy.relay.pools import Database, Pools
+from proxy.relay.database import Database
+from proxy.relay.pools import Pools
 from proxy.relay.server import Server
 from proxy.relay.tls import TlsPolicy, client_policy, server_policy
 from proxy.relay.users import Users
@@ -96,6 +97,7 @@ class Funnel:
         self.check_query = settings.server_check_query.encode()
         self.reset_query = settings.server_reset_query.encode()
         self.ignored_parameters = {name.lower() for name in settings.ignore_startup_parameters}
+        self._pools_of: dict[tuple[str, str], Database] = {}
         self.pools_by_key.reload()
 
     @staticmethod
@@ -156,10 +158,9 @@ class Funnel:
 
     def logged_in(self, client: Client, login: Login, said: bytes) -> None:
         """The client is who it says it is. Raises NoSuchDatabase."""
-        target = self.settings.target(login.database)
-        if target is None:
-            raise NoSuchDatabase(f'no such database: "{login.database}"')
-        pool = self.pools_by_key.get(target, login.user)
+        pool = self._pools_of.get((login.database, login.user))
+        if pool is None:
+            pool = self._pool_of(login)
         client.pool = pool
         client.mode = _MODES[pool.limits.pool_mode]
         client.keeps = client.mode == SESSION
@@ -171,6 +172,14 @@ class Funnel:
             client.be_greeted()
         else:
             self._greet(client, login, known, name)
+
+    def _pool_of(self, login: Login) -> Database:
+        target = self.settings.target(login.database)
+        if target is None:
+            raise NoSuchDatabase(f'no such database: "{login.database}"')
+        pool = self.pools_by_key.get(target, login.user)
+        self._pools_of[login.database, login.user] = pool
+        return pool
 
     def greet(self, client: Client, server: Server) -> None:
         """The client's first server is set as it wants: tell it how that looks."""

@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False
 """A link is one non-blocking socket, plain or TLS, watched by the loop.
 
 Reading: the loop calls `on_readable`, which reads into the one shared buffer `RX` and hands it to

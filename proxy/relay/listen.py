@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from proxy.errors import SettingsError
+from proxy.relay import octet_io
 from proxy.relay.funnel import Funnel
 from proxy.settings import Settings
 from proxy.telemetry.logs import log_event
@@ -28,8 +29,9 @@ class Listener:
         self._funnel = funnel
         self._sockets = sockets
         self._numbers = count(1)
-        self._keepalive = funnel.keepalive
         for sock in sockets:
+            # Accepted sockets inherit these options (Linux).
+            funnel.keepalive.apply(sock)
             funnel.loop.add_reader(sock.fileno(), self._accept, sock)
 
     @property
@@ -46,20 +48,14 @@ class Listener:
                 self._pause(listening, 0.05)
                 return
             try:
-                sock, peer = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                accepted = octet_io.accept(listening)
             except OSError as error:
                 log_event(log, logging.ERROR, "accept_failed", error=error.strerror)
                 self._pause(listening, 0.2)
                 return
-            self._begin(sock, peer)
-
-    def _begin(self, sock: socket.socket, peer: object) -> None:
-        sock.setblocking(False)
-        with contextlib.suppress(OSError):
-            self._keepalive.apply(sock)
-        self._funnel.accepted(sock.detach(), peer, next(self._numbers))
+            if accepted is None:
+                return
+            self._funnel.accepted(*accepted, next(self._numbers))
 
     def _pause(self, listening: socket.socket, seconds: float) -> None:
         loop = self._funnel.loop

@@ -4,3 +4,4 @@ cdef enum:
 
 cdef Py_ssize_t receive_into(int fd, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
 cdef Py_ssize_t send_from(int fd, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
+cpdef object accept(object listening)

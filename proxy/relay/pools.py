@@ -21,6 +21,7 @@ from proxy.pool.pool import Pool, PoolSize
 from proxy.relay.database import Database
 from proxy.relay.connect import Address, LoggedIn, open_session, send_cancel, words_of
 from proxy.relay.server import Server
+from proxy.relay.users import Credentials
 from proxy.settings.databases import Limits, Target
 from proxy.telemetry.counters import PoolCounters
 from proxy.telemetry.reasons import CloseReason
@@ -166,10 +167,10 @@ class Pools:
         self.fill_all()
 
     def _login(self, pool: Database) -> UpstreamLogin:
-        password, keys = self._funnel.users.credentials(pool.user)
+        known = self._funnel.users.credentials(pool.user)
         if pool.target.password is not None:
-            password, keys = pool.target.password, None
-        return UpstreamLogin(pool.user, password, keys, self._keys)
+            known = Credentials(pool.target.password)
+        return UpstreamLogin(pool.user, known.password, known.keys, self._keys, md5=known.md5)
 
     def _opened(self, pool: Database, opening: Opening, logged_in: LoggedIn) -> None:
         funnel = self._funnel

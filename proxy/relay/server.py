@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False
 """A connection to Postgres that has logged in.
 
 `consume` walks the headers of what the server says, accounts for every message in `owed`, passes

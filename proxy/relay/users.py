@@ -17,6 +17,15 @@ class Revealed:
     keys: dict[str, ScramKeys] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Password, SCRAM keys, MD5 secret: as many as are known."""
+
+    password: str | None = field(default=None, repr=False)
+    keys: ScramKeys | None = field(default=None, repr=False)
+    md5: str | None = field(default=None, repr=False)
+
+
 class Users:
     """Users of `auth_file` and of the upstream's address, by name."""
 
@@ -49,13 +58,12 @@ class Users:
         if keys is not None and keys.client_key is not None:
             self._revealed.keys[user] = keys
 
-    def credentials(self, user: str) -> tuple[str | None, ScramKeys | None]:
-        """Password and SCRAM keys for a login to Postgres as `user`, as far as known."""
+    def credentials(self, user: str) -> Credentials:
+        """What is known for a login to Postgres as `user`."""
         if self._upstream is not None and self._upstream[0] == user and self._upstream[1]:
-            return self._upstream[1], None
+            return Credentials(self._upstream[1])
         secret = self._secrets.get(user)
         if secret is not None and secret.password is not None:
-            return secret.password, None
-        if secret is not None and secret.md5 is not None:
-            return self._revealed.passwords.get(user, secret.md5), None
-        return self._revealed.passwords.get(user), self._revealed.keys.get(user)
+            return Credentials(secret.password)
+        md5 = secret.md5 if secret is not None else None
+        return Credentials(self._revealed.passwords.get(user), self._revealed.keys.get(user), md5)

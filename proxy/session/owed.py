@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False
 """Exactly which responses a server still owes, and to whom.
 
 Every frontend message that causes a response is pushed when it is sent; every backend message is

@@ -17,6 +17,7 @@ import os
 import re
 import select
 import time
+from collections.abc import Callable
 from typing import Literal
 
 from proxy.telemetry.reasons import CloseReason, Side
@@ -46,13 +47,26 @@ def setup(format: Format, level: str | int, fd: int = 2) -> None:  # noqa: A002
         root.removeHandler(old)
         old.close()
     root.addHandler(handler)
+    global _handler  # noqa: PLW0603
+    _handler = handler if len(root.handlers) == 1 else None
+
+
+def defer(call_soon: Callable[[Callable[[], None]], object] | None) -> None:
+    """Let lines gather until `call_soon` runs the function it is given; None: write at once."""
+    if _handler is not None:
+        _handler.defer = call_soon
+        _handler.flush()
 
 
 def log_event(logger: logging.Logger, level: int, event: str, /, **fields: object) -> None:
     """Log an event, such as `closed`, with its fields; costs nothing below the logger's level."""
     if not logger.isEnabledFor(level):
         return
-    logger.handle(_record(logger.name, level, event, fields))
+    handler = _handler
+    if handler is not None and logger.propagate and not logger.handlers:
+        handler.event(logger.name, level, event, fields)
+    else:
+        logger.handle(_record(logger.name, level, event, fields))
 
 
 def log_opened(
@@ -106,9 +120,45 @@ class LineHandler(logging.Handler):
         self._poll.register(self._fd, select.POLLOUT)
         self._lost = 0
         self._torn = False
+        self._gathered: list[str] = []
+        self.defer: Callable[[Callable[[], None]], object] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.write(self._line(record))
+        self._add(self._line(record))
+
+    def event(self, name: str, level: int, event: str, fields: dict[str, object]) -> None:
+        """As `emit`, without a LogRecord where the lines' format can do without one."""
+        lines = self.formatter
+        if isinstance(lines, TextLines):
+            self._add(lines.line(time.time(), logging.getLevelName(level), event, fields))
+        else:
+            self.emit(_record(name, level, event, fields))
+
+    def _add(self, line: str) -> None:
+        if self.defer is None:
+            self._write_out(line)
+            return
+        self._gathered.append(line)
+        if len(self._gathered) == 1:
+            self.defer(self.flush)
+
+    def flush(self) -> None:
+        """Write what has gathered, several lines at a time."""
+        gathered, self._gathered = self._gathered, []
+        if not gathered:
+            return
+        together: list[str] = []
+        size = 0
+        for line in gathered:
+            size += 4 * len(line) + 1
+            if together and size > _PIECE:
+                self._write_out("\n".join(together))
+                together, size = [], 4 * len(line)
+            together.append(line)
+        self._write_out("\n".join(together))
+
+    def _write_out(self, lines: str) -> None:
+        self.write(lines)
         if self._lost and not self._torn and self._can_write():
             lost, self._lost = self._lost, 0
             self.write(self._note(logging.WARNING, "log_lines_lost", lines=lost))
@@ -119,7 +169,7 @@ class LineHandler(logging.Handler):
         octets = text.encode("utf-8", "backslashreplace")
         for start in range(0, len(octets), _PIECE):
             if not self._write_piece(octets[start : start + _PIECE]):
-                self._lost += 1
+                self._lost += 1 + line.count("\n")
                 self._torn = self._torn or start > 0
                 return
         self._torn = False
@@ -143,10 +193,15 @@ class LineHandler(logging.Handler):
         return self.format(_record("pgfunnel", level, event, fields))
 
     def close(self) -> None:
+        self.flush()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
         super().close()
+
+
+_handler: LineHandler | None = None
+"""The one that `setup` made, when nobody else listens."""
 
 
 class TextLines(logging.Formatter):
@@ -158,10 +213,13 @@ class TextLines(logging.Formatter):
         self._pid = os.getpid()
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = _fields(record)
-        head = f"{self._clock.read(record.created)} UTC [{self._pid}] {record.levelname}"
+        return self.line(record.created, record.levelname, _event(record), _fields(record))
+
+    def line(self, at: float, level: str, event: str, fields: dict[str, object]) -> str:
+        """One event's line; `at` in seconds of Unix time."""
+        head = f"{self._clock.read(at)} UTC [{self._pid}] {level}"
         who = _who(fields)
-        event = _escaped(_event(record))
+        event = _escaped(event[:_LONGEST_VALUE])
         reason = f": {_word(fields['reason'])}" if "reason" in fields else ""
         rest = ", ".join(_pair(name, fields[name]) for name in fields if name not in _PLACED)
         return f"{head} {who}{event}{reason}{f' ({rest})' if rest else ''}"

@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False
 """The few operations on raw bytes that the way of a transaction needs, at C speed when compiled."""
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Peer:
         self.send(messages.startup((k.encode(), v.encode()) for k, v in pairs.items()))
 
     def log_in(self, user: str, database: str, password: str = "", **parameters: str) -> Self:
-        """Log in by whatever is asked for. Raises AssertionError with the refusal."""
+        """Log in by whatever is asked for. Raises AssertionError with the refusal's fields."""
         self.start(user, database, **parameters)
         login = UpstreamLogin(user, password, None, KeyCache())
         while not login.done:
@@ -90,7 +90,10 @@ class Peer:
                 reply = login.supply(login.pending.derive())
             if reply is not None:
                 self.send(messages.message(b"p", reply))
-        for kind, body in self.until(b"Z"):
+        kind = b""
+        while kind != b"Z":
+            kind, body = self.message()
+            assert kind != b"E", messages.read_error(body)
             if kind == b"K":
                 self.key = int.from_bytes(body[:4], "big"), body[4:]
         return self

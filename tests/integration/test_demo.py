@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.funnel import ROOT
+from tests.funnel import ROOT, clean_environment
 
 
 @pytest.fixture
@@ -42,11 +42,10 @@ def _works_in(folder: Path, process: Path) -> bool:
 
 
 def start_demo(folder: Path, *args: str) -> subprocess.Popen[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
     return subprocess.Popen(
         [sys.executable, "-m", "proxy", "demo", *args],
         cwd=ROOT,
-        env=clean | {"TMPDIR": str(folder)},
+        env=clean_environment() | {"TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

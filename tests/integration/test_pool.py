@@ -71,35 +71,37 @@ async def test_a_waiter_that_leaves_is_passed_over(pgfunnel: StartFunnel) -> Non
         assert await query == "served"
 
 
-async def test_query_wait_timeout(pgfunnel: StartFunnel) -> None:
+def test_query_wait_timeout(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(default_pool_size=1, query_wait_timeout=0.5)
-    async with client(funnel) as holder, client(funnel) as late:
-        await holder.execute("BEGIN")
+    with logged_in(funnel) as holder, logged_in(funnel) as late:
+        holder.query("BEGIN")
         began = time.monotonic()
-        with pytest.raises(asyncpg.TooManyConnectionsError, match="query_wait_timeout") as refused:
-            await late.execute("SELECT 1")
+        late.send(messages.query(b"SELECT 1"))
+        refused = late.error()
         assert 0.4 < time.monotonic() - began < 3
-        assert refused.value.sqlstate == "53300"
-        await holder.execute("COMMIT")
-    assert "wait_timeout" in funnel.log()
+        assert refused["C"] == "53300"
+        assert "query_wait_timeout" in refused["M"]
+        assert late.ended()
+        assert holder.rows("SELECT 1") == [[b"1"]]
+    until(lambda: "wait_timeout" in funnel.log())
     assert funnel.metrics()['pgfunnel_refusals_total{sqlstate="53300"}'] == 1
 
 
-async def test_max_waiters(pgfunnel: StartFunnel) -> None:
+def test_max_waiters(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(default_pool_size=1, max_waiters=2)
-    async with (
-        client(funnel) as holder,
-        client(funnel) as first,
-        client(funnel) as second,
-        client(funnel) as third,
-    ):
-        await holder.execute("BEGIN")
-        waiting = [asyncio.create_task(c.fetchval("SELECT 1")) for c in (first, second)]
-        await eventually(lambda: waiters(funnel) == 2)
-        with pytest.raises(asyncpg.TooManyConnectionsError, match="are waiting"):
-            await third.execute("SELECT 1", timeout=2)
-        await holder.execute("COMMIT")
-        assert await asyncio.gather(*waiting) == [1, 1]
+    holder, first, second, third = (logged_in(funnel) for _ in range(4))
+    with holder, first, second, third:
+        holder.query("BEGIN")
+        for n, waiter in enumerate((first, second), 1):
+            waiter.send(messages.query(b"SELECT 1"))
+            until(lambda: waiters(funnel) == n)  # noqa: B023 - done within the turn
+        third.send(messages.query(b"SELECT 1"))
+        refused = third.error()
+        assert refused["C"] == "53300"
+        assert "are waiting" in refused["M"]
+        assert third.ended()
+        holder.query("COMMIT")
+        assert first.until(b"Z")[1][0] == second.until(b"Z")[1][0] == b"D"
 
 
 async def test_max_client_conn(pgfunnel: StartFunnel) -> None:
@@ -236,7 +238,7 @@ async def test_a_client_that_dies_costs_no_server(
     async with client(funnel) as successor:
         assert await successor.fetchval(PID, timeout=10) == int(pid or b"")
         assert await successor.fetchval("SELECT count(*) FROM deaths") == 0
-        assert await successor.fetchval("SELECT now() = statement_timestamp()")
+        assert await successor.fetchval("SELECT pg_current_xact_id_if_assigned() IS NULL")
     locks = "SELECT * FROM pg_locks WHERE locktype = 'advisory' AND pid = %s"
     assert not postgres.psql(locks, int(pid or b""))
 

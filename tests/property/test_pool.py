@@ -146,7 +146,7 @@ class OnePool(RuleBasedStateMachine):
         surplus = self.pool.surplus(self.now)
         assert set(surplus) <= set(self.idle)
         assert {s for s in self.idle if self.now >= s.expires_at} <= set(surplus)
-        for server in surplus:
+        for server in [s for s in self.idle if s in surplus]:
             self.idle.remove(server)
             self.close(server)
 

@@ -41,27 +41,24 @@ class Funnel(RuleBasedStateMachine):
     @rule(who=WHO, kind=st.sampled_from("PPBBDCE"), name=NAMES, text=TEXTS, set_up=st.booleans())
     def extended(self, who: int, kind: str, name: bytes, text: bytes, set_up: bool) -> None:
         client = self.lent(who, set_up=set_up)
-        if client is None or ((kind in "PC" or not name) and self.unsettled(client, name)):
+        if client is None or (kind in "PBDC" and self.mistaken(client, name)):
             return
         if kind == "C" and not name and self.may_be_skipped(client):
             return
         client.send(kind, name, text)
 
-    def unsettled(self, client: Client, name: bytes) -> bool:
-        """Whether the client cannot know what the name stands for.
+    def mistaken(self, client: Client, name: bytes) -> bool:
+        """Whether client and proxy cannot know yet that the name stands for something else.
 
-        It closed it or prepared it in front of a Sync, and has not heard of it yet.
+        A Parse or Close in front of a Sync has failed, or was skipped, and nobody has heard.
         """
         assert client.server is not None
-        owed = client.server.owed
-        return bool(owed.ready) and any(
-            note[1] == name or (not name and note[1] is None) for note in owed.notes
-        )
+        return client.server.owed.ready > 0 and client.believes(name) != client.has(name)
 
     @rule(who=WHO, name=NAMES, text=TEXTS)
     def whole_statement(self, who: int, name: bytes, text: bytes) -> None:
         client = self.lent(who)
-        if client is None or self.unsettled(client, name):
+        if client is None or self.mistaken(client, name):
             return
         client.send("P", name, text)
         client.send("D", name)
@@ -73,12 +70,12 @@ class Funnel(RuleBasedStateMachine):
         if client is None:
             return
         for name, text in parsed:
-            if self.unsettled(client, name):
+            if self.mistaken(client, name):
                 continue
             client.send("C", name)
             client.send("P", name, text)
         for name in bound[:4]:
-            if not name and self.unsettled(client, name):
+            if self.mistaken(client, name):
                 continue
             client.send("B", name)
             client.send("E")
@@ -141,6 +138,8 @@ class Funnel(RuleBasedStateMachine):
 
     @invariant()
     def shelves_know_their_servers(self) -> None:
+        for client in self.clients:
+            assert client.server is not None or client.knows_what_it_has()
         for server in self.servers:
             assert not server.owed.lost
             if not server.postgres.inbox and not server.postgres.outbox:
@@ -148,7 +147,7 @@ class Funnel(RuleBasedStateMachine):
 
 
 Funnel.TestCase.settings = settings(
-    max_examples=int(__import__("os").environ.get("N", "300")),
+    max_examples=300,
     stateful_step_count=50,
     deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),

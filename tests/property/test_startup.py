@@ -89,7 +89,8 @@ SPACE = " \t\n\r\v\f"
 
 def words(options: str) -> list[str]:
     """pg_split_opts, as it stands in Postgres's source, postinit.c."""
-    found, i = [], 0
+    found: list[str] = []
+    i = 0
     while True:
         while i < len(options) and options[i] in SPACE:
             i += 1

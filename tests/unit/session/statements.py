@@ -134,6 +134,18 @@ class Client:
             getattr(self.server, f"send_{kind}")(name, text)
             self.server.answer_due()
 
+    def believes(self, name: bytes) -> bytes | None:
+        """The text that the proxy takes this client's name to stand for."""
+        statement = self.session.names.get(name) if name else self.session.unnamed
+        return None if statement is None else statement.tail.removesuffix(TYPES)
+
+    def has(self, name: bytes) -> bytes | None:
+        return self.direct.prepared.get(name)
+
+    def knows_what_it_has(self) -> bool:
+        names = {*self.session.names, *self.direct.prepared, b""}
+        return all(self.believes(name) == self.has(name) for name in names)
+
     def check(self, *, whole: bool = False) -> None:
         """What it saw is the beginning (or the whole) of what a direct connection says."""
         said = list(self.direct.outbox)
@@ -205,7 +217,8 @@ class Server:
         if self.owed.skipping:
             return self._wire("C", name)
         if name:
-            return self.shelf.close(self.session, name, self.owed)
+            self.shelf.close(self.session, name, self.owed)
+            return None
         self._forget_unnamed()
         self.owed.push(ord("C"))
         return self._wire("C")
@@ -256,12 +269,14 @@ class Server:
             self.client.seen.append((chr(code), b""))
 
     def _boundary(self) -> None:
-        used = sum(stamp > self.shelf.group for stamp in self.shelf.held.values())
-        assert len(self.shelf.held) <= max(self.shelf.limit, used, self.before)
-        self.before = len(self.shelf.held)
+        used = sum(not 0 <= stamp <= self.shelf.group for stamp in self.shelf.held.values())
+        there = len(set(self.postgres.prepared) - {b""})
+        assert there <= max(self.shelf.limit, used, self.before)
+        self.before = there
         self.shelf.boundary()
         assert self.client is not None
-        self.client.server = self.client = None
+        self.client.server = None
+        self.client = None
 
     def deliver_all(self) -> None:
         while self.postgres.inbox or self.postgres.outbox:

@@ -17,7 +17,7 @@ COPY_CODES = "Kd"
 def play(script: str, owed: Owed | None = None) -> Owed:
     owed = Owed() if owed is None else owed
     for step in script.split():
-        way, code = step
+        way, code = step[0], step[1]
         if way == "<":
             owed.answer(ord(code))
         elif code in NOTED:

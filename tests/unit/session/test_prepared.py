@@ -21,7 +21,7 @@ def sure(shelf: Shelf) -> set[Statement]:
 def prepare(shelf: Shelf, session: Session, name: bytes, tail: bytes) -> bytes:
     """A Parse that Postgres takes, to its boundary."""
     owed = Owed()
-    sent = shelf.parse(session, name, tail, owed, True)
+    sent: bytes = shelf.parse(session, name, tail, owed, True)
     while owed.due() or owed.head < owed.tail:
         owed.answer(ord("3" if owed.queue[owed.head] == ord("c") else "1"))
     shelf.boundary()
@@ -203,22 +203,77 @@ def test_a_refused_parse_destroys_it_and_a_skipped_one_does_not(refused: bool) -
     assert shelf.need_unnamed(session, Owed()) != b""
 
 
-def skip(client: Client) -> Server:
-    """A client with an unnamed statement, whose next messages Postgres will skip."""
-    server = Server(2)
-    server.lend(client)
-    client.send("P", b"", b"one")
-    client.send("S")
-    server.deliver_all()
-    server.lend(client)
-    client.send("P", b"a", b"bad")
-    return server
+# -- pipelines whose first part fails ------------------------------------------------------
 
 
-def rest(client: Client, server: Server) -> None:
+def known(server: Server, name: bytes, text: bytes) -> None:
+    """Some client has prepared this on the server."""
+    client = Client()
+    server.lend(client)
+    client.send("P", name, text)
     client.send("S")
     server.deliver_all()
+
+
+def fails(client: Client, server: Server, *messages: tuple[str, bytes, bytes]) -> None:
+    """A failing part of a pipeline, whose other messages are skipped."""
+    if client.server is None:
+        server.lend(client)
+    client.send("P", b"", b"bad")
+    for message in messages:
+        client.send(*message)
+    client.send("S")
+
+
+def test_an_eviction_that_may_be_skipped_is_not_relied_on() -> None:
+    client, server = Client(), Server(1)
+    known(server, b"a", b"one")
+    fails(client, server, ("P", b"b", b"two"))
+    client.send("P", b"c", b"one")
+    client.send("S")
+    server.deliver_all()
+    client.check(whole=True)
+    server.check()
+
+
+def test_a_preparation_that_may_be_skipped_is_not_relied_on() -> None:
+    client, server, other = Client(), Server(2), Server(2)
+    other.lend(client)
+    client.send("P", b"a", b"one")
+    client.send("S")
+    other.deliver_all()
+    fails(client, server, ("B", b"a", b""))
+    client.send("B", b"a")
+    client.send("S")
+    server.deliver_all()
+    client.check(whole=True)
+
+
+def test_a_failed_parse_does_not_undo_a_later_one() -> None:
+    client, server = Client(), Server(2)
+    fails(client, server, ("P", b"a", b"one"))
+    client.send("P", b"b", b"one")
+    client.send("S")
+    server.deliver_all()
+    server.check()
     server.lend(client)
+    client.send("B", b"b")
+    client.send("S")
+    server.deliver_all()
+    client.check(whole=True)
+
+
+def test_another_clients_unnamed_statement_is_never_bound() -> None:
+    client, server, other = Client(), Server(2), Server(2)
+    known(server, b"", b"not yours")
+    other.lend(client)
+    client.send("P", b"", b"mine")
+    client.send("S")
+    other.deliver_all()
+    server.lend(client)
+    client.send("B", b"missing")
+    client.send("B")
+    client.send("S")
     client.send("B")
     client.send("S")
     server.deliver_all()

@@ -1,0 +1,114 @@
+"""A cancel reaches the client it is meant for, while it has its server, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from proxy.wire import messages
+from tests.conftest import StartFunnel
+from tests.funnel import Funnel
+from tests.integration.observe import until, waiters
+from tests.integration.peer import Peer, send_cancel
+from tests.postgres import USERS
+
+
+def logged_in(funnel: Funnel) -> Peer:
+    return Peer(funnel.host, funnel.port).log_in("alice", funnel.upstream.database, USERS["alice"])
+
+
+def cancels(funnel: Funnel, result: str) -> float:
+    return funnel.metrics().get(f'pgfunnel_cancels_total{{result="{result}"}}', 0)
+
+
+def running(funnel: Funnel, words: str) -> bool:
+    sql = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE %s"
+    return bool(funnel.upstream.psql(sql, f"{words}%"))
+
+
+def test_keys_are_pgfunnels_own(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with logged_in(funnel) as one, logged_in(funnel) as two:
+        assert one.key[0] != two.key[0]
+        assert one.key[1] != two.key[1]
+        assert one.rows("SELECT pg_backend_pid()") != [[str(one.key[0]).encode()]]
+
+
+def test_a_cancel_ends_the_query_and_no_more(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with logged_in(funnel) as peer:
+        peer.send(messages.query(b"SELECT pg_sleep(30)"))
+        until(lambda: running(funnel, "SELECT pg_sleep(30)"))
+        send_cancel(funnel.host, funnel.port, peer.key)
+        assert peer.error()["C"] == "57014"
+        peer.until(b"Z")
+        assert peer.rows("SELECT 1") == [[b"1"]]
+
+
+def test_a_wrong_key_does_nothing(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with logged_in(funnel) as peer:
+        peer.send(messages.query(b"SELECT pg_sleep(0.5)"))
+        until(lambda: running(funnel, "SELECT pg_sleep(0.5)"))
+        process_id, secret = peer.key
+        send_cancel(funnel.host, funnel.port, (process_id, bytes(b ^ 1 for b in secret)))
+        send_cancel(funnel.host, funnel.port, (process_id ^ 1, secret))
+        assert [kind for kind, _ in peer.until(b"Z")] == [b"T", b"D", b"C", b"Z"]
+    assert cancels(funnel, "unknown_key") == 2
+
+
+def test_the_key_of_an_idle_client_does_nothing(pgfunnel: StartFunnel) -> None:
+    """Not even to whoever has the server that it used last."""
+    funnel = pgfunnel(default_pool_size=1)
+    with logged_in(funnel) as idle, logged_in(funnel) as busy:
+        assert idle.rows("SELECT pg_backend_pid()") == busy.rows("SELECT pg_backend_pid()")
+        busy.send(messages.query(b"SELECT pg_sleep(0.5)"))
+        until(lambda: running(funnel, "SELECT pg_sleep(0.5)"))
+        send_cancel(funnel.host, funnel.port, idle.key)
+        assert [kind for kind, _ in busy.until(b"Z")] == [b"T", b"D", b"C", b"Z"]
+    assert cancels(funnel, "nothing_runs") == 1
+    assert cancels(funnel, "sent") == 0
+
+
+def test_a_cancel_of_a_waiter_hits_nobody(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with logged_in(funnel) as busy, logged_in(funnel) as waiting:
+        busy.send(messages.query(b"SELECT pg_sleep(0.5)"))
+        until(lambda: running(funnel, "SELECT pg_sleep(0.5)"))
+        waiting.send(messages.query(b"SELECT 1"))
+        until(lambda: waiters(funnel) == 1)
+        send_cancel(funnel.host, funnel.port, waiting.key)
+        assert [kind for kind, _ in busy.until(b"Z")] == [b"T", b"D", b"C", b"Z"]
+        waiting.until(b"Z")
+
+
+async def test_a_storm_of_cancels_hits_no_bystander(pgfunnel: StartFunnel) -> None:
+    """Victims cancel at the worst moments; others, on the same two servers, see none of it."""
+    funnel = pgfunnel(default_pool_size=2)
+    done = asyncio.Event()
+    counted = {"cancelled": 0, "served": 0}
+
+    async def victim(n: int) -> None:
+        connection = await asyncpg.connect(funnel.dsn("alice"))
+        for turn in range(25):
+            try:
+                await connection.execute("SELECT pg_sleep(0.01)", timeout=(turn + n) % 10 / 500)
+            except TimeoutError:
+                counted["cancelled"] += 1
+        await connection.close()
+
+    async def bystander(n: int) -> None:
+        connection = await asyncpg.connect(funnel.dsn("alice"))
+        while not done.is_set():
+            assert await connection.fetchval("SELECT $1::int FROM pg_sleep(0.002)", n) == n
+            counted["served"] += 1
+        await connection.close()
+
+    bystanders = asyncio.gather(*map(bystander, range(6)))
+    await asyncio.gather(*map(victim, range(6)))
+    done.set()
+    await bystanders
+    assert counted["cancelled"] > 20
+    assert counted["served"] > 20
+    assert cancels(funnel, "sent") > 0

@@ -1,0 +1,205 @@
+"""TLS towards clients and towards Postgres, in each mode."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from proxy.wire import messages
+from tests.conftest import StartFunnel
+from tests.funnel import Funnel
+from tests.integration.peer import Peer
+from tests.postgres import USERS, Postgres
+
+
+@dataclass
+class Certificates:
+    """Files of an authority, of a server called localhost, and of a client called alice."""
+
+    folder: Path
+
+    def __getattr__(self, name: str) -> Path:
+        return self.folder / name.replace("_", ".")
+
+    def make(self, name: str, subject: str, *extension: str) -> None:
+        ca = ["-CA", "ca.crt", "-CAkey", "ca.key"] if name != "ca" else []
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        command += ["-subj", f"/CN={subject}", "-keyout", f"{name}.key", "-out", f"{name}.crt"]
+        subprocess.run([*command, *ca, *extension], cwd=self.folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    made = Certificates(tmp_path_factory.mktemp("certificates"))
+    made.make("ca", "test authority")
+    leaf = ("-addext", "basicConstraints=critical,CA:FALSE")
+    made.make("server", "localhost", *leaf, "-addext", "subjectAltName=DNS:localhost")
+    made.make("client", "alice", *leaf)
+    return made
+
+
+def tls_funnel(
+    pgfunnel: StartFunnel, certificates: Certificates, mode: str, *, pure: bool = False
+) -> Funnel:
+    return pgfunnel(
+        pure=pure,
+        default_pool_size=2,
+        client_tls_sslmode=mode,
+        client_tls_key_file=certificates.server_key,
+        client_tls_cert_file=certificates.server_crt,
+        client_tls_ca_file=certificates.ca_crt if mode.startswith("verify") else None,
+    )
+
+
+def encrypted(funnel: Funnel, **options: object) -> bool:
+    """Log in, move some data, and tell whether it went over TLS."""
+    parameters = {"host": "localhost", "hostaddr": funnel.host, **options}
+    with psycopg.connect(funnel.dsn("alice"), **parameters) as connection:  # type: ignore[arg-type]
+        blob = "x" * 300_000
+        row = connection.execute("SELECT %s::text || 'y'", [blob]).fetchone()
+        assert row == (blob + "y",)
+        return bool(connection.pgconn.ssl_in_use)
+
+
+@pytest.mark.parametrize("pure", [False, True])
+def test_clients_may_use_tls(
+    pgfunnel: StartFunnel, certificates: Certificates, pure: bool
+) -> None:
+    funnel = tls_funnel(pgfunnel, certificates, "prefer", pure=pure)
+    assert encrypted(funnel, sslmode="verify-full", sslrootcert=str(certificates.ca_crt))
+    assert encrypted(funnel, sslmode="require")
+    assert not encrypted(funnel, sslmode="disable")
+
+
+def test_clients_must_use_tls(pgfunnel: StartFunnel, certificates: Certificates) -> None:
+    funnel = tls_funnel(pgfunnel, certificates, "require")
+    assert encrypted(funnel, sslmode="require")
+    with Peer(funnel.host, funnel.port) as peer:
+        peer.start("alice", funnel.upstream.database)
+        refused = peer.error()
+    assert refused["C"] == "28000"
+    assert "TLS is required" in refused["M"]
+    assert "sslmode=require" in refused["H"]
+
+
+def test_clients_cannot_use_tls(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel()
+    assert not encrypted(funnel, sslmode="prefer")
+    with pytest.raises(psycopg.OperationalError, match="does not support SSL"):
+        encrypted(funnel, sslmode="require")
+
+
+def test_clients_must_show_a_certificate(
+    pgfunnel: StartFunnel, certificates: Certificates
+) -> None:
+    funnel = tls_funnel(pgfunnel, certificates, "verify-ca")
+    shown = {"sslcert": str(certificates.client_crt), "sslkey": str(certificates.client_key)}
+    assert encrypted(funnel, sslmode="require", **shown)
+    with pytest.raises(psycopg.OperationalError, match="certificate required|alert"):
+        encrypted(funnel, sslmode="require")
+
+
+def test_plaintext_behind_an_ssl_request_is_refused(
+    pgfunnel: StartFunnel, certificates: Certificates
+) -> None:
+    """What a man in the middle would slip in (CVE-2021-23214)."""
+    funnel = tls_funnel(pgfunnel, certificates, "prefer")
+    with Peer(funnel.host, funnel.port) as peer:
+        peer.send(messages.ssl_request() + messages.startup([(b"user", b"alice")]))
+        assert peer.octets(1) == b"E"
+        assert peer.ended()
+    with Peer(funnel.host, funnel.port) as peer:
+        peer.send(messages.ssl_request())
+        assert peer.octets(1) == b"S"
+        peer.start("alice", funnel.upstream.database)
+        assert peer.ended()
+    assert encrypted(funnel, sslmode="require")
+
+
+def test_a_hundred_clients_over_tls(pgfunnel: StartFunnel, certificates: Certificates) -> None:
+    funnel = tls_funnel(pgfunnel, certificates, "require")
+    connections = [psycopg.connect(funnel.dsn("alice"), autocommit=True) for _ in range(100)]
+    for n, connection in enumerate(connections):
+        assert connection.execute("SELECT %s::int", [n]).fetchone() == (n,)
+    for connection in connections:
+        connection.close()
+
+
+def through(funnel: Funnel) -> bool:
+    """Whether the server that answers is spoken to over TLS."""
+    sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    with psycopg.connect(funnel.dsn("alice")) as connection:
+        row = connection.execute(sql).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+@pytest.mark.parametrize(
+    "mode, expected",
+    [
+        ("disable", False),
+        ("allow", False),
+        ("prefer", True),
+        ("require", True),
+        ("verify-ca", True),
+        ("verify-full", True),
+    ],
+)
+def test_to_a_postgres_with_tls(
+    pgfunnel: StartFunnel, shared_tls_postgres: Postgres, mode: str, expected: bool
+) -> None:
+    ca = shared_tls_postgres.certificate if mode.startswith("verify") else None
+    settings = {"server_tls_sslmode": mode, "server_tls_ca_file": ca}
+    funnel = pgfunnel(shared_tls_postgres, **settings)
+    assert through(funnel) is expected
+
+
+@pytest.fixture
+def shared_tls_postgres(tls_postgres: Postgres) -> Postgres:
+    assert tls_postgres.certificate is not None
+    tls_postgres.certificate.parent.chmod(0o755)
+    tls_postgres.certificate.chmod(0o644)
+    return tls_postgres
+
+
+def refused(funnel: Funnel) -> dict[str, str]:
+    with Peer(funnel.host, funnel.port) as peer, pytest.raises(AssertionError) as error:
+        peer.log_in("alice", funnel.upstream.database, USERS["alice"])
+        raise AssertionError({"C": "none"})
+    return dict(error.value.args[0])
+
+
+def test_the_wrong_authority_and_the_wrong_name(
+    pgfunnel: StartFunnel, shared_tls_postgres: Postgres, certificates: Certificates
+) -> None:
+    insist = {"server_tls_sslmode": "verify-ca", "upstream_grace": 0}
+    strange = pgfunnel(shared_tls_postgres, server_tls_ca_file=certificates.ca_crt, **insist)
+    error = refused(strange)
+    assert error["C"] == "08001"
+    assert "certificate verify failed" in error["M"]
+
+    other_name = shared_tls_postgres.dsn.replace("127.0.0.1", "127.0.0.2")
+    assert shared_tls_postgres.server is not None
+    insist["server_tls_ca_file"] = shared_tls_postgres.certificate or ""
+    misnamed = pgfunnel(
+        shared_tls_postgres,
+        **insist | {"server_tls_sslmode": "verify-full", "upstream": other_name},
+    )
+    assert refused(misnamed)["C"] == "08001"
+
+
+@pytest.mark.parametrize("mode", ["prefer", "require"])
+def test_to_a_postgres_without_tls(
+    pgfunnel: StartFunnel, postgres: Postgres, mode: str
+) -> None:
+    funnel = pgfunnel(server_tls_sslmode=mode, upstream_grace=0)
+    if mode == "prefer":
+        assert through(funnel) is False
+        return
+    error = refused(funnel)
+    assert error["C"] == "08001"
+    assert "server_tls_sslmode" in error["M"]
