@@ -25,6 +25,7 @@ class StartFunnel(Protocol):
     def __call__(
         self,
         upstream: Postgres | None = ...,
+        /,
         *,
         pure: bool = ...,
         args: tuple[str, ...] = ...,
@@ -118,6 +119,7 @@ def pgfunnel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartFu
 
     def start(
         upstream: Postgres | None = None,
+        /,
         *,
         pure: bool = False,
         args: tuple[str, ...] = (),

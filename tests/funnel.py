@@ -101,6 +101,7 @@ class Funnel:
 def start_funnel(
     upstream: Postgres,
     folder: Path,
+    /,
     *,
     pure: bool = False,
     args: tuple[str, ...] = (),

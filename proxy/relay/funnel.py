@@ -29,7 +29,7 @@ from proxy.errors import (
 from proxy.pool.pool import Pool
 from proxy.relay.client import SESSION, STATEMENT, TRANSACTION, Client
 from proxy.relay.connect import Address, Keepalive
-from proxy.relay.login import Login
+from proxy.relay.login import Login, Wish
 from proxy.relay.database import Database
 from proxy.relay.pools import Pools
 from proxy.relay.server import Server
@@ -97,6 +97,7 @@ class Funnel:
         self.check_query = settings.server_check_query.encode()
         self.reset_query = settings.server_reset_query.encode()
         self.ignored_parameters = {name.lower() for name in settings.ignore_startup_parameters}
+        self.wishes: dict[bytes, Wish] = {}
         self._pools_of: dict[tuple[str, str], Database] = {}
         self.pools_by_key.reload()
 
@@ -164,7 +165,7 @@ class Funnel:
         client.pool = pool
         client.mode = _MODES[pool.limits.pool_mode]
         client.keeps = client.mode == SESSION
-        asked, name = login.parameters()
+        asked, name = login.wish.parameters, login.wish.name
         client.session = Session(asked)
         known = pool.greetings.get(asked)
         login.said = said
@@ -184,7 +185,7 @@ class Funnel:
     def greet(self, client: Client, server: Server) -> None:
         """The client's first server is set as it wants: tell it how that looks."""
         login: Login = client.login
-        asked, name = login.parameters()
+        asked, name = login.wish.parameters, login.wish.name
         pool: Database = client.pool
         pool.learn(asked, server.reported)
         known = pool.greetings[asked]

@@ -6,8 +6,9 @@ Source: PostgreSQL documentation, "Message Flow", "Start-up".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+
+import cython
 
 from proxy.auth.keys import KeyRequest, ScramKeys
 from proxy.auth.conversation import Conversation, Done, Next
@@ -21,14 +22,22 @@ from proxy.errors import (
     TooManyClients,
     WrongPassword,
 )
-from proxy.relay.client import Client
 from proxy.relay.tls import Tls
 from proxy.session.parameters import Parameters
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages, startup
 
-if TYPE_CHECKING:
-    from proxy.relay.funnel import Funnel
+if cython.compiled:
+    from cython.cimports.proxy.relay.client import Client
+    from cython.cimports.proxy.wire.octets import part, u32
+else:
+    from proxy.relay.client import Client
+    from proxy.wire.octets import part, u32
+
+_STARTUP, _PASSWORD, _NOTHING, _GREETED = 0, 1, 2, 3
+"""What a login waits for: the first packet, a password, keys being derived, its greeting."""
+
+_MAX_WISHES = 1000
 
 _AUTHENTICATION_OK = messages.authentication(0)
 _MAX_PASSWORD_MESSAGE = 16_384
@@ -36,29 +45,50 @@ _MAX_PASSWORD_MESSAGE = 16_384
 _NOT_PARAMETERS = frozenset({"user", "database", "options", "replication"})
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a start-up packet asks for, read once for all that are alike.
+
+    `name`: the application_name, which needs no server to be known.
+    """
+
+    user: str
+    database: str
+    parameters: Parameters
+    name: str | None
+    negotiation: bytes
+
+
+@cython.cclass
 class Login:
     """What a client is until it has logged in. `feed` takes its bytes, whole or in parts."""
 
-    __slots__ = ("_client", "_conversation", "_hub", "_step", "asked", "database", "reason", "said", "user")
-
-    def __init__(self, client: Client, hub: Funnel) -> None:
+    def __init__(self, client: Client, hub: object) -> None:
         self._client = client
         self._hub = hub
-        self._step: Callable[[bytearray, int], int] = self._first_packet
-        self._conversation: Conversation | None = None
+        self._step = _STARTUP
+        self._conversation = None
         self.user = self.database = self.reason = ""
         self.said = b""
-        self.asked: dict[str, str] = {}
+        self.wish = None
 
-    def feed(self, buffer: bytearray, n: int) -> None:
+    @cython.ccall
+    def feed(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:
         """Take bytes [0, n); what is left over is held by the client."""
+        used: cython.Py_ssize_t
         try:
-            used = self._step(buffer, n)
+            if self._step == _STARTUP:
+                used = self._first_packet(buffer, n)
+            elif self._step == _PASSWORD:
+                used = self._password(buffer, n)
+            else:
+                used = self._too_early(n)
         except PgfunnelError as error:
             self.refuse(error)
-            return
+            return None
         if used < n and self._client.fd >= 0:
             self._client.held = buffer[used:n]
+        return None
 
     def refuse(self, error: PgfunnelError) -> None:
         reasons: dict[type[PgfunnelError], CloseReason] = {
@@ -74,13 +104,19 @@ class Login:
 
     # -- the first packet ------------------------------------------------------------------
 
-    def _first_packet(self, buffer: bytearray, n: int) -> int:
-        length = startup.packet_length(buffer, 0, n)
-        if not length or n < length:
+    @cython.cfunc
+    def _first_packet(self, buffer: bytearray, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        length: cython.Py_ssize_t = startup.packet_length(buffer, 0, n)
+        if length == 0 or n < length:
             return 0
-        packet = startup.read_packet(bytes(buffer[:length]))
+        raw: bytes = bytes(memoryview(buffer)[:length])
+        wish: Wish | None = self._hub.wishes.get(raw)
+        if wish is not None:
+            self._start(wish)
+            return length
+        packet = startup.read_packet(raw)
         if isinstance(packet, startup.Startup):
-            self._start(packet)
+            self._start(self._read(raw, packet))
             return length
         if n > length:
             raise ProtocolViolation("received unencrypted data after a request for encryption")
@@ -100,24 +136,47 @@ class Login:
         self._client.send(b"S")
         self._client.tls = Tls(context)
 
-    def _start(self, packet: startup.Startup) -> None:
-        parameters = packet.parameters
-        self.user = parameters.get("user", "")
+    def _read(self, raw: bytes, packet: startup.Startup) -> Wish:
+        """Raises LoginForbidden, FeatureRefused, ProtocolViolation."""
+        given = packet.parameters
+        self.user = given.get("user", "")
         if not self.user:
             raise LoginForbidden("no PostgreSQL user name specified in startup packet")
-        self.database = parameters.get("database") or self.user
-        if self._client.tls is None and self._hub.client_tls.insist and not self._client.local:
-            raise LoginForbidden(
-                "TLS is required", hint="Connect with sslmode=require, or over a unix socket."
-            )
-        if parameters.get("replication", "false").lower() not in ("false", "off", "no", "0"):
+        self.database = given.get("database") or self.user
+        if given.get("replication", "false").lower() not in ("false", "off", "no", "0"):
             raise FeatureRefused(
                 "replication connections are not supported",
                 hint="Connect straight to Postgres for replication.",
             )
-        self.asked = self._parameters(parameters)
-        self._negotiate(packet)
-        self._hub.admit(self._client, self)
+        asked = self._parameters(given)
+        name = asked.pop("application_name", None)
+        negotiation = b""
+        if packet.minor > 0 or packet.options:
+            negotiation = messages.negotiate_protocol_version(0, packet.options)
+        wish = Wish(
+            self.user,
+            self.database,
+            Parameters.of(asked),
+            None if name is None else clean_name(name),
+            negotiation,
+        )
+        if len(self._hub.wishes) >= _MAX_WISHES:
+            self._hub.wishes.clear()
+        self._hub.wishes[raw] = wish
+        return wish
+
+    def _start(self, wish: Wish) -> None:
+        """Raises LoginForbidden, ShuttingDown, TooManyClients."""
+        hub = self._hub
+        self.wish = wish
+        self.user, self.database = wish.user, wish.database
+        if self._client.tls is None and hub.client_tls.insist and not self._client.local:
+            raise LoginForbidden(
+                "TLS is required", hint="Connect with sslmode=require, or over a unix socket."
+            )
+        if wish.negotiation:
+            self._client.send(wish.negotiation)
+        hub.admit(self._client, self)
         self._begin()
 
     def _parameters(self, given: dict[str, str]) -> dict[str, str]:
@@ -126,10 +185,6 @@ class Login:
         ignored = self._hub.ignored_parameters
         return {k.lower(): v for k, v in asked.items() if k.lower() not in ignored}
 
-    def _negotiate(self, packet: startup.Startup) -> None:
-        if packet.minor > 0 or packet.options:
-            self._client.send(messages.negotiate_protocol_version(0, packet.options))
-
     # -- the password ----------------------------------------------------------------------
 
     def _begin(self) -> None:
@@ -137,16 +192,17 @@ class Login:
         secret = hub.users.secret(self.user)
         conversation = begin(hub.settings.auth_type, self.user, secret, cache=hub.keys)
         self._conversation = conversation
-        self._step = self._password
+        self._step = _PASSWORD
         if conversation.request is None:
             self._done(Done())
         else:
             self._client.send(messages.authentication(*conversation.request))
 
-    def _password(self, buffer: bytearray, n: int) -> int:
+    @cython.cfunc
+    def _password(self, buffer: bytearray, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
         if n < 5:
             return 0
-        size = int.from_bytes(buffer[1:5], "big") + 1
+        size: cython.Py_ssize_t = u32(buffer, 1) + 1
         if buffer[0] != ord("p"):
             if buffer[0] == ord("X"):
                 self._client.close(CloseReason.CLIENT_LEFT)
@@ -156,7 +212,7 @@ class Login:
             raise ProtocolViolation("invalid length of password message")
         if n < size:
             return 0
-        self._respond(bytes(buffer[5:size]))
+        self._respond(part(buffer, 5, size))
         return size
 
     def _respond(self, payload: bytes) -> None:
@@ -167,11 +223,8 @@ class Login:
         if step is not None:
             self._advance(step)
         elif conversation.pending is not None:
-            self._step = self._wait_for_keys
+            self._step = _NOTHING
             self._derive(conversation.pending)
-
-    def _wait_for_keys(self, buffer: bytearray, n: int) -> int:
-        raise ProtocolViolation("password message before the last one was answered")
 
     def _derive(self, request: KeyRequest) -> None:
         """Keys are derived in a thread: some milliseconds for a secret seen the first time."""
@@ -181,7 +234,7 @@ class Login:
     def _derived(self, future: asyncio.Future[ScramKeys]) -> None:
         if self._client.fd < 0 or self._conversation is None or future.cancelled():
             return
-        self._step = self._password
+        self._step = _PASSWORD
         try:
             self._advance(self._conversation.supply(future.result()))
         except PgfunnelError as error:
@@ -197,20 +250,15 @@ class Login:
         said = b"" if done.request is None else messages.authentication(*done.request)
         self._conversation = None
         self._hub.users.reveal(self.user, password=done.password, keys=done.keys)
-        self._step = self._greeted
+        self._step = _GREETED
         self._hub.logged_in(self._client, self, said + _AUTHENTICATION_OK)
 
-    def _greeted(self, buffer: bytearray, n: int) -> int:
+    @cython.cfunc
+    def _too_early(self, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
         """A client that speaks before it was greeted is heard afterwards."""
-        if n > _MAX_PASSWORD_MESSAGE:
-            raise ProtocolViolation("too much was sent before the login was done")
+        if self._step == _NOTHING or n > _MAX_PASSWORD_MESSAGE:
+            raise ProtocolViolation("more was sent before the login was done")
         return 0
-
-    def parameters(self) -> tuple[Parameters, str | None]:
-        """What to set a server to, and the application's name, which needs no asking."""
-        asked = dict(self.asked)
-        name = asked.pop("application_name", None)
-        return Parameters.of(asked), None if name is None else clean_name(name)
 
 
 def clean_name(name: str) -> str:

@@ -18,6 +18,7 @@ import re
 import select
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 from proxy.telemetry.reasons import CloseReason, Side
@@ -73,6 +74,8 @@ def log_opened(
     logger: logging.Logger, side: Side, number: int, *, database: str, user: str, peer: str
 ) -> None:
     """A connection is open: a client has logged in, or Postgres has let us in."""
+    if _connection(logger, side, number, database, user, peer, "opened"):
+        return
     who = connection_id(side, number)
     log_event(logger, logging.INFO, "opened", id=who, database=database, user=user, peer=peer)
 
@@ -89,6 +92,9 @@ def log_closed(
     age_s: float,
 ) -> None:
     """A connection is closed, `age_s` seconds after it was accepted or begun."""
+    said = f"closed: {reason.value} (age={round(age_s, 3)}s)"
+    if _connection(logger, side, number, database, user, peer, said):
+        return
     log_event(
         logger,
         logging.INFO,
@@ -100,6 +106,24 @@ def log_closed(
         reason=reason.value,
         age_s=round(age_s, 3),
     )
+
+
+def _connection(
+    logger: logging.Logger, side: Side, number: int, database: str, user: str, peer: str, said: str
+) -> bool:
+    """The two commonest lines, put together without fields; False where that cannot be done."""
+    handler = _handler
+    if handler is None or handler.text is None or logger.handlers or not logger.propagate:
+        return False
+    if logger.isEnabledFor(logging.INFO):
+        who = f"{connection_id(side, number)} {_whose(database, user)}@{_word(peer)}"
+        handler.add(f"{handler.text.head(time.time(), 'INFO')} {who} {said}")
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _whose(database: str, user: str) -> str:
+    return f"{_word(database)}/{_word(user)}"
 
 
 def connection_id(side: Side, number: int) -> str:
@@ -124,17 +148,21 @@ class LineHandler(logging.Handler):
         self.defer: Callable[[Callable[[], None]], object] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._add(self._line(record))
+        self.add(self._line(record))
+
+    @property
+    def text(self) -> TextLines | None:
+        return self.formatter if isinstance(self.formatter, TextLines) else None
 
     def event(self, name: str, level: int, event: str, fields: dict[str, object]) -> None:
         """As `emit`, without a LogRecord where the lines' format can do without one."""
         lines = self.formatter
         if isinstance(lines, TextLines):
-            self._add(lines.line(time.time(), logging.getLevelName(level), event, fields))
+            self.add(lines.line(time.time(), logging.getLevelName(level), event, fields))
         else:
             self.emit(_record(name, level, event, fields))
 
-    def _add(self, line: str) -> None:
+    def add(self, line: str) -> None:
         if self.defer is None:
             self._write_out(line)
             return
@@ -215,9 +243,12 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return self.line(record.created, record.levelname, _event(record), _fields(record))
 
+    def head(self, at: float, level: str) -> str:
+        return f"{self._clock.read(at)} UTC [{self._pid}] {level}"
+
     def line(self, at: float, level: str, event: str, fields: dict[str, object]) -> str:
         """One event's line; `at` in seconds of Unix time."""
-        head = f"{self._clock.read(at)} UTC [{self._pid}] {level}"
+        head = self.head(at, level)
         who = _who(fields)
         event = _escaped(event[:_LONGEST_VALUE])
         reason = f": {_word(fields['reason'])}" if "reason" in fields else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -223,12 +223,12 @@ def in_mid_pipeline(peer: Peer) -> None:
     ],
 )
 async def test_a_client_that_dies_costs_no_server(
-    shared_pool_of_one: Funnel,
+    pool_of_one: Funnel,
     postgres: Postgres,
     die: Callable[[Peer], None],
     goodbye: Callable[[Peer], None],
 ) -> None:
-    funnel = shared_pool_of_one
+    funnel = pool_of_one
     peer = logged_in(funnel)
     peer.query("BEGIN")
     (pid,) = peer.rows(PID)[0]
@@ -244,10 +244,11 @@ async def test_a_client_that_dies_costs_no_server(
 
 
 @pytest.fixture
-async def shared_pool_of_one(pgfunnel: StartFunnel, postgres: Postgres) -> AsyncIterator[Funnel]:
+def pool_of_one(pgfunnel: StartFunnel, postgres: Postgres) -> Iterator[Funnel]:
     postgres.psql("CREATE TABLE deaths (n int); GRANT ALL ON deaths TO alice")
-    yield pgfunnel(default_pool_size=1)
-    until(lambda: not postgres.psql("SELECT 1 FROM pg_locks WHERE relation = 'deaths'::regclass"))
+    funnel = pgfunnel(default_pool_size=1)
+    yield funnel
+    funnel.stop()
     postgres.psql("DROP TABLE deaths")
 
 

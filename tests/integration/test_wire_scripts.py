@@ -578,6 +578,12 @@ def lab(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     funnel.check()
 
 
+def _same(lab: Lab, scripts: list[Script], cut: str = "whole") -> None:
+    difference = lab.difference(scripts, cut)
+    if difference:
+        pytest.fail(difference, pytrace=False)
+
+
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_answers_are_the_same(lab: Lab, name: str, cut: str) -> None:
@@ -585,7 +591,7 @@ def test_answers_are_the_same(lab: Lab, name: str, cut: str) -> None:
     size = sum(len(said) for said in script if said)
     if cut == "bytewise" and size > 20_000:
         cut = "random"
-    assert lab.difference([script], cut) == ""
+    _same(lab, [script], cut)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -608,7 +614,7 @@ def test_answers_are_the_same_with_others_in_the_pool(lab: Lab, name: str) -> No
         execute(),
         SYNC,
     ]
-    assert lab.difference([SCRIPTS[name], other], "whole") == ""
+    _same(lab, [SCRIPTS[name], other])
 
 
 def test_more_names_than_a_server_may_hold(lab: Lab) -> None:
@@ -616,6 +622,5 @@ def test_more_names_than_a_server_may_hold(lab: Lab) -> None:
     script: Script = [m for n in names for m in (parse(n, f"SELECT '{n}' || $1"), SYNC)]
     for name in [*names, *reversed(names)]:
         script += [bind("", name, ["x"]), execute(), SYNC]
-    assert lab.difference([script, script], "whole") == ""
-    held = lab.difference([[query("SELECT count(*) <= 6 FROM pg_prepared_statements")]], "whole")
-    assert held == ""
+    _same(lab, [script, script])
+    _same(lab, [[query("SELECT count(*) <= 6 FROM pg_prepared_statements")]])

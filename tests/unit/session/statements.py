@@ -8,6 +8,7 @@ the text that was bound or described, the transaction status.
 from __future__ import annotations
 
 from collections import deque
+from functools import cache
 
 from proxy.session.owed import SWALLOW, Owed
 from proxy.session.prepared import Session, Shelf
@@ -17,6 +18,12 @@ Wire = tuple[str, bytes, bytes]
 Said = tuple[str, bytes]
 
 TYPES = b"\0\0\0"
+
+
+@cache
+def tail(text: bytes) -> bytes:
+    """What follows the name in a Parse; the same object when it is the same text."""
+    return text + TYPES
 
 
 def split(raw: bytes) -> list[Wire]:
@@ -187,7 +194,7 @@ class Server:
         if self.owed.skipping:
             return self._wire("P", name, text)
         if not name:
-            self.shelf.parse_unnamed(self.session, text + TYPES, self.owed)
+            self.shelf.parse_unnamed(self.session, tail(text), self.owed)
             return self._wire("P", b"", text)
         good = self.status != b"E" and self.owed.ready == 0
         self._ahead(self.shelf.parse(self.session, name, text + TYPES, self.owed, good))
