@@ -200,7 +200,7 @@ class Client(Borrower):
     @cython.cfunc
     def _query(self) -> cython.void:
         server: Server = self.server
-        if self.session.unnamed is not None:
+        if self.session.unnamed is not None or server.shelf.unnamed is not None:
             self._forget_unnamed()
         server.owed.push(QUERY)
         self.pool.counters.queries += 1
@@ -317,8 +317,7 @@ class Client(Borrower):
         server.parameters = want
         self.had = have
         if certain(have, want) and not self.greeting:
-            server.owed.push(113)  # q
-            _PIECES.add_bytes(messages.query(sql))
+            _PIECES.add_bytes(server.query_ahead(sql))
             return True
         self.preparing = True
         server.run_ahead(sql)

@@ -55,6 +55,7 @@ cdef class Server(Link):
     cdef bytes _own_words(self, list undone)
     cdef object _after_ready(self)
     cpdef object run(self, bytes sql)
+    cpdef bytes query_ahead(self, bytes sql)
     cpdef object run_ahead(self, bytes sql)
     cpdef object free(self)
     cdef object _to_pool(self)

@@ -344,8 +344,14 @@ class Server(Link):
     @cython.ccall
     def run(self, sql: bytes) -> object:
         """Send a query of our own, whose answer no client sees."""
+        return self.send(self.query_ahead(sql))
+
+    @cython.ccall
+    def query_ahead(self, sql: bytes) -> bytes:
+        """A query of our own, accounted for; the caller sends it."""
         self.owed.push(OUR_QUERY)
-        return self.send(messages.query(sql))
+        self.shelf.unnamed = None
+        return messages.query(sql)
 
     @cython.ccall
     def run_ahead(self, sql: bytes) -> object:

@@ -38,7 +38,8 @@ def refusal(funnel: Funnel, user: str, password: str = "", database: str = "") -
 
 def secrets_of(postgres: Postgres, *users: str) -> str:
     """Lines of userlist.txt with what pg_authid holds."""
-    rows = postgres.psql("SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY(%s)", users)
+    sql = "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY(%s)"
+    rows = postgres.psql(sql, list(users))
     return "".join(f'"{user}" "{secret}"\n' for user, secret in rows)
 
 
@@ -226,15 +227,15 @@ async def test_startup_parameters_hold_on_every_server(pgfunnel: StartFunnel) ->
 
 def test_options(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(default_pool_size=1)
-    options = "-c statement_timeout=50s -c search_path=a\\ b --work-mem=6MB"
+    options = "-c statement_timeout=50s -c datestyle=German,\\ YMD --work-mem=6MB"
     sql = "SELECT current_setting(s) FROM unnest(%s) s"
-    names = ["statement_timeout", "search_path", "work_mem"]
+    names = ["statement_timeout", "datestyle", "work_mem"]
     with (
         psycopg.connect(funnel.dsn("alice"), options=options, autocommit=True) as one,
         psycopg.connect(funnel.dsn("alice"), autocommit=True) as other,
     ):
         for _ in range(3):
-            assert one.execute(sql, [names]).fetchall() == [("50s",), ("a b",), ("6MB",)]
+            assert one.execute(sql, [names]).fetchall() == [("50s",), ("German, YMD",), ("6MB",)]
             assert other.execute(sql, [names]).fetchall()[0] == ("0",)
 
 

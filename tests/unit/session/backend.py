@@ -9,7 +9,7 @@ ignored. What becomes of each message is written on it beforehand (`Sent.script`
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 ENDING = "QqFS"
 """Codes that end with ReadyForQuery."""
@@ -75,7 +75,6 @@ class Backend:
         self.ignoring = False
         self.unsynced = False
         self.copying: _Copy | None = None
-        self.skipped: list[Sent] = []
 
     def foresee(self) -> Backend:
         """The same backend once it has read all that was sent."""
@@ -104,10 +103,8 @@ class Backend:
         elif message.code == "S":
             self.ignoring = False
             self._run(message, message.script)
-        elif message.code in "dKfH":
+        elif message.code in "dKfH" or self.ignoring:
             return
-        elif self.ignoring:
-            self.skipped.append(message)
         elif message.code in VIRTUAL:
             self.outbox.append(Said(message.code, message, virtual=True))
             self.unsynced = True
@@ -156,7 +153,6 @@ class Backend:
         else:
             self.ignoring = True
             self.unsynced = False
-            self.skipped = [message]
 
     def _say(self, kinds: str, cause: Sent) -> None:
         self.outbox.extend(Said(kind, cause) for kind in kinds)
@@ -166,7 +162,3 @@ def swallowed(said: Said) -> bool:
     """Whether the client must not see it: an error that skips its messages it does see."""
     code = said.cause.code
     return code == "q" or (code in "pc" and said.kind != "E")
-
-
-def renumbered(message: Sent, serial: int) -> Sent:
-    return replace(message, serial=serial)
