@@ -174,7 +174,9 @@ def _await_listening(funnel: Funnel) -> None:
         if funnel.process.poll() is not None:
             raise AssertionError(f"pgfunnel exited with {funnel.wait()}:\n{funnel.log()}")
         with contextlib.suppress(OSError):
-            socket.create_connection((funnel.host, funnel.port), timeout=1).close()
+            for port in (funnel.port, funnel.http_port):
+                if port > 0:
+                    socket.create_connection((funnel.host, port), timeout=1).close()
             return
         time.sleep(0.02)
     funnel.process.kill()

@@ -12,6 +12,7 @@ cdef class Pool:
     cdef readonly list idle
     cdef readonly object waiters
     cdef readonly set servers
+    cdef readonly set closing
     cdef readonly int opening
     cdef public int clients
     cdef public bint paused

@@ -60,6 +60,7 @@ class Pool:
         self.idle = []
         self.waiters = deque()
         self.servers = set()
+        self.closing = set()
         self.opening = 0
         self.clients = 0
         self.paused = False
@@ -183,6 +184,7 @@ class Pool:
             return
         self.servers.remove(server)
         self.withdraw(server)
+        self.closing.discard(server)
         for bound in self.bounds:
             bound.give()
 
@@ -190,11 +192,14 @@ class Pool:
         """A server is not to be lent any more."""
         if server in self.idle:
             self.idle.remove(server)
+        if server in self.servers:
+            self.closing.add(server)
 
     def surplus(self, now: float) -> list[object]:
         """Idle servers to close: too old, idle for too long, or more than the pool may have."""
-        extra = len(self.servers) - self.size.size
-        spare = len(self.servers) - self.size.minimum
+        staying = len(self.servers) - len(self.closing)
+        extra = staying - self.size.size
+        spare = staying - self.size.minimum
         ending: list[object] = []
         for server in self.idle:
             stale = 0 < self.size.idle_timeout <= now - server.idle_since and spare > 0

@@ -282,10 +282,8 @@ class Server(Link):
         tag: bytes = part(buffer, at, end - 1)
         if tag != b"DISCARD ALL" and tag != b"DEALLOCATE ALL":
             return None
-        self.shelf.clear()
         session: Session = None if self.client is None else self.client.session
-        if session is not None:
-            session.forget_statements()
+        self.shelf.deallocate_all(session, self.owed)
         if tag == b"DISCARD ALL":
             self.parameters = NONE
             if session is not None:

@@ -111,7 +111,7 @@ class Owed:
         if self.copying or self.skipping:
             self._in_copy(code)
             return
-        if self.head == self.tail or self.queue[self.tail - 1] == code:
+        if self.head == self.tail or code == COPY_DATA:
             return
         self.push(code)
 
@@ -119,7 +119,6 @@ class Owed:
     def copy_ended(self) -> cython.void:
         """The COPY IN was ended with a CopyFail of ours."""
         self.copying = False
-        self.sync_in_copy = False
 
     @cython.cfunc
     def _make_room(self) -> cython.void:
@@ -148,6 +147,8 @@ class Owed:
             return PASS
         if kind == 90:  # Z
             return self._ready(code)
+        if kind == 67:  # C
+            self.sync_in_copy = False
         if code == QUERY or code == SYNC or code == FUNCTION:
             return PASS
         if code == OUR_QUERY:
@@ -211,9 +212,8 @@ class Owed:
     @cython.cfunc
     def _error(self, code: cython.int) -> cython.int:
         self.failed = code
-        if self.copying:
-            self.copying = False
-            self.lost = self.lost or self.sync_in_copy
+        self.copying = False
+        self.lost = self.lost or self.sync_in_copy
         if code == OUR_QUERY:
             return SWALLOW
         if code != QUERY and code != SYNC and code != FUNCTION:
@@ -240,18 +240,15 @@ class Owed:
     def _copy_in(self) -> cython.void:
         """CopyInResponse: which of the messages sent already does the COPY swallow?"""
         kept: bytearray = bytearray(self.queue[self.head : self.head + 1])
-        data: cython.bint = False
         self.copying = True
         i: cython.Py_ssize_t = self.head + 1
         while i < self.tail and self.copying:
             code: cython.int = self.queue[i]
             if code == COPY_END:
                 self.copying = False
-            elif code == COPY_DATA:
-                data = True
             elif code == SYNC:
                 self.ready -= 1
-                self.sync_in_copy = self.sync_in_copy or data
+                self.sync_in_copy = True
             else:
                 kept.append(code)
             i += 1
@@ -264,7 +261,10 @@ class Owed:
     @cython.cfunc
     def _count_unsynced(self) -> cython.void:
         """Extended messages whose Sync went into a COPY are unsynced again."""
-        last: cython.int = self.queue[self.tail - 1]
+        at: cython.Py_ssize_t = self.tail - 1
+        while self.queue[at] == COPY_END:
+            at -= 1
+        last: cython.int = self.queue[at]
         self.unsynced = last != QUERY and last != SYNC and last != FUNCTION and last != OUR_QUERY
 
     @cython.ccall

@@ -10,7 +10,6 @@ cdef class Session:
     cdef public Statement unnamed
     cdef public object startup
     cdef public object parameters
-    cpdef void forget_statements(self)
 
 cdef class Shelf:
     cdef readonly int limit
@@ -19,7 +18,7 @@ cdef class Shelf:
     cdef readonly long long group
     cdef public Statement unnamed
     cpdef void boundary(self)
-    cpdef void clear(self)
+    cpdef void deallocate_all(self, object session, Owed owed)
     cpdef void all_stale(self)
     cpdef bytes need(self, Statement statement, Owed owed)
     cdef bytes _room(self, Owed owed)
@@ -32,4 +31,4 @@ cdef class Shelf:
     cpdef void close(self, Session session, bytes name, Owed owed)
     cpdef void undo(self, object session, list notes, bint failed_parse)
     cdef void _undo_here(self, int kind, object statement)
-    cdef void _undo_there(self, Session session, int kind, object name, object before, bint refused)
+    cdef void _undo_there(self, Session session, int kind, object name, object before, object there, bint refused)

@@ -42,9 +42,10 @@ PREFIX = b"pgfunnel_"
 _numbers = count(1)
 
 
-# What a note undoes.
+# A note is (kind, name, what the name stood for, statement at the server, statement at the
+# client), and the kind says what it undoes.
 _NAME, _UNNAMED, _OURS, _EVICTED, _AGAIN = 0, 1, 2, 3, 4
-_REPEATED = (_AGAIN, None, None, None)
+_REPEATED = (_AGAIN, None, None, None, None)
 
 
 @cython.cclass
@@ -81,10 +82,14 @@ class Session:
         self.startup = startup
         self.parameters = startup
 
-    @cython.ccall
-    def forget_statements(self) -> cython.void:
-        self.names = {}
-        self.unnamed = None
+
+def _unsure(statement: Statement | None, owed: Owed) -> bool:
+    """Whether what was noted in front of a Sync may still be skipped; None: the unnamed one."""
+    if owed.ready == 0:
+        return False
+    if statement is None:
+        return any(note[0] == _UNNAMED or note[0] == _AGAIN for note in owed.notes)
+    return any(note[3] is statement for note in owed.notes)
 
 
 @cython.cclass
@@ -107,9 +112,18 @@ class Shelf:
         self.group = self.clock
 
     @cython.ccall
-    def clear(self) -> cython.void:
-        self.held = {}
-        self.unnamed = None
+    def deallocate_all(self, session: object, owed: Owed) -> cython.void:
+        """DEALLOCATE ALL ran here: what was sent behind it will be there all the same.
+
+        The unnamed statement is not among what it drops.
+        """
+        pending = list(owed.notes)
+        behind = {note[3] for note in pending}
+        self.held = {s: stamp for s, stamp in self.held.items() if s in behind}
+        self.unnamed = _UNKNOWN
+        if session is not None:
+            names = {note[1]: note[4] for note in pending if note[0] == _NAME}
+            session.names = {name: s for name, s in names.items() if s is not None}
 
     @cython.ccall
     def all_stale(self) -> cython.void:
@@ -121,27 +135,31 @@ class Shelf:
         """Messages to send ahead so that `statement` is prepared here; mostly none."""
         stamp = self.held.get(statement)
         self.clock += 1
-        if stamp is not None and stamp >= 0:
+        if stamp is not None and stamp >= 0 and not _unsure(statement, owed):
             self.held[statement] = self.clock
             return b""
-        ahead = self._room(owed) if stamp is None else self._close(statement, owed)
+        ahead = b""
+        if stamp is not None or owed.ready > 0:
+            ahead = self._close(statement, owed)
+        ahead += self._room(owed)
         self.held[statement] = self.clock
-        owed.push_noted(OUR_PARSE, (_OURS, None, None, statement))
+        owed.push_noted(OUR_PARSE, (_OURS, None, None, statement, None))
         return ahead + messages.parse(statement.server_name, statement.tail)
 
     @cython.cfunc
     def _room(self, owed: Owed) -> bytes:
-        if len(self.held) < self.limit:
-            return b""
-        oldest = min(self.held, key=self.held.__getitem__)
-        if self.held[oldest] > self.group:
-            return b""
-        return self._close(oldest, owed)
+        ahead = b""
+        while len(self.held) >= self.limit:
+            oldest = min(self.held, key=self.held.__getitem__)
+            if self.held[oldest] > self.group:
+                break
+            ahead += self._close(oldest, owed)
+        return ahead
 
     @cython.cfunc
     def _close(self, statement: Statement, owed: Owed) -> bytes:
-        del self.held[statement]
-        owed.push_noted(OUR_CLOSE, (_EVICTED, None, None, statement))
+        self.held.pop(statement, None)
+        owed.push_noted(OUR_CLOSE, (_EVICTED, None, None, statement, None))
         return messages.close_statement(statement.server_name)
 
     @cython.ccall
@@ -167,14 +185,14 @@ class Shelf:
             if known_good and self.held[statement] >= 0:
                 self._touch(statement)
                 session.names[name] = statement
-                owed.push_noted(ANSWER_PARSE, (_NAME, name, None, None))
+                owed.push_noted(ANSWER_PARSE, (_NAME, name, None, None, statement))
                 return b""
+        if statement in self.held or owed.ready > 0:
             ahead = self._close(statement, owed)
-        else:
-            ahead = self._room(owed)
+        ahead += self._room(owed)
         self._touch(statement)
         session.names[name] = statement
-        owed.push_noted(PARSE, (_NAME, name, None, statement))
+        owed.push_noted(PARSE, (_NAME, name, None, statement, statement))
         return ahead + messages.parse(statement.server_name, tail)
 
     @cython.cfunc
@@ -186,7 +204,7 @@ class Shelf:
     def _parse_again(self, name: bytes, before: Statement, owed: Owed) -> bytes:
         """The client has that name: let the server itself refuse a second one."""
         ahead = self.need(before, owed)
-        owed.push_noted(PARSE_AGAIN, (_OURS, name, None, None))
+        owed.push_noted(PARSE_AGAIN, (_OURS, name, None, None, None))
         return ahead + messages.parse(before.server_name, before.tail)
 
     @cython.ccall
@@ -202,25 +220,25 @@ class Shelf:
         if before is session.unnamed:
             owed.push_noted(PARSE, _REPEATED)
         else:
-            owed.push_noted(PARSE, (_UNNAMED, None, before, None))
+            owed.push_noted(PARSE, (_UNNAMED, None, before, None, session.unnamed))
 
     @cython.ccall
     def need_unnamed(self, session: Session, owed: Owed) -> bytes:
         """Messages to send ahead so that the unnamed statement here is the client's own."""
-        if self.unnamed is session.unnamed:
+        if self.unnamed is session.unnamed and not _unsure(None, owed):
             return b""
         self.unnamed = session.unnamed
         if session.unnamed is None:
-            owed.push_noted(OUR_CLOSE, (_OURS, None, None, None))
+            owed.push_noted(OUR_CLOSE, (_UNNAMED, None, None, None, None))
             return messages.CLOSE_UNNAMED
-        owed.push_noted(OUR_PARSE, (_UNNAMED, None, session.unnamed, None))
+        owed.push_noted(OUR_PARSE, (_UNNAMED, None, session.unnamed, None, session.unnamed))
         return messages.parse(b"", session.unnamed.tail)
 
     @cython.ccall
     def close(self, session: Session, name: bytes, owed: Owed) -> cython.void:
         """The client closes a name; the statement stays for others."""
         before = session.names.pop(name, None)
-        owed.push_noted(ANSWER_CLOSE, (_NAME, name, before, None))
+        owed.push_noted(ANSWER_CLOSE, (_NAME, name, before, None, None))
 
     @cython.ccall
     def undo(self, session: object, notes: list, failed_parse: cython.bint) -> cython.void:
@@ -231,32 +249,37 @@ class Shelf:
         i: cython.Py_ssize_t = len(notes)
         while i > 0:
             i -= 1
-            kind, name, before, statement = notes[i]
-            self._undo_here(kind, statement)
+            kind, name, before, here, there = notes[i]
+            self._undo_here(kind, here)
             if session is not None:
-                self._undo_there(session, kind, name, before, failed_parse and i == 0)
+                self._undo_there(session, kind, name, before, there, failed_parse and i == 0)
 
     @cython.cfunc
     def _undo_here(self, kind: cython.int, statement: object) -> cython.void:
-        if kind == _EVICTED:
-            self.held[statement] = 0
-        elif statement is not None:
-            self.held.pop(statement, None)
+        if statement is not None:
+            self.held[statement] = -1
         elif kind != _NAME:
             self.unnamed = _UNKNOWN
 
     @cython.cfunc
     def _undo_there(
-        self, session: Session, kind: cython.int, name: object, before: object, refused: cython.bint
+        self,
+        session: Session,
+        kind: cython.int,
+        name: object,
+        before: object,
+        there: object,
+        refused: cython.bint,
     ) -> cython.void:
-        if kind == _UNNAMED:
+        """Undo at the client, unless it has gone on since."""
+        if kind == _UNNAMED and session.unnamed is there:
             session.unnamed = None if refused else before
         elif kind == _AGAIN:
             session.unnamed = None if refused else session.unnamed
-        elif kind == _NAME and before is None:
+        elif kind == _NAME and before is not None:
+            session.names.setdefault(name, before)
+        elif kind == _NAME and session.names.get(name) is there:
             session.names.pop(name, None)
-        elif kind == _NAME:
-            session.names[name] = before
 
 
 _UNKNOWN = Statement(b"", b"")

@@ -107,7 +107,7 @@ def read_error(body: bytes) -> dict[str, str]:
 def read_pair(body: bytes) -> tuple[bytes, bytes]:
     """Name and value of a ParameterStatus."""
     parts = body.split(b"\0")
-    if len(parts) != 3:
+    if len(parts) != 3 or parts[2]:
         raise ProtocolViolation("malformed ParameterStatus message")
     return parts[0], parts[1]
 
@@ -129,4 +129,6 @@ def _columns(body: bytes) -> list[bytes | None]:
         at += 4
         values.append(None if size < 0 else body[at : at + size])
         at += max(size, 0)
+    if at > len(body):
+        raise ProtocolViolation("malformed DataRow message")
     return values

@@ -82,7 +82,7 @@ def _read_cancel(packet: bytes) -> Cancel:
 
 
 def _read_startup(minor: int, packet: bytes) -> Startup:
-    if packet[-1] != 0:
+    if len(packet) < 9 or packet[-1] != 0:
         raise ProtocolViolation("invalid startup packet layout: expected terminator as last byte")
     parts = packet[8:-1].split(b"\0")
     if parts.pop() != b"" or len(parts) % 2:
@@ -134,7 +134,7 @@ def _words(options: str) -> list[str]:
     current: list[str] | None = None
     characters = iter(options)
     for character in characters:
-        if character.isspace():
+        if character in " \t\n\r\v\f":
             if current is not None:
                 words.append("".join(current))
             current = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -86,8 +87,10 @@ def test_idle_servers_that_died_are_noticed(pgfunnel: StartFunnel, own_postgres:
         peer.query("BEGIN")
     for peer in peers[:10]:
         peer.query("COMMIT")
-    sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'alice'"
-    assert len(own_postgres.psql(sql)) == 10
+    sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'alice' AND pg_terminate_backend(pid)"
+    pids = [int(row[0]) for row in own_postgres.psql(sql)]
+    assert len(pids) == 10
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     for peer in peers:
         peer.send(messages.query(b"SELECT 1"))
     for peer in peers:

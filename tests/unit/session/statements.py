@@ -254,8 +254,7 @@ class Server:
         if kind == "Z":
             self.status = what
         elif (kind, what) == ("C", b"DEALLOCATE ALL"):
-            self.shelf.clear()
-            self.session.forget_statements()
+            self.shelf.deallocate_all(self.session, self.owed)
         verdict = self.owed.answer(ord(kind))
         if kind == "E":
             self._undo()
