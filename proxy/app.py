@@ -42,7 +42,7 @@ def _loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None
     if choice == "asyncio":
         return None
     try:
-        import uvloop  # noqa: PLC0415
+        import uvloop
     except ImportError:
         if choice == "uvloop":
             raise SettingsError(["event_loop is uvloop, and uvloop is not installed"]) from None

@@ -63,7 +63,23 @@ class Told:
         return repr(self.answers[at]) if at < len(self.answers) else f"nothing ({self.why})"
 
     def same(self, other: Told) -> bool:
-        return self.answers == other.answers and self.why == other.why
+        return (
+            list(map(_lasting, self.answers)) == list(map(_lasting, other.answers))
+            and self.why == other.why
+        )
+
+
+def _lasting(answer: Answer) -> Answer:
+    """A RowDescription without the tables' oids, which a script that makes tables changes."""
+    if answer.kind != "T":
+        return answer
+    body = bytearray(answer.body)
+    at = 2
+    while at < len(body):
+        at = body.index(0, at) + 1
+        body[at : at + 4] = bytes(4)
+        at += 18
+    return Answer("T", bytes(body))
 
 
 def tell(place: Place, script: Script, cut: str, like: Told | None = None) -> Told:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import cython
 
@@ -41,6 +42,12 @@ class Pool:
     `opening`: servers being connected; `servers`: every server that holds a place in the bound,
     opening and closing ones included.
     """
+
+    backoff: Backoff
+    idle: list[Any]
+    waiters: deque[Any]
+    servers: set[Any]
+    closing: set[Any]
 
     def __init__(
         self,
@@ -125,9 +132,9 @@ class Pool:
         except ValueError:
             return
 
-    def overdue(self, now: float, timeout: float) -> list[object]:
+    def overdue(self, now: float, timeout: float) -> list[Any]:
         """Waiters that have waited for `timeout` seconds, taken out of the queue."""
-        late: list[object] = []
+        late: list[Any] = []
         while timeout and self.waiters and now - self.waiters[0].waiting_since >= timeout:
             late.append(self.waiters.popleft())
         return late
@@ -195,12 +202,12 @@ class Pool:
         if server in self.servers:
             self.closing.add(server)
 
-    def surplus(self, now: float) -> list[object]:
+    def surplus(self, now: float) -> list[Any]:
         """Idle servers to close: too old, idle for too long, or more than the pool may have."""
         staying = len(self.servers) - len(self.closing)
         extra = staying - self.size.size
         spare = staying - self.size.minimum
-        ending: list[object] = []
+        ending: list[Any] = []
         for server in self.idle:
             stale = 0 < self.size.idle_timeout <= now - server.idle_since and spare > 0
             if now >= server.expires_at or extra > 0 or stale:

@@ -8,11 +8,18 @@ else goes on in runs of bytes. A client that waits keeps what it sent in `held`.
 
 from __future__ import annotations
 
+from typing import Any
 
 import cython
 
-from proxy.errors import FeatureRefused, PgfunnelError, PostgresError, ProtocolViolation, TooManyWaiters
-from proxy.session.parameters import certain, difference
+from proxy.errors import (
+    FeatureRefused,
+    PgfunnelError,
+    PostgresError,
+    ProtocolViolation,
+    TooManyWaiters,
+)
+from proxy.session.parameters import Parameters, certain, difference
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -77,7 +84,13 @@ class Client(Borrower):
     `preparing`: it has a server that is being brought to its parameters.
     """
 
-    def __init__(self, loop: object, fd: cython.int, hub: object, number: cython.int) -> None:
+    hub: Any
+    pool: Database
+    login: Any
+    address: object
+    had: Parameters
+
+    def __init__(self, loop: object, fd: cython.int, hub: Any, number: cython.int) -> None:
         Link.__init__(self, loop, fd)
         self.hub = hub
         self.number = number
@@ -125,9 +138,7 @@ class Client(Borrower):
         return self._relay(buffer, n)
 
     @cython.cfunc
-    def _hold(
-        self, buffer: bytearray, at: cython.Py_ssize_t, n: cython.Py_ssize_t
-    ) -> object:
+    def _hold(self, buffer: bytearray, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> object:
         """Keep what cannot be sent yet; past one buffer, stop reading."""
         self.held = buffer[at:n]
         if n - at >= RX_SIZE:
@@ -135,14 +146,14 @@ class Client(Borrower):
         return None
 
     @cython.cfunc
-    def _relay(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:
+    def _relay(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:  # noqa: C901 - flat
         run: cython.Py_ssize_t = 0
         i: cython.Py_ssize_t = 0
         after: cython.Py_ssize_t
         end: cython.Py_ssize_t
         kind: cython.int
         if self.remaining > 0:
-            i = self.remaining if self.remaining < n else n
+            i = min(n, self.remaining)
             self.remaining -= i
         while i + 5 <= n:
             kind = buffer[i]
@@ -177,9 +188,7 @@ class Client(Borrower):
         return self._send_on(buffer, run, i)
 
     @cython.cfunc
-    def _send_on(
-        self, buffer: bytearray, run: cython.Py_ssize_t, end: cython.Py_ssize_t
-    ) -> object:
+    def _send_on(self, buffer: bytearray, run: cython.Py_ssize_t, end: cython.Py_ssize_t) -> object:
         server: Server = self.server
         if server is None:
             return None
@@ -324,7 +333,7 @@ class Client(Borrower):
         return False
 
     @cython.ccall
-    def on_prepared(self, error: object) -> object:
+    def on_prepared(self, error: Any) -> object:
         server: Server = self.server
         self.preparing = False
         if error is not None and self.had is None:
@@ -339,7 +348,7 @@ class Client(Borrower):
         return self._resume()
 
     @cython.cfunc
-    def _retry(self, server: Server, error: object) -> object:
+    def _retry(self, server: Server, error: Any) -> object:
         """The server is no good (or will not be set so); another one is, or tells why."""
         self.retries += 1
         self.server = None
@@ -467,7 +476,7 @@ class Client(Borrower):
         end: cython.Py_ssize_t,
         n: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
-        seen: cython.Py_ssize_t = end if end < n else n
+        seen: cython.Py_ssize_t = min(n, end)
         name: cython.Py_ssize_t = zero(buffer, at + 5, seen) + 1
         stop: cython.Py_ssize_t = zero(buffer, name, seen) if name > 0 else -1
         if stop < 0:
@@ -535,7 +544,7 @@ class Client(Borrower):
         server: Server = self.server
         if end > n and end - at <= MAX_KEPT:
             return -1
-        stop: cython.Py_ssize_t = zero(buffer, at + 5, end if end < n else n)
+        stop: cython.Py_ssize_t = zero(buffer, at + 5, min(n, end))
         if stop < 0:
             raise ProtocolViolation("invalid Parse message")
         if server.owed.skipping:
@@ -616,9 +625,7 @@ class Client(Borrower):
         """Give answers of ours that are due at once, since nothing else is owed."""
         code: cython.int = self.server.owed.due()
         while code:
-            self.send(
-                messages.PARSE_COMPLETE if code == ANSWER_PARSE else messages.CLOSE_COMPLETE
-            )
+            self.send(messages.PARSE_COMPLETE if code == ANSWER_PARSE else messages.CLOSE_COMPLETE)
             code = self.server.owed.due()
         return None
 

@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from proxy.auth.upstream import UpstreamLogin
 from proxy.errors import PgfunnelError, PostgresError, ProtocolViolation, UpstreamUnreachable
@@ -22,7 +23,7 @@ _MAX_LOGIN_MESSAGE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """TCP keepalive settings, in seconds and counts (`user_timeout` in milliseconds); 0 leaves the system's."""
+    """TCP keepalive settings, in seconds, counts and milliseconds (`user_timeout`); 0: as is."""
 
     on: bool = True
     idle: int = 0
@@ -190,7 +191,7 @@ async def _connected(address: Address) -> socket.socket:
 
 async def _candidates(
     address: Address,
-) -> Sequence[tuple[int, str | tuple[str | int, ...]]]:
+) -> Sequence[tuple[int, Any]]:
     if address.unix:
         return [(socket.AF_UNIX, f"{address.host}/.s.PGSQL.{address.port}")]
     try:

@@ -6,6 +6,7 @@ from collections import Counter
 
 import cython
 
+from proxy.errors import PgfunnelError
 from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
 from proxy.pool.pool import PoolSize
@@ -31,6 +32,13 @@ class Database(Pool):
     `greetings`: for the parameters that clients asked for, what they come to and the
     ParameterStatus messages that tell so.
     """
+
+    target: Target
+    limits: Limits
+    address: Address
+    failure: PgfunnelError
+    defaults: dict[bytes, bytes]
+    greetings: dict[Parameters, tuple[Parameters, bytes]]
 
     def __init__(
         self,

@@ -29,8 +29,8 @@ from proxy.errors import (
 from proxy.pool.pool import Pool
 from proxy.relay.client import SESSION, STATEMENT, TRANSACTION, Client
 from proxy.relay.connect import Address, Keepalive
-from proxy.relay.login import Login, Wish
 from proxy.relay.database import Database
+from proxy.relay.login import Login, Wish
 from proxy.relay.pools import Pools
 from proxy.relay.server import Server
 from proxy.relay.tls import TlsPolicy, client_policy, server_policy
@@ -390,7 +390,10 @@ class Funnel:
         server: Server | None = client.server
         settings = self.settings
         if server is not None and server.status != ord("I") and server.owed.nothing():
-            timeout, reason = settings.idle_transaction_timeout, CloseReason.IDLE_TRANSACTION_TIMEOUT
+            timeout, reason = (
+                settings.idle_transaction_timeout,
+                CloseReason.IDLE_TRANSACTION_TIMEOUT,
+            )
             error: PgfunnelError = _IdleInTransaction("idle transaction timeout")
         elif server is None and not client.waiting:
             timeout, reason = settings.client_idle_timeout, CloseReason.IDLE_TIMEOUT
@@ -419,8 +422,9 @@ class Funnel:
         for client in [*self.clients, *self.logging_in]:
             client.close(CloseReason.SHUTTING_DOWN, ShuttingDown("pgfunnel is shutting down"))
         await self.pools_by_key.close()
-        deadline = monotonic() + patience
-        while any(pool.servers for pool in self.pools_by_key) and monotonic() < deadline:
+        for _ in range(int(patience / 0.01)):
+            if not self._has_servers():
+                break
             await asyncio.sleep(0.01)
         for pool in self.pools_by_key:
             for server in list(pool.servers):
@@ -428,6 +432,9 @@ class Funnel:
                     server.end()
         if self._ticking is not None:
             self._ticking.cancel()
+
+    def _has_servers(self) -> bool:
+        return any(pool.servers for pool in self.pools_by_key)
 
     # -- what others look at ---------------------------------------------------------------
 
@@ -510,7 +517,7 @@ def _path(value: object) -> str:
 
 
 def _server_modes(settings: Settings) -> set[str]:
-    modes = {"disable", settings.server_tls_sslmode}
+    modes: set[str] = {"disable", settings.server_tls_sslmode}
     if settings.upstream is not None and settings.upstream.sslmode:
         modes.add(settings.upstream.sslmode)
     modes.update(entry.sslmode for entry in settings.databases.values() if entry.sslmode)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from typing import Any
 
 import cython
 
@@ -37,6 +38,14 @@ class Link:
     `fd` is -1 once closed. `reading`: the loop watches it for input; `out`: bytes the kernel has
     not taken yet, None in the steady state; `broken`: the peer is gone, `on_lost` is on its way.
     """
+
+    loop: Any
+    fd: int
+    tls: Tls
+    held: bytearray
+    out: bytearray
+    reading: bool
+    broken: bool
 
     def __init__(self, loop: object, fd: cython.int) -> None:
         self.loop = loop
@@ -84,6 +93,7 @@ class Link:
             self.loop.add_reader(self.fd, self.on_readable)
             if self.tls is not None:
                 self.loop.call_soon(self.on_readable)
+        return None
 
     @cython.ccall
     def pause(self) -> object:
@@ -91,6 +101,7 @@ class Link:
         if self.reading and self.fd >= 0:
             self.reading = False
             self.loop.remove_reader(self.fd)
+        return None
 
     def on_readable(self) -> None:
         try:
@@ -201,9 +212,7 @@ class Link:
     # -- writing ---------------------------------------------------------------------------
 
     @cython.ccall
-    def transmit(
-        self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
-    ) -> object:
+    def transmit(self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> object:
         """Send buffer[at:end]; the caller may reuse the buffer at once."""
         if self.fd < 0 or self.broken or at >= end:
             return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 from itertools import count
 from pathlib import Path
@@ -99,7 +98,7 @@ async def open_sockets(settings: Settings) -> list[socket.socket]:
 
 async def _resolved(address: str, port: int) -> list[tuple[int, tuple[object, ...]]]:
     if address == "*":
-        everywhere: list[tuple[int, tuple[object, ...]]] = [(socket.AF_INET, ("0.0.0.0", port))]  # noqa: S104
+        everywhere: list[tuple[int, tuple[object, ...]]] = [(socket.AF_INET, ("0.0.0.0", port))]
         if socket.has_dualstack_ipv6():
             everywhere.append((socket.AF_INET6, ("::", port)))
         return everywhere
@@ -108,7 +107,9 @@ async def _resolved(address: str, port: int) -> list[tuple[int, tuple[object, ..
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except OSError as error:
-        raise SettingsError([f"listen_addr: {address} does not resolve ({error.strerror})"]) from None
+        raise SettingsError(
+            [f"listen_addr: {address} does not resolve ({error.strerror})"]
+        ) from None
     return [(family, target) for family, _, _, _, target in found]
 
 
@@ -122,9 +123,8 @@ def _listening(family: int, target: tuple[object, ...], backlog: int) -> socket.
         sock.listen(backlog)
     except OSError as error:
         sock.close()
-        raise SettingsError(
-            [f"cannot listen on {target[0]}:{target[1]}: {error.strerror}; change listen_addr or listen_port"]
-        ) from None
+        words = f"cannot listen on {target[0]}:{target[1]}: {error.strerror}"
+        raise SettingsError([f"{words}; change listen_addr or listen_port"]) from None
     sock.setblocking(False)
     return sock
 
@@ -135,11 +135,13 @@ def _unix(settings: Settings, port: int) -> socket.socket:
     try:
         _remove_stale(path)
         sock.bind(str(path))
-        os.chmod(path, settings.unix_socket_mode)
+        path.chmod(settings.unix_socket_mode)
         sock.listen(settings.listen_backlog)
     except OSError as error:
         sock.close()
-        raise SettingsError([f"unix_socket_dir: cannot listen on {path}: {error.strerror}"]) from None
+        raise SettingsError(
+            [f"unix_socket_dir: cannot listen on {path}: {error.strerror}"]
+        ) from None
     sock.setblocking(False)
     return sock
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import cython
 
-from proxy.auth.keys import KeyRequest, ScramKeys
 from proxy.auth.conversation import Conversation, Done, Next
+from proxy.auth.keys import KeyRequest, ScramKeys
 from proxy.auth.login import begin
 from proxy.errors import (
     FeatureRefused,
@@ -62,6 +63,10 @@ class Wish:
 @cython.cclass
 class Login:
     """What a client is until it has logged in. `feed` takes its bytes, whole or in parts."""
+
+    _hub: Any
+    _conversation: Conversation
+    wish: Wish
 
     def __init__(self, client: Client, hub: object) -> None:
         self._client = client

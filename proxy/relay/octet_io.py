@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from typing import Any
 
 import cython
 
@@ -30,7 +32,7 @@ else:
     CLOSED, BLOCKED = -1, -2
 
 
-def accept(listening: object) -> object:
+def accept(listening: socket.socket) -> tuple[int, tuple[Any, ...] | None] | None:
     """(fd, peer) of a new non-blocking connection; peer is None unless it came by TCP.
 
     None when there is no connection to accept now. Raises OSError.
@@ -81,26 +83,26 @@ def receive_into(
     fd: cython.int, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
     """Bytes read into buffer[at:end]; BLOCKED when there are none now, CLOSED at the end."""
-    if not cython.compiled:
-        return _read(fd, memoryview(buffer)[at:end])
-    n: cython.Py_ssize_t = recv(fd, PyByteArray_AS_STRING(buffer) + at, end - at, 0)
-    if n > 0:
-        return n
-    if n < 0 and (errno == EAGAIN or errno == EINTR):
-        return BLOCKED
-    return CLOSED
+    if cython.compiled:
+        n: cython.Py_ssize_t = recv(fd, PyByteArray_AS_STRING(buffer) + at, end - at, 0)
+        if n > 0:
+            return n
+        if n < 0 and (errno == EAGAIN or errno == EINTR):
+            return BLOCKED
+        return CLOSED
+    return _read(fd, memoryview(buffer)[at:end])
 
 
 def send_from(
     fd: cython.int, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
     """Bytes of buffer[at:end] that the kernel took, perhaps 0; CLOSED when the peer is gone."""
-    if not cython.compiled:
-        return _write(fd, memoryview(buffer)[at:end])
-    n: cython.Py_ssize_t = send(fd, PyByteArray_AS_STRING(buffer) + at, end - at, MSG_NOSIGNAL)
-    if n >= 0:
-        return n
-    return 0 if errno == EAGAIN or errno == EINTR else CLOSED
+    if cython.compiled:
+        n: cython.Py_ssize_t = send(fd, PyByteArray_AS_STRING(buffer) + at, end - at, MSG_NOSIGNAL)
+        if n >= 0:
+            return n
+        return 0 if errno == EAGAIN or errno == EINTR else CLOSED
+    return _write(fd, memoryview(buffer)[at:end])
 
 
 def _read(fd: int, view: memoryview) -> int:

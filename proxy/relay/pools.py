@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proxy.auth.keys import KeyCache
 from proxy.auth.upstream import UpstreamLogin
@@ -18,19 +18,20 @@ from proxy.errors import PgfunnelError, PostgresError, UpstreamUnreachable
 from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
 from proxy.pool.pool import Pool, PoolSize
+from proxy.relay.connect import LoggedIn, open_session, send_cancel, words_of
 from proxy.relay.database import Database
-from proxy.relay.connect import Address, LoggedIn, open_session, send_cancel, words_of
 from proxy.relay.server import Server
 from proxy.relay.users import Credentials
 from proxy.settings.databases import Limits, Target
-from proxy.telemetry.counters import PoolCounters
 from proxy.telemetry.reasons import CloseReason
 
 if TYPE_CHECKING:
+    from proxy.relay.client import Client
     from proxy.relay.funnel import Funnel
 
 _AT_ONCE = frozenset({"28P01", "28000", "3D000", "42501", "0A000"})
 """Refusals that waiting does not mend: passed on without the grace."""
+
 
 class Opening:
     """Holds a place in the bounds while a server is being connected."""
@@ -137,8 +138,8 @@ class Pools:
         if wanted <= 0 and pool.starved():
             self._make_room(pool)
 
-    def _start(self, coroutine: object) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)  # type: ignore[arg-type]
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -218,8 +219,8 @@ class Pools:
         return pool.backoff.failing_for(now) >= self._funnel.settings.upstream_grace
 
     @staticmethod
-    def all_waiters(pool: Pool) -> list[object]:
-        waiters = list(pool.waiters)
+    def all_waiters(pool: Pool) -> list[Client]:
+        waiters: list[Client] = list(pool.waiters)
         pool.waiters.clear()
         for client in waiters:
             client.waiting = False
@@ -243,7 +244,8 @@ class Pools:
             self.retire(min(idle, key=lambda s: s.idle_since), CloseReason.SURPLUS)
             return
         now = monotonic()
-        crowded = [s for s in self._sharing(pool) if s.pool.oldest_wait(now) < pool.oldest_wait(now)]
+        wait = pool.oldest_wait(now)
+        crowded = [s for s in self._sharing(pool) if s.pool.oldest_wait(now) < wait]
         if crowded:
             largest = max(crowded, key=lambda s: len(s.pool.servers))
             self.retire(largest, CloseReason.SURPLUS)

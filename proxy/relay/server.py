@@ -9,11 +9,12 @@ client, or, when nobody has it, brings the server back to a clean state and to i
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import cython
 
 from proxy.errors import ProtocolViolation
-from proxy.session.parameters import NONE, READ_ONLY
+from proxy.session.parameters import NONE, READ_ONLY, Parameters
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -52,6 +53,9 @@ class Borrower(Link):
     `session` is what it believes of its Postgres session, `server` the one it has now.
     """
 
+    session: Session
+    server: Server
+
     @cython.ccall
     def on_boundary(self) -> object:
         """The server owes nothing and is in no transaction."""
@@ -88,6 +92,17 @@ class Server(Link):
     for it, during which it is lent to nobody.
     """
 
+    hub: Any
+    client: Borrower
+    parameters: Parameters
+    reported: dict[bytes, bytes]
+    defaults: dict[bytes, bytes]
+    error: dict[str, str]
+    instead: bytes
+    rows: list[list[bytes | None]]
+    reason: CloseReason
+    number: int
+
     def __init__(
         self,
         loop: object,
@@ -96,8 +111,8 @@ class Server(Link):
         hub: object,
         process_id: int,
         secret: bytes,
-        reported: dict,
-        defaults: dict,
+        reported: dict[bytes, bytes],
+        defaults: dict[bytes, bytes],
         max_statements: int,
     ) -> None:
         Link.__init__(self, loop, fd)
@@ -134,7 +149,7 @@ class Server(Link):
     # -- what the server says --------------------------------------------------------------
 
     @cython.ccall
-    def consume(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:
+    def consume(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:  # noqa: C901 - flat
         run: cython.Py_ssize_t = 0
         i: cython.Py_ssize_t = 0
         end: cython.Py_ssize_t
@@ -143,7 +158,7 @@ class Server(Link):
         pieces: cython.bint = False
         owed: Owed = self.owed
         if self.remaining > 0:
-            i = self.remaining if self.remaining < n else n
+            i = min(n, self.remaining)
             self.remaining -= i
             if self.dropping:
                 run = i
@@ -172,7 +187,7 @@ class Server(Link):
             self.remaining = i - n
             self.dropping = run == i
             i = n
-            run = run if run < n else n
+            run = min(n, run)
         elif i < n:
             self.held = buffer[i:n]
         self._pass_on(buffer, run, i, pieces)
@@ -212,7 +227,7 @@ class Server(Link):
             self._command_complete(buffer, at + 5, end)
         swallow: cython.bint = owed.answer(kind) != 0
         if kind == 69:  # E
-            return self._error(part(buffer, at + 5, end if end < n else n), ours) or swallow
+            return self._error(part(buffer, at + 5, min(n, end)), ours) or swallow
         return swallow
 
     @cython.cfunc
@@ -267,7 +282,7 @@ class Server(Link):
         if ours or self.client is None or key in READ_ONLY:
             return None
         session: Session = self.client.session
-        own: object = None if self.defaults.get(name) == value else value.decode("utf-8", "replace")
+        own: Any = None if self.defaults.get(name) == value else value.decode("utf-8", "replace")
         session.parameters = session.parameters.with_value(key, own)
         self.parameters = session.parameters
         return None
@@ -277,7 +292,7 @@ class Server(Link):
         self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
     ) -> object:
         """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind."""
-        if end - at < 12 or buffer[at] != 68 or buffer[at + 1] == 69 and buffer[at + 2] == 76:
+        if end - at < 12 or buffer[at] != 68 or (buffer[at + 1] == 69 and buffer[at + 2] == 76):
             return None  # not D…, or DELETE
         tag: bytes = part(buffer, at, end - 1)
         if tag != b"DISCARD ALL" and tag != b"DEALLOCATE ALL":
@@ -311,7 +326,7 @@ class Server(Link):
         return self.instead is not None
 
     @cython.cfunc
-    def _own_words(self, undone: list) -> bytes:
+    def _own_words(self, undone: list[Any]) -> bytes:
         """Postgres names the statement by our name for it; the client knows it by its own."""
         name: bytes = undone[0][1]
         said = f'prepared statement "{name.decode("utf-8", "replace")}" already exists'
@@ -440,7 +455,7 @@ class Server(Link):
         return None
 
     @cython.ccall
-    def close(self, reason: object) -> object:
+    def close(self, reason: CloseReason) -> object:
         """Say goodbye and wait until Postgres has closed: only then is its place free."""
         if self.state == CLOSING or self.fd < 0:
             return None

@@ -49,7 +49,7 @@ class Tls:
         Raises ssl.SSLError.
         """
         try:
-            return self._object.read(len(view), view)
+            return int(self._object.read(len(view), view))
         except ssl.SSLWantReadError:
             return -1
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -139,4 +139,3 @@ def _load_ca(context: ssl.SSLContext, side: str, ca: str) -> None:
         context.load_verify_locations(ca)
     except (OSError, ssl.SSLError) as error:
         raise SettingsError([f"{side}_tls_ca_file ({ca}) does not load: {error}"]) from None
-

@@ -30,6 +30,7 @@ or are skipped. Undone notes are collected in `undone`, in order of sending.
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import cython
 
@@ -66,8 +67,8 @@ class Owed:
         self.sync_in_copy = False
         self.lost = False
         self.failed = 0
-        self.notes = deque()
-        self.undone = []
+        self.notes: deque[Any] = deque()
+        self.undone: list[Any] = []
 
     @cython.ccall
     def push(self, code: cython.int) -> cython.void:

@@ -10,6 +10,7 @@ server refuses or skips it (see `proxy.session.owed`).
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
 from weakref import WeakValueDictionary
 
 import cython
@@ -76,6 +77,11 @@ class Session:
     `startup` are the parameters it came with, `parameters` those that hold now.
     """
 
+    names: dict[bytes, Statement]
+    unnamed: Statement
+    startup: Parameters
+    parameters: Parameters
+
     def __init__(self, startup: Parameters = NONE) -> None:
         self.names = {}
         self.unnamed = None
@@ -99,6 +105,9 @@ class Shelf:
     At most `limit` of them, but never fewer than one pipeline needs.
     """
 
+    held: dict[Statement, int]
+    unnamed: Statement
+
     def __init__(self, limit: cython.int) -> None:
         self.limit = limit
         self.held = {}
@@ -112,7 +121,7 @@ class Shelf:
         self.group = self.clock
 
     @cython.ccall
-    def deallocate_all(self, session: object, owed: Owed) -> cython.void:
+    def deallocate_all(self, session: Any, owed: Owed) -> cython.void:
         """DEALLOCATE ALL ran here: what was sent behind it will be there all the same.
 
         The unnamed statement is not among what it drops.
@@ -133,12 +142,12 @@ class Shelf:
     @cython.ccall
     def need(self, statement: Statement, owed: Owed) -> bytes:
         """Messages to send ahead so that `statement` is prepared here; mostly none."""
-        stamp = self.held.get(statement)
+        stamp: Any = self.held.get(statement)
         self.clock += 1
         if stamp is not None and stamp >= 0 and not _unsure(statement, owed):
             self.held[statement] = self.clock
             return b""
-        ahead = b""
+        ahead: bytes = b""
         if stamp is not None or owed.ready > 0:
             ahead = self._close(statement, owed)
         ahead += self._room(owed)
@@ -148,7 +157,7 @@ class Shelf:
 
     @cython.cfunc
     def _room(self, owed: Owed) -> bytes:
-        ahead = b""
+        ahead: bytes = b""
         while len(self.held) >= self.limit:
             oldest = min(self.held, key=self.held.__getitem__)
             if self.held[oldest] > self.group:
@@ -178,15 +187,15 @@ class Shelf:
         """
         before = session.names.get(name)
         if before is not None:
-            return self._parse_again(name, before, owed)
+            ahead: bytes = self._parse_again(name, before, owed)
+            return ahead
         statement = share(tail, session.parameters)
         ahead = b""
-        if statement in self.held:
-            if known_good and self.held[statement] >= 0:
-                self._touch(statement)
-                session.names[name] = statement
-                owed.push_noted(ANSWER_PARSE, (_NAME, name, None, None, statement))
-                return b""
+        if known_good and self.held.get(statement, -1) >= 0:
+            self._touch(statement)
+            session.names[name] = statement
+            owed.push_noted(ANSWER_PARSE, (_NAME, name, None, None, statement))
+            return b""
         if statement in self.held or owed.ready > 0:
             ahead = self._close(statement, owed)
         ahead += self._room(owed)
@@ -203,12 +212,12 @@ class Shelf:
     @cython.cfunc
     def _parse_again(self, name: bytes, before: Statement, owed: Owed) -> bytes:
         """The client has that name: let the server itself refuse a second one."""
-        ahead = self.need(before, owed)
+        ahead: bytes = self.need(before, owed)
         owed.push_noted(PARSE_AGAIN, (_OURS, name, None, None, None))
         return ahead + messages.parse(before.server_name, before.tail)
 
     @cython.ccall
-    def parse_unnamed(self, session: Session, tail: object, owed: Owed) -> cython.void:
+    def parse_unnamed(self, session: Session, tail: Any, owed: Owed) -> cython.void:
         """The client's own unnamed Parse goes through.
 
         `tail` is None when it is too large to keep: no other server can then stand in.
@@ -241,7 +250,7 @@ class Shelf:
         owed.push_noted(ANSWER_CLOSE, (_NAME, name, before, None, None))
 
     @cython.ccall
-    def undo(self, session: object, notes: list, failed_parse: cython.bint) -> cython.void:
+    def undo(self, session: Any, notes: list[Any], failed_parse: cython.bint) -> cython.void:
         """Undo what the server refused or skipped; `notes` in order of sending.
 
         `failed_parse`: the first note is that of a Parse which the server itself refused.
@@ -255,7 +264,7 @@ class Shelf:
                 self._undo_there(session, kind, name, before, there, failed_parse and i == 0)
 
     @cython.cfunc
-    def _undo_here(self, kind: cython.int, statement: object) -> cython.void:
+    def _undo_here(self, kind: cython.int, statement: Any) -> cython.void:
         if statement is not None:
             self.held[statement] = -1
         elif kind != _NAME:
@@ -266,9 +275,9 @@ class Shelf:
         self,
         session: Session,
         kind: cython.int,
-        name: object,
-        before: object,
-        there: object,
+        name: Any,
+        before: Any,
+        there: Any,
         refused: cython.bint,
     ) -> cython.void:
         """Undo at the client, unless it has gone on since."""

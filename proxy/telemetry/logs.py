@@ -11,6 +11,8 @@ Neither a broken nor a stalled stderr harms the proxy: lines that cannot be writ
 dropped, and the next one that can is followed by their number.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import os
@@ -48,7 +50,7 @@ def setup(format: Format, level: str | int, fd: int = 2) -> None:  # noqa: A002
         root.removeHandler(old)
         old.close()
     root.addHandler(handler)
-    global _handler  # noqa: PLW0603
+    global _handler
     _handler = handler if len(root.handlers) == 1 else None
 
 

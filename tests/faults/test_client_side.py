@@ -181,7 +181,14 @@ def garbage(dice: random.Random) -> bytes:
     """Noise, or something that begins well."""
     noise = dice.randbytes(dice.randrange(60))
     start = messages.startup([(b"user", b"alice"), (b"database", b"postgres")])
-    beginnings = [b"", start, messages.ssl_request(), start[:9], b"\0\0\0\x50", b"GET / HTTP/1.1\r\n"]
+    beginnings = [
+        b"",
+        start,
+        messages.ssl_request(),
+        start[:9],
+        b"\0\0\0\x50",
+        b"GET / HTTP/1.1\r\n",
+    ]
     cancel = messages.cancel_request(dice.getrandbits(31), dice.randbytes(4))
     body = messages.message(dice.randbytes(1), noise)
     return dice.choice([*beginnings, cancel]) + dice.choice([noise, body, b""])
@@ -214,7 +221,9 @@ def test_garbage_after_the_login(pgfunnel: StartFunnel) -> None:
             if dice.random() < 0.5:
                 peer.query("BEGIN")
             with contextlib.suppress(ConnectionError):
-                kind = dice.choice([b"Q", b"P", b"B", b"D", b"C", b"E", b"F", b"d", dice.randbytes(1)])
+                kind = dice.choice(
+                    [b"Q", b"P", b"B", b"D", b"C", b"E", b"F", b"d", dice.randbytes(1)]
+                )
                 peer.send(messages.message(kind, dice.randbytes(dice.randrange(40))))
                 peer.send(dice.randbytes(dice.randrange(40)), messages.SYNC)
     with logged_in(funnel) as client:

@@ -159,7 +159,8 @@ def test_a_restart_under_load(pgfunnel: StartFunnel, own_postgres: Postgres) -> 
         for _ in range(2):
             before = pool_metric(funnel, "pgfunnel_transactions_total")
             await asyncio.to_thread(
-                until, lambda: pool_metric(funnel, "pgfunnel_transactions_total") > before + 20  # noqa: B023
+                until,
+                lambda: pool_metric(funnel, "pgfunnel_transactions_total") > before + 20,  # noqa: B023
             )
             await asyncio.to_thread(server.restart)
         restarted.set()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -26,7 +27,9 @@ def until(condition: Callable[[], object], seconds: float = 10.0, what: str = ""
         time.sleep(_PAUSE)
 
 
-async def eventually(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
+async def eventually(
+    condition: Callable[[], object], seconds: float = 10.0, what: str = ""
+) -> None:
     """As `until`, for a coroutine: `condition` runs in a thread."""
     await asyncio.to_thread(until, condition, seconds, what)
 
@@ -49,8 +52,8 @@ def failed_logins(funnel: Funnel, user: str = "alice") -> int:
 
 def resident(pid: int) -> int:
     """Resident memory of a process in bytes (proc(5), status)."""
-    with open(f"/proc/{pid}/status") as status:
-        line = next(line for line in status if line.startswith("VmRSS:"))
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    line = next(line for line in status if line.startswith("VmRSS:"))
     return int(line.split()[1]) * 1024
 
 
@@ -89,6 +92,8 @@ class Watch:
     def _look(self) -> None:
         with psycopg.connect(self._dsn, autocommit=True) as connection:
             while not self._stopped.wait(0.003):
-                seen = Counter(dict(connection.execute(self._SQL, [self._users]).fetchall()))
+                seen: Counter[str] = Counter(
+                    dict(connection.execute(self._SQL, [self._users]).fetchall())
+                )
                 self.most |= seen | Counter({"": seen.total()})
                 self.looks += 1

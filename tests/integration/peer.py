@@ -79,12 +79,21 @@ class Peer:
         self.send(messages.startup((k.encode(), v.encode()) for k, v in pairs.items()))
 
     def log_in(self, user: str, database: str, password: str = "", **parameters: str) -> Self:
-        """Log in by whatever is asked for. Raises AssertionError with the refusal's fields."""
+        """Log in by whatever is asked for. Raises AssertionError with the refusal."""
+        refused = self.refusal(user, database, password, **parameters)
+        assert not refused, refused
+        return self
+
+    def refusal(
+        self, user: str, database: str, password: str = "", **parameters: str
+    ) -> dict[str, str]:
+        """The fields of the error that a login ends with; none when it succeeds."""
         self.start(user, database, **parameters)
         login = UpstreamLogin(user, password, None, KeyCache())
         while not login.done:
             kind, body = self.message()
-            assert kind == b"R", messages.read_error(body)
+            if kind == b"E":
+                return messages.read_error(body)
             reply = login.answer(int.from_bytes(body[:4], "big"), body[4:])
             if login.pending is not None:
                 reply = login.supply(login.pending.derive())
@@ -93,10 +102,11 @@ class Peer:
         kind = b""
         while kind != b"Z":
             kind, body = self.message()
-            assert kind != b"E", messages.read_error(body)
+            if kind == b"E":
+                return messages.read_error(body)
             if kind == b"K":
                 self.key = int.from_bytes(body[:4], "big"), body[4:]
-        return self
+        return {}
 
     def query(self, sql: str) -> list[Message]:
         """A simple query: every message of its answer."""

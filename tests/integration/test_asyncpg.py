@@ -30,10 +30,12 @@ async def test_prepared_statements_inside_of_transactions(connection: asyncpg.Co
         inside = await connection.prepare("SELECT $1::int * 2")
         assert await inside.fetchval(4) == 8
     assert await inside.fetchval(5) == 10
+    failing = connection.transaction()
+    await failing.start()
+    await connection.prepare("SELECT $1::int * 3")
     with pytest.raises(asyncpg.DivisionByZeroError):
-        async with connection.transaction():
-            await connection.prepare("SELECT $1::int * 3")
-            await connection.fetchval("SELECT 1 / 0")
+        await connection.fetchval("SELECT 1 / 0")
+    await failing.rollback()
     assert await connection.fetchval("SELECT $1::int * 3", 3) == 9
 
 
@@ -78,10 +80,9 @@ async def test_a_timeout_cancels_the_query_alone(connection: asyncpg.Connection)
 
 
 async def test_cursor(connection: asyncpg.Connection) -> None:
-    seen = []
     async with connection.transaction():
-        async for row in connection.cursor("SELECT generate_series(1, 1000) AS n", prefetch=7):
-            seen.append(row["n"])
+        many = connection.cursor("SELECT generate_series(1, 1000) AS n", prefetch=7)
+        seen = [row["n"] async for row in many]
         cursor = await connection.cursor("SELECT generate_series(1, 10)")
         assert len(await cursor.fetch(3)) == 3
         await cursor.forward(5)

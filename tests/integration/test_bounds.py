@@ -103,7 +103,7 @@ async def vanishes_in_mid_copy(funnel: Funnel, user: str, dice: random.Random) -
 
 
 async def vanishes_in_mid_login(funnel: Funnel, user: str, dice: random.Random) -> None:
-    reader, writer = await asyncio.open_connection(funnel.host, funnel.port)
+    _, writer = await asyncio.open_connection(funnel.host, funnel.port)
     pairs = [(b"user", user.encode()), (b"database", funnel.upstream.database.encode())]
     packet = messages.startup(pairs)
     writer.write(packet[: dice.randrange(len(packet) + 1)])
@@ -161,9 +161,7 @@ async def test_max_user_connections(start_postgres: StartPostgres, pgfunnel: Sta
     """Over all databases: the two pools of one user share it."""
     postgres = limited(start_postgres, "ROLE alice CONNECTION LIMIT 3")
     open_upstream = postgres.dsn.removesuffix("/postgres")
-    funnel = pgfunnel(
-        postgres, upstream=open_upstream, default_pool_size=3, max_user_connections=3
-    )
+    funnel = pgfunnel(postgres, upstream=open_upstream, default_pool_size=3, max_user_connections=3)
 
     async def work(n: int) -> None:
         database = ("postgres", "other")[n % 2]

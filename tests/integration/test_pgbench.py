@@ -35,9 +35,7 @@ def benched(start_postgres: StartPostgres, pgbench: str) -> Postgres:
     return postgres
 
 
-def test_no_error_in_any_query_mode(
-    benched: Postgres, pgfunnel: StartFunnel, pgbench: str
-) -> None:
+def test_no_error_in_any_query_mode(benched: Postgres, pgfunnel: StartFunnel, pgbench: str) -> None:
     funnel = pgfunnel(benched, default_pool_size=SERVERS)
     with Watch(benched, "alice") as watch:
         for mode in ("simple", "extended", "prepared"):

@@ -136,10 +136,10 @@ def test_a_reload_changes_the_users(configured: tuple[Funnel, Path, Path]) -> No
         psycopg.connect(funnel.dsn("alice"))
 
 
-@pytest.mark.parametrize("broken", ["default_pool_size = -3\n", "nonsense", "no_such_setting = 1\n"])
-def test_a_broken_file_changes_nothing(
-    configured: tuple[Funnel, Path, Path], broken: str
-) -> None:
+@pytest.mark.parametrize(
+    "broken", ["default_pool_size = -3\n", "nonsense", "no_such_setting = 1\n"]
+)
+def test_a_broken_file_changes_nothing(configured: tuple[Funnel, Path, Path], broken: str) -> None:
     funnel, file, _ = configured
     with logged_in(funnel) as one:
         file.write_text(broken)

@@ -35,7 +35,6 @@ from tests.wiretalk import Place, clean_tables, straight_to, through
 
 PROTOCOL_3_2 = 196610
 _COUNT = "SELECT count(*) FROM wire_0"
-_CHANGING = {"K", "R"}
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +125,7 @@ def test_ssl_then_gss_declined(funnel: Funnel) -> None:
         {"application_name": "w\u00e4hl"},
         {"TimeZone": "Asia/Tokyo", "DateStyle": "German", "application_name": "me"},
         {"options": "-c TimeZone=Asia/Tokyo -cintervalstyle=iso_8601 --DateStyle=SQL"},
+        {"DateStyle": "DMY"},
         {"client_encoding": "LATIN1"},
         {"client_encoding": "UTF8", "extra_float_digits": "3"},
         {"options": "-c standard_conforming_strings=off"},
@@ -134,8 +134,11 @@ def test_ssl_then_gss_declined(funnel: Funnel) -> None:
 def test_greeting_tells_the_same_parameters(
     postgres: Postgres, funnel: Funnel, options: dict[str, str]
 ) -> None:
+    """Also when the server has just served a client with others."""
     told = []
     for place in _both(postgres, funnel):
+        with place.connect() as before:
+            before.ask("SET DateStyle TO 'German'")
         with Wire(place.host, place.port) as wire:
             answers = wire.log_in(place.user, place.database, place.password, options)
             asked = [wire.ask(f"SHOW {n}") for n in ("TimeZone", "DateStyle", "IntervalStyle")]
@@ -196,7 +199,8 @@ def test_broken_messages_end_the_connection(
             wire.send(broken)
             told.append([(a.kind, a.sqlstate, a.fields["S"]) for a in wire.until_gone()])
             assert rows(other.ask("SHOW DateStyle"))[0][0] == "German, DMY"
-    assert told[1] == told[0] == [("E", "08P01", "FATAL")]
+    assert told[0] in ([], told[1])  # Postgres may close without a word
+    assert told[1] == [("E", "08P01", "FATAL")]
     _assert_clean(through(funnel))
 
 
@@ -257,6 +261,16 @@ _LEAVING = {
     "pipeline without Sync": [parse("", _INSERT), bind(), execute()],
     "two pipelines": [parse("", _INSERT), bind(), execute(), SYNC, bind(), execute(), SYNC],
     "one and a half pipelines": [parse("", _INSERT), bind(), execute(), SYNC, bind(), execute()],
+    "a slow query, then another": [query("SELECT pg_sleep(0.3)"), query(_INSERT)],
+    "a slow pipeline": [
+        parse("", "SELECT pg_sleep(0.3)"),
+        bind(),
+        execute(),
+        parse("", _INSERT),
+        bind(),
+        execute(),
+        SYNC,
+    ],
     "open transaction": [query("BEGIN"), query(_INSERT)],
     "failed transaction": [query("BEGIN"), query(_INSERT), query("SELECT nosuch")],
     "error in the pipeline": [parse("", _INSERT), bind(), execute(), bind("", "nosuch")],
@@ -274,26 +288,38 @@ _LEAVING = {
     "many rows": [query("SELECT generate_series(1, 300000)"), query(_INSERT)],
 }
 
+_MUCH = {"COPY OUT", "many rows"}
+
 
 @pytest.mark.parametrize("name", _LEAVING)
 @pytest.mark.parametrize("reading", [False, True])
 def test_terminate_in_mid_pipeline(
     postgres: Postgres, funnel: Funnel, name: str, reading: bool
 ) -> None:
-    """What was sent in front of Terminate takes effect exactly as with Postgres."""
+    """What was sent in front of Terminate takes effect exactly as with Postgres.
+
+    Where much is answered, Postgres itself stops when nobody reads: then it is read.
+    """
     counts = []
     for place in _both(postgres, funnel):
         clean_tables(postgres)
         with place.connect() as wire:
             wire.send(*_LEAVING[name], TERMINATE)
-            if reading:
+            if reading or name in _MUCH:
                 wire.until_gone()
-        with place.connect() as wire:
-            wire.ask("BEGIN; LOCK TABLE wire_0")
-            counts.append(rows(wire.ask(_COUNT)))
-            assert kinds(wire.ask("COMMIT")) == "CZ"
+        counts.append(_settled_count(postgres, place))
     assert counts[1] == counts[0]
     _assert_clean(through(funnel))
+
+
+def _settled_count(postgres: Postgres, place: Place) -> object:
+    """Rows in the table once whoever left has no transaction any more."""
+    stop = threading.Event()
+    busy = "SELECT 1 FROM pg_stat_activity WHERE state <> 'idle' AND pid <> pg_backend_pid()"
+    while postgres.psql(f"{busy} AND backend_type = 'client backend'"):
+        stop.wait(0.01)
+    with place.connect() as wire:
+        return rows(wire.ask(_COUNT))
 
 
 _MESSAGES = {

@@ -26,6 +26,10 @@ from tests.wireclient import (
 from tests.wiretalk import CUTS, Lab, Script
 
 _BIG = "SELECT repeat('x', 1000000) FROM generate_series(1, 3)"
+_ANEW = (
+    "DO $$BEGIN IF to_regclass('{0}') IS NOT NULL THEN DROP TABLE {0}; END IF; END$$;"
+    "CREATE TABLE {0} (a int4)"
+)
 _COPY_IN = "COPY wire_0 FROM STDIN"
 
 
@@ -511,7 +515,7 @@ SCRIPTS: dict[str, Script] = {
         SYNC,
     ],
     "the result type of a prepared statement changes": [
-        query("DROP TABLE IF EXISTS wire_changing; CREATE TABLE wire_changing (a int4)"),
+        query(_ANEW.format("wire_changing")),
         parse("s", "SELECT * FROM wire_changing"),
         bind("", "s"),
         execute(),
@@ -530,7 +534,7 @@ SCRIPTS: dict[str, Script] = {
         SYNC,
     ],
     "a statement prepared anew after its result type changed": [
-        query("DROP TABLE IF EXISTS wire_renewed; CREATE TABLE wire_renewed (a int4)"),
+        query(_ANEW.format("wire_renewed")),
         parse("s", "SELECT * FROM wire_renewed"),
         bind("", "s"),
         execute(),
@@ -546,7 +550,7 @@ SCRIPTS: dict[str, Script] = {
         SYNC,
     ],
     "a statement prepared anew after its table is gone": [
-        query("DROP TABLE IF EXISTS wire_gone; CREATE TABLE wire_gone (a int4)"),
+        query(_ANEW.format("wire_gone")),
         parse("s", "SELECT * FROM wire_gone"),
         SYNC,
         None,
