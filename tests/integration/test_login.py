@@ -229,7 +229,7 @@ async def test_startup_parameters_hold_on_every_server(pgfunnel: StartFunnel) ->
 def test_options(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(default_pool_size=1)
     options = "-c statement_timeout=50s -c datestyle=German,\\ YMD --work-mem=6MB"
-    sql = "SELECT current_setting(s) FROM unnest(%s) s"
+    sql = "SELECT current_setting(s) FROM unnest(%s::text[]) s"
     names = ["statement_timeout", "datestyle", "work_mem"]
     with (
         psycopg.connect(funnel.dsn("alice"), options=options, autocommit=True) as one,
