@@ -16,6 +16,7 @@ PURE = os.environ.get("PGFUNNEL_PURE")
 JOBS = os.cpu_count() or 1
 DIRECTIVES = {
     "language_level": 3,
+    "nonecheck": True,
     "annotation_typing": True,
     "cdivision": True,
     "infer_types": True,

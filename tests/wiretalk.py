@@ -7,10 +7,13 @@ that Postgres answers has come. Each script is run straight first. A difference 
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+
+import psycopg
 
 from tests.funnel import Funnel
 from tests.postgres import Postgres
@@ -140,6 +143,20 @@ def clean_tables(postgres: Postgres) -> None:
         )
 
 
+def _await(postgres: Postgres) -> None:
+    """Wait until Postgres takes connections again."""
+    deadline = time.monotonic() + 30
+    pause = threading.Event()
+    while True:
+        try:
+            postgres.psql("SELECT 1")
+            return
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+        pause.wait(0.05)
+
+
 @dataclass
 class Lab:
     """Runs scripts straight and through one pgfunnel."""
@@ -162,6 +179,9 @@ class Lab:
         """Empty when all the answers are the same."""
         nothing: list[Told | None] = [None] * len(scripts)
         straight = self.together(straight_to(self.postgres), scripts, cut, nothing)
+        if any(told.why == "closed" for told in straight):
+            _await(self.postgres)  # some sequences crash Postgres itself
+            return ""
         got = self.together(through(self.funnel), scripts, cut, list(straight))
         for number, (want, have) in enumerate(zip(straight, got, strict=True)):
             if not want.same(have):

@@ -19,7 +19,8 @@ from proxy.errors import (
     ProtocolViolation,
     TooManyWaiters,
 )
-from proxy.session.parameters import Parameters, certain, difference
+from proxy.session.parameters import NONE, Parameters, certain, difference
+from proxy.session.prepared import NOTHING_TO_UNDO, drops_statements
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -96,6 +97,7 @@ class Client(Borrower):
         self.number = number
         self.session = None
         self.server = None
+        self.settling = False
         self.pool = None
         self.login = None
         self.mode = TRANSACTION
@@ -133,7 +135,7 @@ class Client(Borrower):
     def consume(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:
         if self.login is not None:
             return self.login.feed(buffer, n)
-        if self.waiting or self.preparing:
+        if self.waiting or self.preparing or self.settling:
             return self._hold(buffer, 0, n)
         return self._relay(buffer, n)
 
@@ -144,6 +146,14 @@ class Client(Borrower):
         if n - at >= RX_SIZE:
             self.pause()
         return None
+
+    @cython.cfunc
+    def _violated(
+        self, buffer: bytearray, run: cython.Py_ssize_t, end: cython.Py_ssize_t, said: str
+    ) -> object:
+        """What came in front of a broken message is still done, as by Postgres."""
+        self._send_on(buffer, run, end)
+        raise ProtocolViolation(said)
 
     @cython.cfunc
     def _relay(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:  # noqa: C901 - flat
@@ -159,10 +169,10 @@ class Client(Borrower):
             kind = buffer[i]
             end = i + u32(buffer, i + 1) + 1
             if end < i + 5 or end - i > _MAX_SIZE:
-                raise ProtocolViolation("invalid message length")
+                return self._violated(buffer, run, i, "invalid message length")
+            if end > n and end - i <= RX_SIZE and kind != COPY_DATA:
+                break
             if self.server is None:
-                if end > n and end - i <= RX_SIZE:
-                    break
                 if self._alone(kind, buffer, i, end, n):
                     if self.fd < 0:
                         return None
@@ -171,14 +181,21 @@ class Client(Borrower):
                 if not self._borrow():
                     return None if self.fd < 0 else self._hold(buffer, i, n)
             if kind == QUERY:
-                self._query()
+                self._query(buffer, i, min(n, end))
             elif kind == 80 or kind == BIND or kind == DESCRIBE or kind == CLOSE:  # P
+                if not self.server.owed.settled():
+                    self.settling = True
+                    self._hold(buffer, i, n)
+                    return self._send_on(buffer, run, i)
                 after = self._prepared(kind, buffer, run, i, end, n)
                 if after < 0:
                     break
                 run = after
-            elif self._other(kind):
+            elif kind == 88:  # X
                 return self._leave(buffer, run, i)
+            elif not self._other(kind):
+                said = f"invalid frontend message type {kind}"
+                return self._violated(buffer, run, i, said)
             i = end
         if i > n:
             self.remaining = i - n
@@ -207,23 +224,33 @@ class Client(Borrower):
         return None
 
     @cython.cfunc
-    def _query(self) -> cython.void:
+    def _query(
+        self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+    ) -> cython.void:
         server: Server = self.server
         if self.session.unnamed is not None or server.shelf.unnamed is not None:
             self._forget_unnamed()
+        if self.session.names and drops_statements(part(buffer, at, end)):
+            server.owed.unsettled = True
         server.owed.push(QUERY)
         self.pool.counters.queries += 1
 
     @cython.cfunc
     def _forget_unnamed(self) -> cython.void:
         """A simple query destroys the unnamed statement (documentation, "Extended Query")."""
-        self.session.unnamed = None
-        self.server.shelf.unnamed = None
+        server: Server = self.server
+        if server.owed.skipping:
+            return
+        if self.session.unnamed is not None:
+            self.session.forgotten = self.session.unnamed
+            self.session.unnamed = None
+            server.owed.unsettled = True
+        server.shelf.unnamed = None
         self.keeps = self.mode == SESSION
 
     @cython.cfunc
     def _other(self, kind: cython.int) -> cython.bint:
-        """Account for a message that passes as it is; True for Terminate."""
+        """Account for a message that passes as it is; False: there is no such message."""
         owed: Owed = self.server.owed
         if kind == EXECUTE:
             owed.push(EXECUTE)
@@ -236,11 +263,9 @@ class Client(Borrower):
             owed.mark_copy(COPY_END)
         elif kind == FUNCTION:
             owed.push(FUNCTION)
-        elif kind == 88:  # X
-            return True
-        elif kind != 72:  # H
-            raise ProtocolViolation(f"invalid frontend message type {kind}")
-        return False
+        else:
+            return kind == 72  # H
+        return True
 
     # -- without a server ------------------------------------------------------------------
 
@@ -265,8 +290,16 @@ class Client(Borrower):
             if end > n:
                 raise ProtocolViolation("unexpected copy data outside of COPY")
         elif kind != 72:  # H
+            self._check_kind(kind)
             return False
         return True
+
+    @cython.cfunc
+    def _check_kind(self, kind: cython.int) -> object:
+        """No server is borrowed for a message that no server takes."""
+        if kind not in b"QPBDECF":
+            raise ProtocolViolation(f"invalid frontend message type {kind}")
+        return None
 
     @cython.cfunc
     def _borrow(self) -> cython.bint:
@@ -323,6 +356,9 @@ class Client(Borrower):
             server.run_ahead(self.hub.check_query)
             return False
         sql: bytes = difference(have, want)
+        if self.greeting:
+            # A value may stand on what was there before (DateStyle): begin from nothing.
+            sql = b";".join([difference(have, NONE), difference(NONE, want)])
         server.parameters = want
         self.had = have
         if certain(have, want) and not self.greeting:
@@ -358,6 +394,11 @@ class Client(Borrower):
         if self.retries > 3:
             return self.close(CloseReason.SERVER_LOST, words)
         return self._wait(True)
+
+    @cython.ccall
+    def on_settled(self) -> object:
+        self.settling = False
+        return self._resume()
 
     @cython.ccall
     def take(self, server: Server) -> object:
@@ -450,9 +491,7 @@ class Client(Borrower):
             return self._incomplete(at, end)
         name: cython.Py_ssize_t = at + 6
         stop: cython.Py_ssize_t = zero(buffer, name, end)
-        if stop != end - 1:
-            raise ProtocolViolation("invalid Describe or Close message")
-        if buffer[at + 5] != 83:  # S; a portal
+        if stop != end - 1 or buffer[at + 5] != 83:  # S; a portal, or broken for Postgres to refuse
             self.server.owed.push(kind)
             return run
         if kind == DESCRIBE:
@@ -480,9 +519,9 @@ class Client(Borrower):
         name: cython.Py_ssize_t = zero(buffer, at + 5, seen) + 1
         stop: cython.Py_ssize_t = zero(buffer, name, seen) if name > 0 else -1
         if stop < 0:
-            if end <= n or n - at >= RX_SIZE:
-                raise ProtocolViolation("invalid Bind message")
-            return -1
+            # Broken, for Postgres to refuse (incomplete messages this short do not come here).
+            self.server.owed.push(BIND)
+            return run
         after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end)
         self.server.owed.push(BIND)
         return after
@@ -545,9 +584,10 @@ class Client(Borrower):
         if end > n and end - at <= MAX_KEPT:
             return -1
         stop: cython.Py_ssize_t = zero(buffer, at + 5, min(n, end))
-        if stop < 0:
-            raise ProtocolViolation("invalid Parse message")
         if server.owed.skipping:
+            return run
+        if stop < 0:
+            server.owed.push_noted(80, NOTHING_TO_UNDO)  # P
             return run
         if end > n:
             return self._parse_large(buffer, run, at, stop)
@@ -555,6 +595,8 @@ class Client(Borrower):
             self._parse_unnamed(buffer, stop + 1, end)
             return run
         tail: bytes = part(buffer, stop + 1, end)
+        if drops_statements(tail):
+            server.owed.unsettled = True
         good: cython.bint = server.status != 69 and server.owed.ready == 0  # E
         ahead: bytes = server.shelf.parse(
             self.session, part(buffer, at + 5, stop), tail, server.owed, good
@@ -670,7 +712,7 @@ class Client(Borrower):
         if self.mode == SESSION:
             server.reset_query = self.hub.reset_query
         if mid_message or not server.owed.nothing() or server.status != 73:
-            return server.abandon(mid_message)
+            return server.abandon(mid_message, reason is CloseReason.CLIENT_LEFT)
         return server.free()
 
     @cython.ccall

@@ -12,6 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from time import monotonic
 
 from proxy.auth.keys import KeyCache
@@ -71,7 +72,8 @@ class Funnel:
         self.draining = False
         self.stopping = False
         self.abandon_timeout = 15.0
-        self.close_timeout = 60.0
+        self.close_timeout = 600.0
+        self._round: Iterator[Client] = iter(())
         self._by_process_id: dict[int, Client] = {}
         self._server_number = 0
         self._ticking: asyncio.TimerHandle | None = None
@@ -328,12 +330,18 @@ class Funnel:
             hint="Connect again; whether the last statement took effect is not known.",
         )
 
+    def schema_changed(self, pool: Database) -> None:
+        """DDL ran: every server of the database prepares anew what clients prepare anew."""
+        for server in self.servers():
+            if server.pool.database == pool.database:
+                server.shelf.schema_changed()
+
     # -- cancels ---------------------------------------------------------------------------
 
     def cancel(self, server: Server) -> None:
         """Cancel what a server runs whose client has left."""
         self.pools_by_key.cancel(
-            server, still=lambda: server.client is None and server.owed.ready > 0
+            server, still=lambda: server.client is None and not server.owed.nothing()
         )
 
     def cancel_request(self, asking: Client, request: Cancel) -> None:
@@ -363,8 +371,29 @@ class Funnel:
         self.now = now = monotonic()
         self._check_logins(now)
         self.pools_by_key.tick(now)
+        self._look_at_sockets()
         if self.settings.client_idle_timeout or self.settings.idle_transaction_timeout:
             self._check_idle(now)
+
+    def _look_at_sockets(self) -> None:
+        """Read where the loop may have missed the end of a connection.
+
+        libuv stops watching a socket whose end (RST) comes together with data: it reports once,
+        and what it reports is the data. Those that hold a server are looked at each tick, the
+        others in a round of some seconds.
+        """
+        for server in list(self.servers()):
+            if server.client is not None and server.client.reading:
+                server.client.on_readable()
+            if server.fd >= 0 and server.reading and server.state != "idle":
+                server.on_readable()
+        looked = 0
+        for client in islice(self._round, len(self.clients) // 50 + 1):
+            looked += 1
+            if client.reading and client.fd >= 0:
+                client.on_readable()
+        if not looked:
+            self._round = iter([*self.clients, *self.logging_in])
 
     def _check_logins(self, now: float) -> None:
         timeout = self.settings.client_login_timeout

@@ -198,6 +198,7 @@ class Link:
             with memoryview(RX) as view:
                 n = self.tls.read_into(view[at:])
         except ssl.SSLError:
+            self._flush_tls()  # the alert says why
             n = 0
         if n > 0 and large:
             self._consume_large(n)

@@ -157,7 +157,7 @@ class Login:
         name = asked.pop("application_name", None)
         negotiation = b""
         if packet.minor > 0 or packet.options:
-            negotiation = messages.negotiate_protocol_version(0, packet.options)
+            negotiation = messages.negotiate_protocol_version(3 << 16, packet.options)
         wish = Wish(
             self.user,
             self.database,
@@ -268,4 +268,4 @@ class Login:
 
 def clean_name(name: str) -> str:
     """As Postgres keeps an application_name: at most 63 bytes of printable ASCII."""
-    return "".join(c if " " <= c <= "~" else "?" for c in name)[:63]
+    return "".join(chr(c) if 32 <= c <= 126 else "?" for c in name.encode()[:63])

@@ -320,7 +320,7 @@ class Pools:
         pool: Database = server.pool
         place = (pool.address.host, pool.address.port)
         async with self._cancel_turns.setdefault(place, asyncio.Lock()):
-            if not still() or server.state == "closing":
+            if not still() or server.fd < 0:
                 return
             server.cancel_begins()
             result = "failed"

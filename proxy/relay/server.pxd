@@ -9,6 +9,8 @@ cdef Pieces _PIECES
 cdef class Borrower(Link):
     cdef public Session session
     cdef public Server server
+    cdef public bint settling
+    cpdef object on_settled(self)
     cpdef object on_boundary(self)
     cpdef object on_in_transaction(self)
     cpdef object on_prepared(self, object error)
@@ -52,7 +54,7 @@ cdef class Server(Link):
     cdef object _parameter_status(self, bytes body, bint ours)
     cdef object _command_complete(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
     cdef bint _error(self, bytes body, bint ours)
-    cdef bytes _own_words(self, list undone)
+    cdef bytes _own_words(self, object fields, list undone)
     cdef object _after_ready(self)
     cpdef object run(self, bytes sql)
     cpdef bytes query_ahead(self, bytes sql)
@@ -60,7 +62,8 @@ cdef class Server(Link):
     cpdef object free(self)
     cdef object _to_pool(self)
     cdef object _rest(self)
-    cpdef object abandon(self, bint mid_message)
+    cpdef object abandon(self, bint mid_message, bint orderly)
+    cdef object _finish_for_client(self)
     cpdef object cancel_begins(self)
     cpdef object cancel_ended(self)
     cpdef object close(self, object reason)

@@ -24,9 +24,10 @@ if cython.compiled:
     from cython.cimports.proxy.relay.link import RX_SIZE, Link
     from cython.cimports.proxy.session.owed import (
         ANSWER_PARSE,
+        COPY_END,
+        DESCRIBE,
         OUR_QUERY,
         PARSE,
-        PARSE_AGAIN,
         SYNC,
         Owed,
     )
@@ -36,12 +37,15 @@ else:
     from proxy.relay.clock import now
     from proxy.relay.database import Database
     from proxy.relay.link import RX_SIZE, Link
-    from proxy.session.owed import ANSWER_PARSE, OUR_QUERY, PARSE, PARSE_AGAIN, SYNC, Owed
+    from proxy.session.owed import ANSWER_PARSE, COPY_END, DESCRIBE, OUR_QUERY, PARSE, SYNC, Owed
     from proxy.session.prepared import Session, Shelf
     from proxy.wire.octets import Pieces, part, u32
 
 _PIECES: Pieces = Pieces()
 """What goes to the client when it is not one run of the shared buffer."""
+
+_MUST_FAIL = messages.message(b"D", b"Ppgfunnel has no such portal\0")
+"""Rolls back an implicit transaction that its client left without a Sync."""
 
 IDLE, ACTIVE, RESETTING, CLOSING = "idle", "active", "resetting", "closing"
 
@@ -50,11 +54,13 @@ IDLE, ACTIVE, RESETTING, CLOSING = "idle", "active", "resetting", "closing"
 class Borrower(Link):
     """Whoever may borrow a server: a client, as its server sees it.
 
-    `session` is what it believes of its Postgres session, `server` the one it has now.
+    `session` is what it believes of its Postgres session, `server` the one it has now;
+    `settling`: it holds messages back until what its names stand for is certain.
     """
 
     session: Session
     server: Server
+    settling: bool
 
     @cython.ccall
     def on_boundary(self) -> object:
@@ -74,6 +80,11 @@ class Borrower(Link):
     @cython.ccall
     def on_server_lost(self, error: object) -> object:
         """The server is gone; `error` says so, or is None when the client was told already."""
+        raise NotImplementedError
+
+    @cython.ccall
+    def on_settled(self) -> object:
+        """What was sent ahead is known to be done or undone: go on (see `settling`)."""
         raise NotImplementedError
 
     @cython.ccall
@@ -291,7 +302,10 @@ class Server(Link):
     def _command_complete(
         self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
     ) -> object:
-        """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind."""
+        """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind, DDL outdates them."""
+        if buffer[at + 1] == 82 or buffer[at] == 65:  # CREATE, DROP, ALTER
+            self.hub.schema_changed(self.pool)
+            return None
         if end - at < 12 or buffer[at] != 68 or (buffer[at + 1] == 69 and buffer[at + 2] == 76):
             return None  # not D…, or DELETE
         tag: bytes = part(buffer, at, end - 1)
@@ -314,10 +328,13 @@ class Server(Link):
             self.error = fields
             return False
         self.farewell = fields.get("V", fields.get("S")) == "FATAL"
-        if owed.failed == PARSE_AGAIN and fields.get("C") == "42P05":
-            self.instead = self._own_words(owed.undone)
+        if "pgfunnel_" in fields.get("M", ""):
+            self.instead = self._own_words(fields, owed.undone)
+        session: object = None if self.client is None else self.client.session
+        if owed.passed_over:
+            owed.passed_over = False
+            self.shelf.passed_over(session)
         if owed.undone:
-            session: object = None if self.client is None else self.client.session
             self.shelf.undo(session, owed.undone, owed.failed == PARSE)
             owed.undone.clear()
         owed.failed = 0
@@ -326,17 +343,30 @@ class Server(Link):
         return self.instead is not None
 
     @cython.cfunc
-    def _own_words(self, undone: list[Any]) -> bytes:
-        """Postgres names the statement by our name for it; the client knows it by its own."""
-        name: bytes = undone[0][1]
-        said = f'prepared statement "{name.decode("utf-8", "replace")}" already exists'
-        return messages.error_fields([("S", "ERROR"), ("V", "ERROR"), ("C", "42P05"), ("M", said)])
+    def _own_words(self, fields: Any, undone: list[Any]) -> bytes:
+        """Postgres calls a statement by our name for it; the client knows it by its own."""
+        said: str = fields["M"]
+        if '"?pgfunnel_' in said:
+            said = said.replace('"?pgfunnel_', '"pgfunnel_')
+            return messages.error_fields({**fields, "M": said}.items())
+        names: dict[Any, Any] = {note[4]: note[1] for note in undone if note[1] is not None}
+        if self.client is not None:
+            names.update({s: name for name, s in self.client.session.names.items()})
+        for statement, name in names.items():
+            if statement is not None:
+                ours: str = statement.server_name.decode()
+                said = said.replace(f'"{ours}"', f'"{name.decode("utf-8", "replace")}"')
+        return messages.error_fields({**fields, "M": said}.items())
 
     # -- boundaries ------------------------------------------------------------------------
 
     @cython.cfunc
     def _after_ready(self) -> object:
         client: Borrower = self.client
+        if client is not None and client.settling and self.owed.settled():
+            client.on_settled()
+            if self.client is not client:
+                return None  # what was held back was not all there, and the server is released
         if self.owed.lost and client is None:
             return self.close(CloseReason.PROTOCOL_VIOLATION)
         if not self.owed.nothing():
@@ -417,29 +447,41 @@ class Server(Link):
     # -- clients that leave, cancels, the end ----------------------------------------------
 
     @cython.ccall
-    def abandon(self, mid_message: cython.bint) -> object:
+    def abandon(self, mid_message: cython.bint, orderly: cython.bint) -> object:
         """The client left without bringing its server to a boundary.
 
         `mid_message`: half a message of its is on its way, so nothing can be said to the server.
+        `orderly`: it said goodbye, so that what it asked for before is done, as by Postgres.
         """
         owed: Owed = self.owed
         self.client = None
         self.state = RESETTING
         self.waited_for = False
+        finish: cython.bint = orderly and not owed.unsynced and not owed.copying
+        if not finish and owed.ready + owed.unsynced == 1:
+            self.hub.cancel(self)
         if mid_message or owed.lost or self.out is not None:
             return self.close(CloseReason.CLIENT_VANISHED)
         self.watch()
-        running: cython.bint = owed.ready > 0 or owed.unsynced
-        if owed.copying:
+        self._finish_for_client()
+        if not finish:
+            self.deadline = now() + self.hub.abandon_timeout
+        return self._rest()
+
+    @cython.cfunc
+    def _finish_for_client(self) -> object:
+        """End a COPY IN that is or may be under way, fail what has no Sync yet, and send one."""
+        owed: Owed = self.owed
+        if not owed.nothing():
             self.send(messages.copy_fail(b"the client left"))
-            owed.copy_ended()
+            owed.mark_copy(COPY_END)
+        if owed.unsynced and not owed.skipping:
+            owed.push(DESCRIBE)
+            self.send(_MUST_FAIL)
         if owed.unsynced or owed.skipping:
             owed.push(SYNC)
             self.send(messages.SYNC)
-        self.deadline = now() + self.hub.abandon_timeout
-        if running:
-            self.hub.cancel(self)
-        return self._rest()
+        return None
 
     @cython.ccall
     def cancel_begins(self) -> object:
@@ -470,7 +512,8 @@ class Server(Link):
         self._finish_sending()
         self.watch()
         if client is not None:
-            client.on_server_lost(self.hub.lost_words(self, reason))
+            mute: cython.bint = self.remaining > 0
+            client.on_server_lost(None if mute else self.hub.lost_words(self, reason))
         return None
 
     @cython.cfunc
@@ -503,8 +546,9 @@ class Server(Link):
             self.reason = CloseReason.SERVER_CLOSED
         self.end()
         if client is not None:
-            told = self.farewell
-            client.on_server_lost(None if told else self.hub.lost_words(self, self.reason))
+            # In the middle of a message, words of ours would be read as the rest of it.
+            mute: cython.bint = self.farewell or self.remaining > 0
+            client.on_server_lost(None if mute else self.hub.lost_words(self, self.reason))
         return None
 
     @cython.ccall

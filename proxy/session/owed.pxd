@@ -27,13 +27,14 @@ cdef class Owed:
     cdef readonly bint sync_in_copy
     cdef public bint lost
     cdef public int failed
+    cdef public bint passed_over
+    cdef public bint unsettled
     cdef readonly object notes
     cdef readonly list undone
     cpdef void push(self, int code)
     cpdef void push_noted(self, int code, object note)
     cdef bint _in_copy(self, int code)
     cpdef void mark_copy(self, int code)
-    cpdef void copy_ended(self)
     cdef void _make_room(self)
     cpdef int answer(self, int kind)
     cdef bint _ends(self, int code, int kind)
@@ -46,4 +47,5 @@ cdef class Owed:
     cdef void _copy_in(self)
     cdef void _count_unsynced(self)
     cpdef int due(self)
+    cpdef bint settled(self)
     cpdef bint nothing(self)

@@ -53,7 +53,9 @@ class Owed:
     `ready` ReadyForQuery messages are owed; `unsynced`: extended messages were sent after the
     last message that ends with one; `skipping`: the server ignores everything until a Sync;
     `copying`: it is in COPY IN and the client has not ended it; `lost`: what the peers did
-    cannot be counted, so this server must never be lent to another client.
+    cannot be counted, so this server must never be lent to another client; `passed_over`: a
+    Query or Close was skipped; `unsettled`: one of the queries under way may drop prepared
+    statements.
     """
 
     def __init__(self) -> None:
@@ -67,6 +69,8 @@ class Owed:
         self.sync_in_copy = False
         self.lost = False
         self.failed = 0
+        self.passed_over = False
+        self.unsettled = False
         self.notes: deque[Any] = deque()
         self.undone: list[Any] = []
 
@@ -115,11 +119,6 @@ class Owed:
         if self.head == self.tail or code == COPY_DATA:
             return
         self.push(code)
-
-    @cython.ccall
-    def copy_ended(self) -> cython.void:
-        """The COPY IN was ended with a CopyFail of ours."""
-        self.copying = False
 
     @cython.cfunc
     def _make_room(self) -> cython.void:
@@ -176,6 +175,7 @@ class Owed:
             self.lost = True
             return PASS
         self.ready -= 1
+        self.unsettled = self.unsettled and self.ready > 0
         self.copying = False
         self.sync_in_copy = False
         self._pop()
@@ -230,6 +230,7 @@ class Owed:
                 return
             if code == QUERY or code == FUNCTION or code == OUR_QUERY:
                 self.ready -= 1
+            self.passed_over = self.passed_over or code == QUERY or code == CLOSE
             if self._noted(code):
                 self.undone.append(self.notes.popleft())
             self.head += 1
@@ -278,6 +279,11 @@ class Owed:
             return 0
         self._pop()
         return code
+
+    @cython.ccall
+    def settled(self) -> cython.bint:
+        """Whether nothing that is noted can still be skipped by an error in front of a Sync."""
+        return self.ready == 0 or (not self.notes and not self.unsettled)
 
     @cython.ccall
     def nothing(self) -> cython.bint:

@@ -8,24 +8,28 @@ cdef class Statement:
 cdef class Session:
     cdef public dict names
     cdef public Statement unnamed
+    cdef public Statement forgotten
     cdef public object startup
     cdef public object parameters
 
 cdef class Shelf:
     cdef readonly int limit
     cdef public dict held
+    cdef readonly set outdated
     cdef readonly long long clock
     cdef readonly long long group
     cdef public Statement unnamed
     cpdef void boundary(self)
     cpdef void deallocate_all(self, object session, Owed owed)
     cpdef void all_stale(self)
+    cpdef void schema_changed(self)
+    cpdef void passed_over(self, object session)
     cpdef bytes need(self, Statement statement, Owed owed)
     cdef bytes _room(self, Owed owed)
     cdef bytes _close(self, Statement statement, Owed owed)
     cpdef bytes parse(self, Session session, bytes name, bytes tail, Owed owed, bint known_good)
     cdef void _touch(self, Statement statement)
-    cdef bytes _parse_again(self, bytes name, Statement before, Owed owed)
+    cdef bytes _parse_again(self, bytes name, Statement before, bytes tail, Owed owed)
     cpdef void parse_unnamed(self, Session session, object tail, Owed owed)
     cpdef bytes need_unnamed(self, Session session, Owed owed)
     cpdef void close(self, Session session, bytes name, Owed owed)

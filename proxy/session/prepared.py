@@ -9,6 +9,7 @@ server refuses or skips it (see `proxy.session.owed`).
 
 from __future__ import annotations
 
+import re
 from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
@@ -46,6 +47,7 @@ _numbers = count(1)
 # A note is (kind, name, what the name stood for, statement at the server, statement at the
 # client), and the kind says what it undoes.
 _NAME, _UNNAMED, _OURS, _EVICTED, _AGAIN = 0, 1, 2, 3, 4
+NOTHING_TO_UNDO = (_OURS, None, None, None, None)
 _REPEATED = (_AGAIN, None, None, None, None)
 
 
@@ -70,21 +72,32 @@ def share(tail: bytes, parameters: Parameters) -> Statement:
     return known
 
 
+_DROPS = re.compile(rb"deallocate|discard", re.IGNORECASE)
+
+
+def drops_statements(text: bytes) -> bool:
+    """Whether the text may drop prepared statements; a false alarm costs a round trip."""
+    return _DROPS.search(text) is not None
+
+
 @cython.cclass
 class Session:
     """What one client believes of its Postgres session.
 
-    `startup` are the parameters it came with, `parameters` those that hold now.
+    `startup` are the parameters it came with, `parameters` those that hold now; `forgotten`: the
+    unnamed statement that a query under way is about to destroy.
     """
 
     names: dict[bytes, Statement]
     unnamed: Statement
+    forgotten: Statement
     startup: Parameters
     parameters: Parameters
 
     def __init__(self, startup: Parameters = NONE) -> None:
         self.names = {}
         self.unnamed = None
+        self.forgotten = None
         self.startup = startup
         self.parameters = startup
 
@@ -106,11 +119,13 @@ class Shelf:
     """
 
     held: dict[Statement, int]
+    outdated: set[Statement]
     unnamed: Statement
 
     def __init__(self, limit: cython.int) -> None:
         self.limit = limit
         self.held = {}
+        self.outdated = set()
         self.clock = 0
         self.group = 0
         self.unnamed = None
@@ -138,6 +153,18 @@ class Shelf:
     def all_stale(self) -> cython.void:
         """Plans no longer fit the schema: the next use of each prepares it anew."""
         self.held = dict.fromkeys(self.held, -1)
+
+    @cython.ccall
+    def schema_changed(self) -> cython.void:
+        """A client that prepares one of these texts now must hear what Postgres says of it now."""
+        self.outdated = set(self.held)
+
+    @cython.ccall
+    def passed_over(self, session: Any) -> cython.void:
+        """A Query or Close was skipped: what it would have destroyed is there still."""
+        self.unnamed = _UNKNOWN
+        if session is not None and session.unnamed is None:
+            session.unnamed = session.forgotten
 
     @cython.ccall
     def need(self, statement: Statement, owed: Owed) -> bytes:
@@ -187,11 +214,11 @@ class Shelf:
         """
         before = session.names.get(name)
         if before is not None:
-            ahead: bytes = self._parse_again(name, before, owed)
+            ahead: bytes = self._parse_again(name, before, tail, owed)
             return ahead
         statement = share(tail, session.parameters)
         ahead = b""
-        if known_good and self.held.get(statement, -1) >= 0:
+        if known_good and statement not in self.outdated and self.held.get(statement, -1) >= 0:
             self._touch(statement)
             session.names[name] = statement
             owed.push_noted(ANSWER_PARSE, (_NAME, name, None, None, statement))
@@ -199,6 +226,7 @@ class Shelf:
         if statement in self.held or owed.ready > 0:
             ahead = self._close(statement, owed)
         ahead += self._room(owed)
+        self.outdated.discard(statement)
         self._touch(statement)
         session.names[name] = statement
         owed.push_noted(PARSE, (_NAME, name, None, statement, statement))
@@ -210,11 +238,11 @@ class Shelf:
         self.held[statement] = self.clock
 
     @cython.cfunc
-    def _parse_again(self, name: bytes, before: Statement, owed: Owed) -> bytes:
+    def _parse_again(self, name: bytes, before: Statement, tail: bytes, owed: Owed) -> bytes:
         """The client has that name: let the server itself refuse a second one."""
         ahead: bytes = self.need(before, owed)
         owed.push_noted(PARSE_AGAIN, (_OURS, name, None, None, None))
-        return ahead + messages.parse(before.server_name, before.tail)
+        return ahead + messages.parse(before.server_name, tail)
 
     @cython.ccall
     def parse_unnamed(self, session: Session, tail: Any, owed: Owed) -> cython.void:

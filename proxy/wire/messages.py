@@ -43,10 +43,10 @@ def backend_key_data(process_id: int, secret: bytes) -> bytes:
     return message(b"K", _length.pack(process_id) + secret)
 
 
-def negotiate_protocol_version(minor: int, unknown: Sequence[bytes]) -> bytes:
-    """The newest minor version spoken here, and the `_pq_.` options that are not known."""
+def negotiate_protocol_version(newest: int, unknown: Sequence[bytes]) -> bytes:
+    """The newest version spoken here (196608: 3.0), and the `_pq_.` options not known."""
     options = b"".join(name + b"\0" for name in unknown)
-    return message(b"v", struct.pack("!II", minor, len(unknown)) + options)
+    return message(b"v", struct.pack("!II", newest, len(unknown)) + options)
 
 
 def query(sql: bytes) -> bytes:

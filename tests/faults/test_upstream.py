@@ -87,7 +87,7 @@ def test_idle_servers_that_died_are_noticed(pgfunnel: StartFunnel, own_postgres:
         peer.query("BEGIN")
     for peer in peers[:10]:
         peer.query("COMMIT")
-    sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'alice' AND pg_terminate_backend(pid)"
+    sql = "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'alice'"
     pids = [int(row[0]) for row in own_postgres.psql(sql)]
     assert len(pids) == 10
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))

@@ -186,6 +186,10 @@ def in_a_failed_transaction(peer: Peer) -> None:
     peer.query("SELECT 1 / 0")
 
 
+def before_copy_in_begins(peer: Peer) -> None:
+    peer.send(messages.query(b"COPY deaths FROM STDIN"))
+
+
 def in_mid_copy_in(peer: Peer) -> None:
     peer.send(messages.query(b"COPY deaths FROM STDIN"))
     peer.until(b"G")
@@ -216,6 +220,7 @@ def in_mid_pipeline(peer: Peer) -> None:
         in_mid_transaction,
         in_mid_query,
         in_a_failed_transaction,
+        before_copy_in_begins,
         in_mid_copy_in,
         in_mid_copy_out,
         in_mid_result,

@@ -144,15 +144,13 @@ def test_a_sync_that_a_failed_copy_may_have_read_or_not_loses_count(script: str)
 
 
 def test_a_failed_copy_ended_by_us_loses_count_too() -> None:
-    owed = play(">Q <G >d >S")
-    owed.copy_ended()
+    owed = play(">Q <G >d >S >K")
     play("<E <Z", owed)
     assert not owed.nothing()
 
 
 def test_a_copy_ended_by_us() -> None:
-    owed = play(">B >E <2 <G >d")
-    owed.copy_ended()
+    owed = play(">B >E <2 <G >d >K")
     assert play(">S <E <Z", owed).nothing()
 
 

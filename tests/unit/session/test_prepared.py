@@ -76,7 +76,7 @@ def test_a_name_that_is_taken_is_left_to_postgres_to_refuse() -> None:
     prepare(shelf, session, b"s", TAIL)
     before = session.names[b"s"]
     sent = shelf.parse(session, b"s", b"select 2" + TYPES, owed, True)
-    assert sent == messages.parse(before.server_name, TAIL)
+    assert sent == messages.parse(before.server_name, b"select 2" + TYPES)
     owed.answer(ord("E"))
     shelf.undo(session, owed.undone, False)
     assert session.names == {b"s": before}
