@@ -685,6 +685,9 @@ class Client(Borrower):
 
     @cython.ccall
     def on_lost(self) -> object:
+        if self.settling:
+            # What it sent before is still done, as by Postgres: then its end is read again.
+            return self.pause()
         return self.close(CloseReason.CLIENT_VANISHED)
 
     @cython.ccall

@@ -364,6 +364,8 @@ class Server(Link):
     def _after_ready(self) -> object:
         client: Borrower = self.client
         if client is not None and client.settling and self.owed.settled():
+            if self.owed.nothing():
+                self.shelf.boundary()
             client.on_settled()
             if self.client is not client:
                 return None  # what was held back was not all there, and the server is released
@@ -458,7 +460,7 @@ class Server(Link):
         self.state = RESETTING
         self.waited_for = False
         finish: cython.bint = orderly and not owed.unsynced and not owed.copying
-        if not finish and owed.ready + owed.unsynced == 1:
+        if not finish and owed.ready + owed.unsynced - mid_message <= 1:
             self.hub.cancel(self)
         if mid_message or owed.lost or self.out is not None:
             return self.close(CloseReason.CLIENT_VANISHED)

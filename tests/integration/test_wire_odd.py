@@ -241,6 +241,7 @@ def _plain(answer: Answer) -> tuple[str, object]:
 
 
 def test_query_in_the_middle_of_copy_in(postgres: Postgres, funnel: Funnel) -> None:
+    clean_tables(postgres)
     told = []
     for place in _both(postgres, funnel):
         with place.connect() as wire:
