@@ -34,7 +34,7 @@ cdef class Client(Borrower):
     cdef object _violated(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end, str said)
     cdef void _forget_unnamed(self)
     cdef bint _other(self, int kind)
-    cdef bint _alone(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef bint _alone(self, int kind)
     cdef bint _borrow(self)
     cpdef object be_greeted(self)
     cdef object _wait(self, bint front)

@@ -165,6 +165,8 @@ class Client(Borrower):
         if self.remaining > 0:
             i = min(n, self.remaining)
             self.remaining -= i
+            if self.server is None:
+                run = i  # of a stray CopyData
         while i + 5 <= n:
             kind = buffer[i]
             end = i + u32(buffer, i + 1) + 1
@@ -173,7 +175,7 @@ class Client(Borrower):
             if end > n and end - i <= RX_SIZE and kind != COPY_DATA:
                 break
             if self.server is None:
-                if self._alone(kind, buffer, i, end, n):
+                if self._alone(kind):
                     if self.fd < 0:
                         return None
                     i = run = end
@@ -270,14 +272,7 @@ class Client(Borrower):
     # -- without a server ------------------------------------------------------------------
 
     @cython.cfunc
-    def _alone(
-        self,
-        kind: cython.int,
-        buffer: bytearray,
-        at: cython.Py_ssize_t,
-        end: cython.Py_ssize_t,
-        n: cython.Py_ssize_t,
-    ) -> cython.bint:
+    def _alone(self, kind: cython.int) -> cython.bint:
         """Deal with a message that needs no server; False when it needs one.
 
         Stray copy messages are ignored, as by Postgres.
@@ -286,10 +281,7 @@ class Client(Borrower):
             self.send(messages.READY_IDLE)
         elif kind == 88:  # X
             self.close(CloseReason.CLIENT_LEFT)
-        elif kind == COPY_DATA or kind == 99 or kind == 102:  # c f
-            if end > n:
-                raise ProtocolViolation("unexpected copy data outside of COPY")
-        elif kind != 72:  # H
+        elif kind != COPY_DATA and kind != 99 and kind != 102 and kind != 72:  # c f H
             self._check_kind(kind)
             return False
         return True

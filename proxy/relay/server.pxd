@@ -55,6 +55,7 @@ cdef class Server(Link):
     cdef object _command_complete(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
     cdef bint _error(self, bytes body, bint ours)
     cdef bytes _own_words(self, object fields, list undone)
+    cdef object _let_go_on(self)
     cdef object _after_ready(self)
     cpdef object run(self, bytes sql)
     cpdef bytes query_ahead(self, bytes sql)

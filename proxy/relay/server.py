@@ -8,6 +8,7 @@ client, or, when nobody has it, brings the server back to a clean state and to i
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import Any
 
@@ -166,6 +167,7 @@ class Server(Link):
         end: cython.Py_ssize_t
         kind: cython.int
         ready: cython.bint = False
+        failed: cython.bint = False
         pieces: cython.bint = False
         owed: Owed = self.owed
         if self.remaining > 0:
@@ -190,6 +192,7 @@ class Server(Link):
                 pieces = self._piece(buffer, run, i)
                 run = end
             ready = ready or kind == 90  # Z
+            failed = failed or kind == 69  # E
             i = end
             if i <= n and owed.head < owed.tail and owed.queue[owed.head] <= 51:  # 1 3, our own
                 pieces = self._answer_due(buffer, run, i)
@@ -202,6 +205,8 @@ class Server(Link):
         elif i < n:
             self.held = buffer[i:n]
         self._pass_on(buffer, run, i, pieces)
+        if failed and self.fd >= 0:
+            self._let_go_on()
         if ready and self.fd >= 0:
             self._after_ready()
         return None
@@ -349,6 +354,9 @@ class Server(Link):
         if '"?pgfunnel_' in said:
             said = said.replace('"?pgfunnel_', '"pgfunnel_')
             return messages.error_fields({**fields, "M": said}.items())
+        if fields.get("C") == "42P05" and undone:
+            again: str = undone[0][1].decode("utf-8", "replace")
+            said = re.sub(r'"pgfunnel_\d+"', lambda _: f'"{again}"', said)
         names: dict[Any, Any] = {note[4]: note[1] for note in undone if note[1] is not None}
         if self.client is not None:
             names.update({s: name for name, s in self.client.session.names.items()})
@@ -361,14 +369,21 @@ class Server(Link):
     # -- boundaries ------------------------------------------------------------------------
 
     @cython.cfunc
+    def _let_go_on(self) -> object:
+        """A client that held messages back may send them: what was noted is done or undone."""
+        client: Borrower = self.client
+        if client is None or not client.settling or not self.owed.settled():
+            return None
+        if self.owed.nothing():
+            self.shelf.boundary()
+        return client.on_settled()
+
+    @cython.cfunc
     def _after_ready(self) -> object:
         client: Borrower = self.client
-        if client is not None and client.settling and self.owed.settled():
-            if self.owed.nothing():
-                self.shelf.boundary()
-            client.on_settled()
-            if self.client is not client:
-                return None  # what was held back was not all there, and the server is released
+        self._let_go_on()
+        if self.client is not client:
+            return None  # what was held back was not all there, and the server is released
         if self.owed.lost and client is None:
             return self.close(CloseReason.PROTOCOL_VIOLATION)
         if not self.owed.nothing():

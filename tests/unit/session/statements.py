@@ -179,7 +179,7 @@ class Server:
         self.client, client.server = client, self
         if set_up:
             self.owed.push(ord("q"))
-            self.shelf.unnamed = None
+            self.shelf.unnamed = None  # type: ignore[assignment]
             self._wire("Q", text=b"set_config")
 
     def _wire(self, kind: str, name: bytes = b"", text: bytes = b"") -> None:
@@ -231,8 +231,8 @@ class Server:
         return self._wire("C")
 
     def _forget_unnamed(self) -> None:
-        self.session.unnamed = None
-        self.shelf.unnamed = None
+        self.session.unnamed = None  # type: ignore[assignment]
+        self.shelf.unnamed = None  # type: ignore[assignment]
 
     def send_Q(self, _: bytes, text: bytes) -> None:  # noqa: N802
         self._forget_unnamed()
