@@ -33,6 +33,10 @@ _AT_ONCE = frozenset({"28P01", "28000", "3D000", "42501", "0A000"})
 """Refusals that waiting does not mend: passed on without the grace."""
 
 
+_UNUSED = 0.5
+"""Seconds for which a server must have been idle to make room for another pool's."""
+
+
 class Opening:
     """Holds a place in the bounds while a server is being connected."""
 
@@ -236,19 +240,22 @@ class Pools:
                 self.fill(pool)
 
     def _make_room(self, pool: Database) -> None:
-        """A shared bound is full: let the pool that others crowd out have a place."""
-        if any(server.reason is not None for server in self._sharing(pool)):
-            return
-        idle = [s for other in self for s in other.idle if s in self._sharing(pool)]
-        if idle:
-            self.retire(min(idle, key=lambda s: s.idle_since), CloseReason.SURPLUS)
+        """A shared bound is full: let the pool that others crowd out have a place.
+
+        One place at a time, from servers idle for a while, or from a pool that has at least two
+        more (a pool with none takes any): two busy pools come to rest at equal shares.
+        """
+        sharing = self._sharing(pool)
+        if any(server.reason is not None for server in sharing):
             return
         now = monotonic()
-        wait = pool.oldest_wait(now)
-        crowded = [s for s in self._sharing(pool) if s.pool.oldest_wait(now) < wait]
-        if crowded:
-            largest = max(crowded, key=lambda s: len(s.pool.servers))
-            self.retire(largest, CloseReason.SURPLUS)
+        unused = [s for s in sharing if s.state == "idle" and now - s.idle_since >= _UNUSED]
+        least = len(pool.servers) + 1 if pool.servers else 0
+        larger = [s for s in sharing if len(s.pool.servers) > least]
+        if unused:
+            self.retire(min(unused, key=lambda s: s.idle_since), CloseReason.SURPLUS)
+        elif larger:
+            self.retire(max(larger, key=lambda s: len(s.pool.servers)), CloseReason.SURPLUS)
 
     def _sharing(self, pool: Database) -> list[Server]:
         """Servers of other pools that take places in a bound which `pool` finds full."""

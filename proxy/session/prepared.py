@@ -104,8 +104,6 @@ class Session:
 
 def _unsure(statement: Statement | None, owed: Owed) -> bool:
     """Whether what was noted in front of a Sync may still be skipped; None: the unnamed one."""
-    if owed.ready == 0:
-        return False
     if statement is None:
         return any(note[0] == _UNNAMED or note[0] == _AGAIN for note in owed.notes)
     return any(note[3] is statement for note in owed.notes)
@@ -171,7 +169,8 @@ class Shelf:
         """Messages to send ahead so that `statement` is prepared here; mostly none."""
         stamp: Any = self.held.get(statement)
         self.clock += 1
-        if stamp is not None and stamp >= 0 and not _unsure(statement, owed):
+        sure: cython.bint = owed.ready == 0 or not _unsure(statement, owed)
+        if stamp is not None and stamp >= 0 and sure:
             self.held[statement] = self.clock
             return b""
         ahead: bytes = b""
@@ -262,7 +261,8 @@ class Shelf:
     @cython.ccall
     def need_unnamed(self, session: Session, owed: Owed) -> bytes:
         """Messages to send ahead so that the unnamed statement here is the client's own."""
-        if self.unnamed is session.unnamed and not _unsure(None, owed):
+        sure: cython.bint = owed.ready == 0 or not _unsure(None, owed)
+        if self.unnamed is session.unnamed and sure:
             return b""
         self.unnamed = session.unnamed
         if session.unnamed is None:
