@@ -152,7 +152,8 @@ async def test_max_db_connections(start_postgres: StartPostgres, pgfunnel: Start
     with Watch(postgres, "alice", "bob") as watch:
         await storm(funnel, ["alice", "bob"])
         await settle(funnel, postgres, ["alice", "bob"])
-    assert watch.most[""] == ALLOWED
+    # The fifth place may be on its way from one pool to the other whenever we look.
+    assert ALLOWED - 1 <= watch.most[""] <= ALLOWED
     assert min(watch.most["alice"], watch.most["bob"]) > 0
     assert failed_logins(funnel) == failed_logins(funnel, "bob") == 0
 
