@@ -297,6 +297,9 @@ class Pools:
             self.fill(pool)
 
     def _check_time(self, server: Server, now: float) -> None:
+        if 0 < server.cancel_again <= now and server.cancels == 0 and not server.owed.nothing():
+            server.cancel_again = now + 1.0
+            self._funnel.cancel(server)
         if server.deadline and now >= server.deadline:
             if server.state == "closing":
                 server.end()

@@ -44,6 +44,7 @@ cdef class Server(Link):
     cdef public double idle_since
     cdef public double expires_at
     cdef public double deadline
+    cdef public double cancel_again
     cdef public object reason
     cdef public int number
     cdef bint _seen_whole(self, int kind)

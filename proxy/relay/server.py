@@ -151,7 +151,7 @@ class Server(Link):
         self.instead = None
         self.rows = None
         self.opened_at = self.idle_since = now()
-        self.expires_at = self.deadline = 0.0
+        self.expires_at = self.deadline = self.cancel_again = 0.0
         self.reason = None
         self.number = 0
 
@@ -458,7 +458,7 @@ class Server(Link):
             sql, self.reset_query = self.reset_query, b""
             return self.run(sql)
         self.shelf.boundary()
-        self.deadline = 0.0
+        self.deadline = self.cancel_again = 0.0
         return self._to_pool()
 
     # -- clients that leave, cancels, the end ----------------------------------------------
@@ -477,6 +477,7 @@ class Server(Link):
         finish: cython.bint = orderly and not owed.unsynced and not owed.copying
         if not finish and owed.ready + owed.unsynced - mid_message <= 1:
             self.hub.cancel(self)
+            self.cancel_again = now() + 1.0
         if mid_message or owed.lost or self.out is not None:
             return self.close(CloseReason.CLIENT_VANISHED)
         self.watch()
