@@ -101,7 +101,8 @@ class Server(Link):
     `reported` are the parameter values it told last, `defaults` those it had after login;
     `status` is that of the last ReadyForQuery (I, T or E); `remaining`: bytes still to come of a
     message that is passed on (or dropped, when `dropping`); `cancels`: cancel requests under way
-    for it, during which it is lent to nobody.
+    for it, during which it is lent to nobody; `cancel_again`: when to repeat one (0: never),
+    since Postgres ignores a cancel that comes ahead of what it is to cancel.
     """
 
     hub: Any
