@@ -22,7 +22,8 @@ def written(dsn: Dsn) -> str:
     def encoded(value: str | None) -> str:
         return quote(value or "", safe="")
 
-    host = f"[{dsn.host}]" if ":" in dsn.host else encoded(dsn.host)
+    ipv6 = ":" in dsn.host and not dsn.host.startswith("/")
+    host = f"[{dsn.host}]" if ipv6 else encoded(dsn.host)
     password = f":{encoded(dsn.password)}" if dsn.password else ""
     login = f"{encoded(dsn.user)}{password}@" if dsn.user or password else ""
     mode = f"?sslmode={dsn.sslmode}" if dsn.sslmode else ""
