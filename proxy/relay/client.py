@@ -109,7 +109,8 @@ class Client(Borrower):
         self.in_transaction = False
         self.retries = 0
         self.opened_at = hub.now
-        self.waiting_since = self.lent_at = self.active_at = 0.0
+        self.waiting_since = self.lent_at = 0.0
+        self.active_at = self.opened_at
         self.process_id = 0
         self.secret = b""
         self.address = None
@@ -435,7 +436,8 @@ class Client(Borrower):
     def _give_back(self) -> object:
         server: Server = self.server
         self.server = None
-        self.pool.counters.transaction_time.observe(now() - self.lent_at)
+        self.active_at = now()
+        self.pool.counters.transaction_time.observe(self.active_at - self.lent_at)
         return server.free()
 
     @cython.ccall

@@ -355,7 +355,7 @@ class Server(Link):
         if '"?pgfunnel_' in said:
             said = said.replace('"?pgfunnel_', '"pgfunnel_')
             return messages.error_fields({**fields, "M": said}.items())
-        if fields.get("C") == "42P05" and undone:
+        if fields.get("C") == "42P05" and undone and undone[0][1] is not None:
             again: str = undone[0][1].decode("utf-8", "replace")
             said = re.sub(r'"pgfunnel_\d+"', lambda _: f'"{again}"', said)
         names: dict[Any, Any] = {note[4]: note[1] for note in undone if note[1] is not None}

@@ -21,7 +21,7 @@ are due when they come to the head:
     x         a Parse that will fail since the client has that name already
     q p c     Query, Parse, Close of ours: swallowed
     1 3       ParseComplete, CloseComplete of ours
-    K d       CopyDone or CopyFail, first CopyData: marks, no response
+    K         CopyDone or CopyFail: a mark, no response
 
 Entries `P x p c 1 3` carry a note: whatever their owner needs to undo them when they fail
 or are skipped. Undone notes are collected in `undone`, in order of sending.

@@ -286,5 +286,8 @@ async def test_client_idle_timeout(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(client_idle_timeout=0.4)
     with logged_in(funnel) as peer:
         peer.query("SELECT 1")
+        answered = time.monotonic()
         assert peer.error()["C"] == "57P05"
         assert peer.ended()
+    # The clock is read at each tick of 0.1 s, and the answer is a moment older than its reading.
+    assert time.monotonic() - answered > 0.3
