@@ -1,0 +1,195 @@
+# cython: boundscheck=False, wraparound=False
+"""One look at a statement: may it concern the session at all? Most do not.
+
+A text has to be read in full (`proxy.session.verdict`) when one of its statements begins with a
+word of `COMMANDS`, or when an identifier of `WORDS` stands anywhere outside of comments and
+constants. A false alarm costs a reading, which is kept; a miss would cost the client's session.
+"""
+
+from __future__ import annotations
+
+from array import array
+from functools import reduce
+
+import cython
+
+from proxy.session.lexer import masked
+
+if cython.compiled:
+    from cython.cimports.cpython.array import array as carray
+    from cython.cimports.cpython.bytearray import PyByteArray_AS_STRING
+    from cython.cimports.proxy.session.lexer import (
+        IN_WORD,
+        KIND,
+        LOWER_P,
+        MARK,
+        QUOTED,
+        SEMICOLON,
+        SPACE,
+        UNICODE,
+        WORD,
+        classes,
+        step,
+    )
+else:
+    from proxy.session.lexer import (
+        IN_WORD,
+        KIND,
+        LOWER_P,
+        MARK,
+        QUOTED,
+        SEMICOLON,
+        SPACE,
+        UNICODE,
+        WORD,
+        classes,
+        step,
+    )
+
+COMMANDS = """
+    call close create deallocate declare discard do drop execute explain listen load prepare reset
+    set unlisten
+""".split()  # noqa: SIM905
+LOCKS = [
+    "pg_advisory_lock",
+    "pg_advisory_lock_shared",
+    "pg_try_advisory_lock",
+    "pg_try_advisory_lock_shared",
+]
+UNLOCKS = ["pg_advisory_unlock", "pg_advisory_unlock_all", "pg_advisory_unlock_shared"]
+# Functions that run SQL from a string.
+RUNNERS = """
+    crosstab crosstab2 crosstab3 crosstab4 query_to_xml query_to_xml_and_xmlschema
+    query_to_xmlschema ts_stat
+""".split()  # noqa: SIM905
+OTHERS = ["currval", "lastval", "set_config", "setseed", "temp", "temporary"]
+WORDS = [*LOCKS, *UNLOCKS, *RUNNERS, *OTHERS]
+
+_SLOTS = 256
+
+
+def _hash(word: bytes) -> int:
+    """As `_hashed`, letters in lower case."""
+    return reduce(lambda total, code: (total * 31 + (code | 32)) & 0x7FFFFFFF, word, 0)
+
+
+def _slots(words: list[str]) -> list[int]:
+    """An open hash table: a word's hash stands in the slot it names or behind it."""
+    slots = [0] * _SLOTS
+    for word in words:
+        value = _hash(word.encode())
+        slot = value % _SLOTS
+        while slots[slot]:
+            slot = (slot + 1) % _SLOTS
+        slots[slot] = value
+    return slots
+
+
+def _lengths(words: list[str]) -> list[int]:
+    """Of each first byte a mask of the lengths (bit n: n bytes) that the words have."""
+    masks = [0] * 256
+    for word in words:
+        for letter in (word[0], word[0].upper()):
+            masks[ord(letter)] |= 1 << len(word)
+    return masks
+
+
+CALLS = array("I", _lengths(WORDS))
+OPENS = array("I", _lengths([*WORDS, *COMMANDS]))
+HASHES = array("I", _slots([*WORDS, *COMMANDS]))
+
+# A server's own schema for temporary objects is pg_temp_3 or the like: its beginning tells it.
+_temporary = _hash(b"pg_temp")
+if cython.compiled:
+    _calls = cython.cast(carray, CALLS).data.as_uints
+    _opens = cython.cast(carray, OPENS).data.as_uints
+    _hashes = cython.cast(carray, HASHES).data.as_uints
+else:
+    _calls, _opens, _hashes = CALLS, OPENS, HASHES
+
+
+@cython.ccall
+def glance(
+    buffer: bytearray,
+    start: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    backslashes: cython.bint,
+    wide: cython.int = 0,
+) -> cython.bint:
+    """Whether buffer[start:end], the text of a Query or Parse, may concern the session.
+
+    `backslashes`: standard_conforming_strings is off; `wide`: see `proxy.session.lexer.width`.
+    """
+    if wide:
+        buffer = bytearray(masked(bytes(buffer[start:end]), wide))
+        start, end = 0, len(buffer)
+    p: cython.p_uchar
+    if cython.compiled:  # noqa: SIM108
+        p = cython.cast(cython.p_uchar, PyByteArray_AS_STRING(buffer))
+    else:
+        p = buffer
+    return look(p, start, end, backslashes)
+
+
+def look(
+    p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, backslashes: cython.bint
+) -> cython.bint:
+    table: cython.p_uchar = classes()
+    first: cython.bint = True
+    stop: cython.Py_ssize_t
+    while at < end:
+        kind: cython.int = table[p[at]] & KIND
+        if kind == SPACE:
+            at += 1
+            continue
+        if kind == MARK:
+            first = p[at] == SEMICOLON
+            at += 1
+            continue
+        if kind == WORD:
+            stop = at + 1
+            while stop < end and table[p[stop]] & IN_WORD:
+                stop += 1
+            if stop - at > 1:
+                if matters(p, at, stop, first):
+                    return True
+                first = False
+                at = stop
+                continue
+        stop = step(p, at, end, backslashes)
+        kind = stop & KIND
+        stop >>= 3
+        if kind == UNICODE or (kind == QUOTED and matters(p, at + 1, stop - 1, False)):
+            return True
+        first = first and kind == SPACE
+        at = stop
+    return False
+
+
+def matters(
+    p: cython.p_uchar, at: cython.Py_ssize_t, stop: cython.Py_ssize_t, first: cython.bint
+) -> cython.bint:
+    """Whether p[at:stop] may be one of the words; of the commands too when it comes `first`."""
+    size: cython.Py_ssize_t = stop - at
+    code: cython.uint = p[at]
+    lengths: cython.uint = _opens[code] if first else _calls[code]
+    if size < 32 and lengths >> size & 1 and _listed(_hashed(p, at, stop)):
+        return True
+    return code | 32 == LOWER_P and size >= 7 and _hashed(p, at, at + 7) == _temporary
+
+
+def _listed(total: cython.uint) -> cython.bint:
+    slot: cython.uint = total % 256
+    while _hashes[slot]:
+        if _hashes[slot] == total:
+            return True
+        slot = (slot + 1) % 256
+    return False
+
+
+def _hashed(p: cython.p_uchar, at: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.uint:
+    total: cython.uint = 0
+    while at < stop:
+        total = (total * 31 + (p[at] | 32)) & 0x7FFFFFFF
+        at += 1
+    return total
