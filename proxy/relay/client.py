@@ -12,6 +12,7 @@ from typing import Any
 
 import cython
 
+from proxy.conditions import PREPARED, SEQUENCES
 from proxy.errors import (
     FeatureRefused,
     PgfunnelError,
@@ -19,8 +20,13 @@ from proxy.errors import (
     ProtocolViolation,
     TooManyWaiters,
 )
-from proxy.session.parameters import NONE, Parameters, certain, difference
-from proxy.session.prepared import NOTHING_TO_UNDO, drops_statements
+from proxy.session.inquiry import question, read_answer
+from proxy.session.parameters import NONE, certain, difference, preparations
+from proxy.session.policy import NOT_NOW, REFUSED
+from proxy.session.prepared import NOTHING_TO_UNDO
+from proxy.session.session import PREFIX, UNREADABLE
+from proxy.session.verdict import NOTHING as HARMLESS
+from proxy.session.verdict import Verdict, verdict
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -29,6 +35,7 @@ if cython.compiled:
     from cython.cimports.proxy.relay.database import Database
     from cython.cimports.proxy.relay.link import RX_SIZE, Link
     from cython.cimports.proxy.relay.server import Borrower, Server
+    from cython.cimports.proxy.session.glance import glance
     from cython.cimports.proxy.session.owed import (
         ANSWER_PARSE,
         BIND,
@@ -38,17 +45,20 @@ if cython.compiled:
         DESCRIBE,
         EXECUTE,
         FUNCTION,
+        OUR_PARSE,
         QUERY,
         SYNC,
         Owed,
     )
-    from cython.cimports.proxy.session.prepared import Session, Statement
+    from cython.cimports.proxy.session.parameters import Parameters
+    from cython.cimports.proxy.session.session import Session, Statement
     from cython.cimports.proxy.wire.octets import Pieces, equal, part, u32, zero
 else:
     from proxy.relay.clock import now
     from proxy.relay.database import Database
     from proxy.relay.link import RX_SIZE, Link
     from proxy.relay.server import Borrower, Server
+    from proxy.session.glance import glance
     from proxy.session.owed import (
         ANSWER_PARSE,
         BIND,
@@ -58,22 +68,29 @@ else:
         DESCRIBE,
         EXECUTE,
         FUNCTION,
+        OUR_PARSE,
         QUERY,
         SYNC,
         Owed,
     )
-    from proxy.session.prepared import Session, Statement
+    from proxy.session.parameters import Parameters
+    from proxy.session.session import Session, Statement
     from proxy.wire.octets import Pieces, equal, part, u32, zero
 
 MAX_KEPT = 16 << 20
-"""Longest Parse message, in bytes, that is kept so that it can be repeated on other servers."""
+"""Longest Query or Parse message, in bytes, that is read whole: to know what it may do to the
+session, and to repeat it on other servers."""
 
 _MAX_SIZE: cython.Py_ssize_t = messages.MAX_MESSAGE
-_PREFIX: bytes = b"pgfunnel_"
+_PREFIX: bytes = PREFIX
+_REFUSED: bytes = REFUSED.encode()
 _PIECES: Pieces = Pieces()
 """What goes to the server when it is not one run of the shared buffer."""
 
 TRANSACTION, SESSION, STATEMENT = 0, 1, 2
+
+if not cython.compiled:
+    NOTHING, CHECKING, SETTING, PREPARING, ASKING = range(5)
 
 
 @cython.cclass
@@ -82,7 +99,8 @@ class Client(Borrower):
 
     `remaining`: bytes still to come of a message that is being passed on; `keeps`: it keeps its
     server past the boundary (session pooling, or a statement too large to be repeated);
-    `preparing`: it has a server that is being brought to its parameters.
+    `ahead`: it has a server that runs something of ours first: a check, its parameters, its
+    prepared statements, or (behind its transaction) the question what became of its session.
     """
 
     hub: Any
@@ -104,10 +122,11 @@ class Client(Borrower):
         self.remaining = 0
         self.keeps = False
         self.waiting = False
-        self.preparing = False
+        self.ahead = NOTHING
         self.greeting = False
         self.in_transaction = False
         self.retries = 0
+        self.pinned_for = 0
         self.opened_at = hub.now
         self.waiting_since = self.lent_at = 0.0
         self.active_at = self.opened_at
@@ -126,9 +145,16 @@ class Client(Borrower):
     def state(self) -> str:
         if self.pool is None:
             return "login"
-        if self.waiting or self.preparing:
+        if self.waiting or self.ahead in (CHECKING, SETTING, PREPARING):
             return "waiting"
-        return "idle" if self.server is None else "active"
+        if self.server is None:
+            return "idle"
+        return "pinned" if self.session.holds and self.at_rest() else "active"
+
+    @cython.ccall
+    def at_rest(self) -> cython.bint:
+        """Whether its server does nothing and no transaction is open."""
+        return self.server.status == 73 and self.server.owed.nothing()  # I
 
     # -- what the client says --------------------------------------------------------------
 
@@ -136,7 +162,7 @@ class Client(Borrower):
     def consume(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:
         if self.login is not None:
             return self.login.feed(buffer, n)
-        if self.waiting or self.preparing or self.settling:
+        if self.waiting or self.ahead or self.settling:
             return self._hold(buffer, 0, n)
         return self._relay(buffer, n)
 
@@ -173,7 +199,7 @@ class Client(Borrower):
             end = i + u32(buffer, i + 1) + 1
             if end < i + 5 or end - i > _MAX_SIZE:
                 return self._violated(buffer, run, i, "invalid message length")
-            if end > n and end - i <= RX_SIZE and kind != COPY_DATA:
+            if end > n and self._awaited(kind, end - i):
                 break
             if self.server is None:
                 if self._alone(kind):
@@ -184,7 +210,7 @@ class Client(Borrower):
                 if not self._borrow():
                     return None if self.fd < 0 else self._hold(buffer, i, n)
             if kind == QUERY:
-                self._query(buffer, i, min(n, end))
+                run = self._query(buffer, run, i, end, n)
             elif kind == 80 or kind == BIND or kind == DESCRIBE or kind == CLOSE:  # P
                 if not self.server.owed.settled():
                     self.settling = True
@@ -208,6 +234,13 @@ class Client(Borrower):
         return self._send_on(buffer, run, i)
 
     @cython.cfunc
+    def _awaited(self, kind: cython.int, size: cython.Py_ssize_t) -> cython.bint:
+        """Whether a message of this size is looked at only when it is all there."""
+        if kind == COPY_DATA:
+            return False
+        return size <= RX_SIZE or (kind == QUERY and size <= MAX_KEPT)
+
+    @cython.cfunc
     def _send_on(self, buffer: bytearray, run: cython.Py_ssize_t, end: cython.Py_ssize_t) -> object:
         server: Server = self.server
         if server is None:
@@ -228,15 +261,32 @@ class Client(Borrower):
 
     @cython.cfunc
     def _query(
-        self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
-    ) -> cython.void:
+        self,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+        n: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
         server: Server = self.server
-        if self.session.unnamed is not None or server.shelf.unnamed is not None:
+        session: Session = self.session
+        if session.unnamed is not None or server.shelf.unnamed is not None:
             self._forget_unnamed()
-        if self.session.names and drops_statements(part(buffer, at, end)):
-            server.owed.unsettled = True
-        server.owed.push(QUERY)
         self.pool.counters.queries += 1
+        if end > n:
+            run = self._may(UNREADABLE, b"", buffer, run, at)
+        elif glance(buffer, at + 5, end - 1, session.backslashes, session.wide):
+            text: bytes = part(buffer, at + 5, end - 1)
+            said: Verdict = verdict(text, session.backslashes, session.wide)
+            refusal: bytes = self._refusal(said)
+            if refusal:
+                _PIECES.add(buffer, run, at)
+                _PIECES.add_bytes(messages.query(refusal))
+                run = end
+            elif said is not HARMLESS:
+                run = self._may(said, text, buffer, run, at)
+        server.owed.push(QUERY)
+        return run
 
     @cython.cfunc
     def _forget_unnamed(self) -> cython.void:
@@ -331,45 +381,73 @@ class Client(Borrower):
         server.client = self
         server.state = "active"
         self.lent_at = moment
+        if server.last != self.number:
+            server.shared = server.shared or server.last != 0
+            server.last = self.number
         if (
             server.parameters is self.session.parameters
             and moment - server.idle_since < self.pool.check_delay
+            and not (server.shared and self.pool.careful)
         ):
             return True
         return self._set_up(server, moment)
 
     @cython.cfunc
     def _set_up(self, server: Server, moment: cython.double) -> cython.bint:
-        """Bring the server to this client's parameters; False when the client waits for that."""
+        """Bring the server to this client's session; False when the client waits for that."""
+        if moment - server.idle_since >= self.pool.check_delay:
+            return self._run_ahead(CHECKING, [self.hub.check_query])
+        if server.shared and self.pool.careful:
+            server.shared = False
+            _PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
         have, want = server.parameters, self.session.parameters
-        stale: cython.bint = moment - server.idle_since >= self.pool.check_delay
-        if have is want or stale:
-            self.had = None
-            self.preparing = True
-            server.run_ahead(self.hub.check_query)
-            return False
+        if have is want:
+            return True
         sql: bytes = difference(have, want)
         if self.greeting:
             # A value may stand on what was there before (DateStyle): begin from nothing.
-            sql = b";".join([difference(have, NONE), difference(NONE, want)])
-        server.parameters = want
+            sql = b";".join(
+                [part for part in (difference(have, NONE), difference(NONE, want)) if part]
+            )
         self.had = have
         if certain(have, want) and not self.greeting:
+            server.parameters = want
             _PIECES.add_bytes(server.query_ahead(sql))
             return True
-        self.preparing = True
-        server.run_ahead(sql)
+        if sql:
+            server.parameters = Parameters.of(want.values, _staying(have, want))
+            return self._run_ahead(SETTING, [sql])
+        server.parameters = want
+        return self._run_ahead(PREPARING, preparations(have, want))
+
+    @cython.cfunc
+    def _run_ahead(self, what: cython.int, queries: Any) -> cython.bint:
+        """Queries of ours that the client waits for (`on_prepared`): always False."""
+        server: Server = self.server
+        self.ahead = what
+        server.waited_for = True
+        for sql in queries:
+            _PIECES.add_bytes(server.query_ahead(sql))
+        size: cython.Py_ssize_t = _PIECES.used
+        _PIECES.used = 0
+        server.transmit(_PIECES.buffer, 0, size)
         return False
 
     @cython.ccall
     def on_prepared(self, error: Any) -> object:
         server: Server = self.server
-        self.preparing = False
-        if error is not None and self.had is None:
+        what: cython.int = self.ahead
+        self.ahead = NOTHING
+        if what == ASKING:
+            return self._answered(error)
+        if error is not None and what == CHECKING:
             return self._retry(server, error)
-        if error is not None:
+        if error is not None and what == SETTING:
             server.parameters = self.had
             return self.close(CloseReason.REFUSED, PostgresError(error))
+        if error is not None:
+            # One of its statements can be prepared no more: it is asked which are left.
+            self.session.ask(PREPARED)
         self.retries = 0
         server.idle_since = now()
         if not self._have(server, server.idle_since):
@@ -426,9 +504,23 @@ class Client(Borrower):
 
     @cython.ccall
     def on_boundary(self) -> object:
+        session: Session = self.session
         self.pool.counters.transactions += 1
         self.in_transaction = False
-        if self.keeps or self.remaining > 0:
+        if session.holds and self.pool.waiters:
+            session.ask(session.holds)
+        if session.asks and self.mode != SESSION:
+            return self._ask()
+        return self._part()
+
+    @cython.cfunc
+    def _part(self) -> object:
+        """Give the server back, unless something holds it."""
+        session: Session = self.session
+        self.active_at = now()
+        if session.texts is not None or session.holds != self.pinned_for:
+            self.hub.pins.follow(self)
+        if self.keeps or session.holds or self.remaining > 0:
             return None
         return self._give_back()
 
@@ -436,7 +528,6 @@ class Client(Borrower):
     def _give_back(self) -> object:
         server: Server = self.server
         self.server = None
-        self.active_at = now()
         self.pool.counters.transaction_time.observe(self.active_at - self.lent_at)
         return server.free()
 
@@ -455,10 +546,114 @@ class Client(Borrower):
     @cython.ccall
     def on_server_lost(self, error: object) -> object:
         self.server = None
-        if self.preparing:
-            self.preparing = False
+        if self.ahead in (CHECKING, SETTING, PREPARING) and not self.session.holds:
+            self.ahead = NOTHING
             return self._wait(True)
         return self.close(CloseReason.SERVER_LOST, error)
+
+    # -- session state ---------------------------------------------------------------------
+
+    @cython.cfunc
+    def _refusal(self, said: Verdict) -> bytes:
+        """What to send in place of a statement that policy refuses: Postgres fails on it.
+
+        So it fails where it stands, and Postgres itself skips what comes behind it; `Server`
+        puts the right words in place of its complaint.
+        """
+        refused: cython.int = said.makes & self.pool.policy.rejected
+        if not refused and said.makes & SEQUENCES:
+            refused = self._sequences()
+        return b"%s%d" % (_REFUSED, refused) if refused else b""
+
+    @cython.cfunc
+    def _sequences(self) -> cython.int:
+        """currval() must not see what others left: SEQUENCES when that cannot be had now."""
+        server: Server = self.server
+        self.pool.careful = not self.pool.policy.ignored & SEQUENCES
+        if not server.shared or not self.pool.careful:
+            return 0
+        if not self.at_rest():
+            return SEQUENCES | NOT_NOW
+        server.shared = False
+        _PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
+        return 0
+
+    @cython.cfunc
+    def _may(
+        self,
+        said: Verdict,
+        text: bytes,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
+        """A statement goes out that may change the session; where the next run begins.
+
+        `text` may have a NUL and more behind it.
+        """
+        server: Server = self.server
+        session: Session = self.session
+        for piece in said.prepared:
+            name: bytes = b"" if piece.name is None else piece.name.encode()
+            statement: Statement = session.names.get(name)
+            if piece.name is None:
+                server.owed.unsettled = True
+            elif statement is not None and not server.knows(piece.name):
+                # Under its own name, for SQL to find.
+                server.owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
+                run = self._ahead(messages.parse(name, statement.tail), buffer, run, at)
+                server.knows_as(piece.name)
+        alone: cython.bint = server.status == 73 and server.owed.nothing()
+        if self.mode == SESSION:
+            session.deallocated(said)
+        else:
+            session.touch(said, text, self.pool.policy, self.pool.reported, alone)
+        return run
+
+    @cython.cfunc
+    def _ask(self) -> object:
+        """At a boundary, with a doubt: believe what is sure, ask for the rest."""
+        session: Session = self.session
+        server: Server = self.server
+        if session.sure():
+            server.parameters = session.reset()
+            self._tell()
+            return self._settled_state()
+        if self.remaining > 0:
+            return None
+        server.rows = []
+        self._run_ahead(ASKING, [question(*session.question())])
+        return None
+
+    @cython.cfunc
+    def _answered(self, error: Any) -> object:
+        """The server has said what became of the session."""
+        server: Server = self.server
+        session: Session = self.session
+        rows, server.rows = server.rows, None
+        if error is not None or len(rows) != 1:
+            session.cannot_tell()
+        else:
+            server.parameters = session.believe(read_answer(*session.question(), rows[0]))
+            self._tell()
+        self._settled_state()
+        return self._resume()
+
+    @cython.cfunc
+    def _settled_state(self) -> object:
+        """The session is known again: keep the server for a reason, or give it back."""
+        self.session.pin(self.pool.policy)
+        return self._part()
+
+    @cython.cfunc
+    def _tell(self) -> object:
+        """Postgres has reported what RESET led to; here it led to what the client began with."""
+        session: Session = self.session
+        for name, value in self.server.reported.items():
+            own = session.parameters.values.get(name.decode("utf-8", "replace").lower())
+            if own is not None and own.encode() != value:
+                self.send(messages.parameter_status(name, own.encode()))
+        return None
 
     # -- prepared statements ---------------------------------------------------------------
 
@@ -535,11 +730,17 @@ class Client(Borrower):
         session: Session = self.session
         if server.owed.skipping:
             return run
+        statement: Statement
         if name == stop:
+            statement = session.unnamed
+            if statement is not None and statement.verdict is not None and buffer[at] == BIND:
+                run = self._may(statement.verdict, statement.tail, buffer, run, at)
             return self._ahead(server.shelf.need_unnamed(session, server.owed), buffer, run, at)
         key: bytes = part(buffer, name, stop)
-        statement: Statement = session.names.get(key)
+        statement = session.names.get(key)
         if statement is not None:
+            if statement.verdict is not None and buffer[at] == BIND:
+                run = self._may(statement.verdict, statement.tail, buffer, run, at)
             ahead: bytes = server.shelf.need(statement, server.owed)
             run = self._ahead(ahead, buffer, run, at)
             key = statement.server_name
@@ -585,24 +786,41 @@ class Client(Borrower):
             return run
         if end > n:
             return self._parse_large(buffer, run, at, stop)
+        said: Verdict = self._judge(buffer, stop + 1, end)
+        refusal: bytes = b"" if said is None else self._refusal(said)
+        if refusal:
+            _PIECES.add(buffer, run, at)
+            _PIECES.add_bytes(messages.parse(b"", refusal + b"\0\0\0"))
+            server.owed.push_noted(80, NOTHING_TO_UNDO)  # P
+            return end
         if stop == at + 5:
-            self._parse_unnamed(buffer, stop + 1, end)
+            self._parse_unnamed(said, buffer, stop + 1, end)
             return run
-        tail: bytes = part(buffer, stop + 1, end)
-        if drops_statements(tail):
-            server.owed.unsettled = True
+        name: bytes = part(buffer, at + 5, stop)
+        if self.session.in_sql(name):
+            server.owed.push_noted(80, NOTHING_TO_UNDO)  # P; that name is taken
+            return run
         good: cython.bint = server.status != 69 and server.owed.ready == 0  # E
-        ahead: bytes = server.shelf.parse(
-            self.session, part(buffer, at + 5, stop), tail, server.owed, good
-        )
+        tail: bytes = part(buffer, stop + 1, end)
+        ahead: bytes = server.shelf.parse(self.session, name, tail, said, server.owed, good)
         _PIECES.add(buffer, run, at)
         _PIECES.add_bytes(ahead)
         self._answer()
         return end
 
     @cython.cfunc
+    def _judge(self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> Any:
+        """What the text of a Parse message from `at` may do to the session; None: nothing."""
+        session: Session = self.session
+        stop: cython.Py_ssize_t = zero(buffer, at, end)
+        if stop < 0 or not glance(buffer, at, stop, session.backslashes, session.wide):
+            return None
+        said: Verdict = verdict(part(buffer, at, stop), session.backslashes, session.wide)
+        return None if said is HARMLESS else said
+
+    @cython.cfunc
     def _parse_unnamed(
-        self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+        self, said: Any, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
     ) -> object:
         """Most clients prepare the same text again and again without a name."""
         server: Server = self.server
@@ -612,7 +830,7 @@ class Client(Borrower):
             tail = before.tail
         else:
             tail = part(buffer, at, end)
-        server.shelf.parse_unnamed(self.session, tail, server.owed)
+        server.shelf.parse_unnamed(self.session, tail, said, server.owed)
         self.keeps = self.mode == SESSION
         return None
 
@@ -630,7 +848,7 @@ class Client(Borrower):
                 f"a named statement of more than {MAX_KEPT >> 20} MiB cannot be prepared",
                 hint="Prepare it without a name, or send it as a simple query.",
             )
-        self.server.shelf.parse_unnamed(self.session, None, self.server.owed)
+        self.server.shelf.parse_unnamed(self.session, None, UNREADABLE, self.server.owed)
         self.keeps = True
         return run
 
@@ -651,7 +869,12 @@ class Client(Borrower):
             self._forget_unnamed()
             server.owed.push(CLOSE)
             return run
-        server.shelf.close(self.session, part(buffer, name, stop), server.owed)
+        key: bytes = part(buffer, name, stop)
+        if self.session.in_sql(key):
+            self.session.ask(PREPARED)
+            server.owed.push(CLOSE)
+            return run
+        server.shelf.close(self.session, key, server.owed)
         _PIECES.add(buffer, run, at)
         self._answer()
         return end
@@ -708,6 +931,8 @@ class Client(Borrower):
             return None
         if self.mode == SESSION:
             server.reset_query = self.hub.reset_query
+        elif self.session.holds or self.session.asks:
+            server.to_clean(self.session.holds | self.session.asks)
         if mid_message or not server.owed.nothing() or server.status != 73:
             return server.abandon(mid_message, reason is CloseReason.CLIENT_LEFT)
         return server.free()
@@ -723,3 +948,9 @@ class Client(Borrower):
         if self.server is not None:
             self.server.watch()
         return self.watch()
+
+
+def _staying(have: Parameters, want: Parameters) -> dict[str, str]:
+    """The prepared statements that both have."""
+    statements = have.statements.items()
+    return {name: text for name, text in statements if want.statements.get(name) == text}

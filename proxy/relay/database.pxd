@@ -8,3 +8,8 @@ cdef class Database(Pool):
     cdef public double check_delay
     cdef readonly dict defaults
     cdef readonly dict greetings
+    cdef public object policy
+    cdef readonly object reported
+    cdef public bint careful
+    cdef public double audit_share
+    cdef double audit_debt

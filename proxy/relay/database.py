@@ -12,6 +12,7 @@ from proxy.pool.bound import Bound
 from proxy.pool.pool import PoolSize
 from proxy.relay.connect import Address
 from proxy.session.parameters import NONE, READ_ONLY, Parameters
+from proxy.session.policy import DEFAULT, Policy
 from proxy.settings.databases import Limits, Target
 from proxy.telemetry.counters import PoolCounters
 from proxy.wire import messages
@@ -39,6 +40,8 @@ class Database(Pool):
     failure: PgfunnelError
     defaults: dict[bytes, bytes]
     greetings: dict[Parameters, tuple[Parameters, bytes]]
+    policy: Policy
+    reported: frozenset[str]
 
     def __init__(
         self,
@@ -59,11 +62,15 @@ class Database(Pool):
         self.failure = None
         self.defaults = {}
         self.greetings = {}
+        self.policy = DEFAULT
+        self.reported = frozenset()
+        self.careful = False
 
     def learn_defaults(self, reported: dict[bytes, bytes]) -> None:
         """A login has told what parameters are without anybody's doing."""
         if reported != self.defaults:
             self.defaults = reported
+            self.reported = frozenset(name.decode().lower() for name in reported)
             self.greetings = {NONE: (NONE, greeting(reported))}
 
     def learn(self, asked: Parameters, reported: dict[bytes, bytes]) -> None:

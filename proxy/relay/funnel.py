@@ -32,17 +32,19 @@ from proxy.relay.client import SESSION, STATEMENT, TRANSACTION, Client
 from proxy.relay.connect import Address, Keepalive
 from proxy.relay.database import Database
 from proxy.relay.login import Login, Wish
+from proxy.relay.pins import Pins
 from proxy.relay.pools import Pools
 from proxy.relay.server import Server
 from proxy.relay.tls import TlsPolicy, client_policy, server_policy
 from proxy.relay.users import Users
 from proxy.session.parameters import Parameters
-from proxy.session.prepared import Session
+from proxy.session.session import Session
 from proxy.settings import Settings
 from proxy.settings.databases import Target
 from proxy.telemetry.counters import PoolCounters, Totals
 from proxy.telemetry.logs import log_closed, log_event, log_opened
 from proxy.telemetry.reasons import CloseReason, Side
+from proxy.telemetry.views import PinningStatement, PinView
 from proxy.wire import messages
 from proxy.wire.startup import Cancel
 
@@ -67,6 +69,7 @@ class Funnel:
         self.totals = Totals()
         self.keys = KeyCache()
         self.pools_by_key = Pools(self)
+        self.pins = Pins()
         self.clients: set[Client] = set()
         self.logging_in: dict[Client, float] = {}
         self.draining = False
@@ -202,7 +205,7 @@ class Funnel:
         told += messages.parameter_status(b"application_name", own_name)
         if name:
             parameters = parameters.with_value("application_name", name)
-        client.session = Session(parameters)
+        client.session = Session(parameters, client.pool.defaults)
         client.login = None
         self.logging_in.pop(client, None)
         self.clients.add(client)
@@ -230,6 +233,8 @@ class Funnel:
 
     def client_gone(self, client: Client, reason: CloseReason, error: object) -> None:
         """Account for a client that is being closed."""
+        if client.pinned_for:
+            self.pins.gone(client)
         self.logging_in.pop(client, None)
         if client in self.clients:
             self.clients.remove(client)
@@ -483,6 +488,12 @@ class Funnel:
         states = Counter(client.state for client in self.clients)
         states["login"] = len(self.logging_in)
         return states
+
+    def pinned(self) -> list[PinView]:
+        return self.pins.now()
+
+    def pinning(self) -> list[PinningStatement]:
+        return self.pins.statements()
 
     def pools(self) -> Iterable[PoolSnapshot]:
         return [PoolSnapshot(pool) for pool in self.pools_by_key]

@@ -1,7 +1,9 @@
 from proxy.relay.database cimport Database
 from proxy.relay.link cimport Link
 from proxy.session.owed cimport Owed
-from proxy.session.prepared cimport Session, Shelf
+from proxy.session.parameters cimport Parameters
+from proxy.session.prepared cimport Shelf
+from proxy.session.session cimport Session
 from proxy.wire.octets cimport Pieces
 
 cdef Pieces _PIECES
@@ -24,7 +26,9 @@ cdef class Server(Link):
     cdef readonly bytes secret
     cdef readonly Owed owed
     cdef readonly Shelf shelf
-    cdef public object parameters
+    cdef public Parameters parameters
+    cdef public long long last
+    cdef public bint shared
     cdef readonly dict reported
     cdef readonly dict defaults
     cdef public Borrower client
@@ -58,9 +62,11 @@ cdef class Server(Link):
     cdef bytes _own_words(self, object fields, list undone)
     cdef object _let_go_on(self)
     cdef object _after_ready(self)
+    cpdef bint knows(self, str name)
+    cpdef object knows_as(self, str name)
+    cpdef object to_clean(self, int conditions)
     cpdef object run(self, bytes sql)
     cpdef bytes query_ahead(self, bytes sql)
-    cpdef object run_ahead(self, bytes sql)
     cpdef object free(self)
     cdef object _to_pool(self)
     cdef object _rest(self)

@@ -14,8 +14,11 @@ from typing import Any
 
 import cython
 
+from proxy.conditions import LOAD, PARAMETERS, PREPARED, UNSURE
 from proxy.errors import ProtocolViolation
-from proxy.session.parameters import NONE, READ_ONLY, Parameters
+from proxy.session.cleaning import cleaning
+from proxy.session.parameters import NONE, READ_ONLY
+from proxy.session.policy import REFUSED, refusal
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -32,14 +35,18 @@ if cython.compiled:
         SYNC,
         Owed,
     )
-    from cython.cimports.proxy.session.prepared import Session, Shelf
+    from cython.cimports.proxy.session.parameters import Parameters
+    from cython.cimports.proxy.session.prepared import Shelf
+    from cython.cimports.proxy.session.session import SURE, Session
     from cython.cimports.proxy.wire.octets import Pieces, part, u32
 else:
     from proxy.relay.clock import now
     from proxy.relay.database import Database
     from proxy.relay.link import RX_SIZE, Link
     from proxy.session.owed import ANSWER_PARSE, COPY_END, DESCRIBE, OUR_QUERY, PARSE, SYNC, Owed
-    from proxy.session.prepared import Session, Shelf
+    from proxy.session.parameters import Parameters
+    from proxy.session.prepared import Shelf
+    from proxy.session.session import SURE, Session
     from proxy.wire.octets import Pieces, part, u32
 
 _PIECES: Pieces = Pieces()
@@ -47,6 +54,8 @@ _PIECES: Pieces = Pieces()
 
 _MUST_FAIL = messages.message(b"D", b"Ppgfunnel has no such portal\0")
 """Rolls back an implicit transaction that its client left without a Sync."""
+
+_REFUSED = re.compile(f'at or near "{REFUSED}([0-9]+)"')
 
 IDLE, ACTIVE, RESETTING, CLOSING = "idle", "active", "resetting", "closing"
 
@@ -151,6 +160,8 @@ class Server(Link):
         self.error = None
         self.instead = None
         self.rows = None
+        self.last = 0
+        self.shared = False
         self.opened_at = self.idle_since = now()
         self.expires_at = self.deadline = self.cancel_again = 0.0
         self.reason = None
@@ -296,12 +307,13 @@ class Server(Link):
         name, value = messages.read_pair(body)
         self.reported[name] = value
         key: str = name.decode("utf-8", "replace").lower()
-        if ours or self.client is None or key in READ_ONLY:
+        if key in READ_ONLY or (ours and self.client is not None):
             return None
-        session: Session = self.client.session
         own: Any = None if self.defaults.get(name) == value else value.decode("utf-8", "replace")
-        session.parameters = session.parameters.with_value(key, own)
-        self.parameters = session.parameters
+        self.parameters = self.parameters.with_value(key, own)
+        if self.client is not None:
+            session: Session = self.client.session
+            session.follow(session.parameters.with_value(key, own))
         return None
 
     @cython.cfunc
@@ -319,10 +331,22 @@ class Server(Link):
             return None
         session: Session = None if self.client is None else self.client.session
         self.shelf.deallocate_all(session, self.owed)
-        if tag == b"DISCARD ALL":
-            self.parameters = NONE
-            if session is not None:
-                session.parameters = session.startup
+        self.parameters = NONE if tag == b"DISCARD ALL" else self.parameters.with_statements({})
+        if session is not None and tag == b"DISCARD ALL":
+            session.follow(session.startup)
+        elif session is not None:
+            session.follow(session.parameters.with_statements({}))
+        return None
+
+    @cython.ccall
+    def knows(self, name: str) -> cython.bint:
+        """Whether a statement is there under this name of a client's own."""
+        return name in self.parameters.statements
+
+    @cython.ccall
+    def knows_as(self, name: str) -> object:
+        """A statement of the protocol is to be there under the client's own name for it."""
+        self.parameters = self.parameters.with_statements({**self.parameters.statements, name: ""})
         return None
 
     @cython.cfunc
@@ -334,6 +358,8 @@ class Server(Link):
             self.error = fields
             return False
         self.farewell = fields.get("V", fields.get("S")) == "FATAL"
+        if self.client is not None and self.client.session.asks & SURE:
+            self.client.session.unsure()
         if "pgfunnel_" in fields.get("M", ""):
             self.instead = self._own_words(fields, owed.undone)
         session: object = None if self.client is None else self.client.session
@@ -352,6 +378,12 @@ class Server(Link):
     def _own_words(self, fields: Any, undone: list[Any]) -> bytes:
         """Postgres calls a statement by our name for it; the client knows it by its own."""
         said: str = fields["M"]
+        refused = _REFUSED.search(said)
+        if refused is not None:
+            sqlstate, message, hint = refusal(int(refused[1]))
+            kept = {k: v for k, v in fields.items() if k in "SV"}
+            words = {**kept, "C": sqlstate, "M": message, "H": hint}
+            return messages.error_fields(words.items())
         if '"?pgfunnel_' in said:
             said = said.replace('"?pgfunnel_', '"pgfunnel_')
             return messages.error_fields({**fields, "M": said}.items())
@@ -403,6 +435,18 @@ class Server(Link):
         return client.on_in_transaction()
 
     @cython.ccall
+    def to_clean(self, conditions: cython.int) -> object:
+        """Its client is leaving and may have left this behind."""
+        if conditions & (LOAD | UNSURE):
+            self.reason = CloseReason.UNCLEAN
+        if conditions & PARAMETERS:
+            self.parameters = Parameters.of({}, self.parameters.statements)
+        if conditions & PREPARED:
+            self.parameters = self.parameters.with_statements({})
+        self.reset_query = cleaning(conditions)
+        return None
+
+    @cython.ccall
     def run(self, sql: bytes) -> object:
         """Send a query of our own, whose answer no client sees."""
         return self.send(self.query_ahead(sql))
@@ -413,12 +457,6 @@ class Server(Link):
         self.owed.push(OUR_QUERY)
         self.shelf.unnamed = None
         return messages.query(sql)
-
-    @cython.ccall
-    def run_ahead(self, sql: bytes) -> object:
-        """Run a query of our own that the client waits for (`on_prepared`)."""
-        self.waited_for = True
-        return self.run(sql)
 
     @cython.ccall
     def free(self) -> object:
@@ -474,7 +512,11 @@ class Server(Link):
         owed: Owed = self.owed
         self.client = None
         self.state = RESETTING
-        self.waited_for = False
+        if self.waited_for:
+            # Only a query of ours runs, which ends by itself.
+            self.waited_for = False
+            self.deadline = now() + self.hub.abandon_timeout
+            return self.watch()
         finish: cython.bint = orderly and not owed.unsynced and not owed.copying
         if not finish and owed.ready + owed.unsynced - mid_message <= 1:
             self.hub.cancel(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.session.conditions import ANYTHING, PARAMETERS, SEED
+from proxy.conditions import ANYTHING, PARAMETERS, SEED
 
 # What a text puts back in full, a mask: `Verdict.does`.
 DISCARD_ALL, DISCARD_TEMP, DISCARD_SEQUENCES, DISCARD_PLANS, RESET_ALL = 1, 2, 4, 8, 16
@@ -32,7 +32,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`makes`, `clears`: masks of conditions (`proxy.session.conditions`) it may bring about, end.
+    """`makes`, `clears`: masks of conditions (`proxy.conditions`) it may bring about, end.
 
     `names`: parameters whose value it may change, in lower case; `resets`: those of them that it
     may put back to their default; `everything`: which ones cannot be told. `does`: a mask of the

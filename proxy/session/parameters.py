@@ -1,7 +1,8 @@
 """Session parameters: what one client set, and how a server is brought to it.
 
 Sets of parameters are interned, so that "this server is set as this client wants" is one
-comparison of identity on the way of a transaction.
+comparison of identity on the way of a transaction. The statements that a client made by PREPARE
+travel with its parameters: another server lacks both in the same way.
 """
 
 from __future__ import annotations
@@ -10,97 +11,163 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from weakref import WeakValueDictionary
 
+import cython
+
 _HARMLESS = frozenset(
     {
         "application_name",
-        "client_min_messages",
-        "extra_float_digits",
         "bytea_output",
-        "statement_timeout",
-        "lock_timeout",
-        "idle_in_transaction_session_timeout",
         "client_connection_check_interval",
-    }
-)
-"""Parameters that cannot change what the text of a statement means once it is parsed."""
-
-_CERTAIN = frozenset(
-    {
-        "application_name",
-        "client_encoding",
         "client_min_messages",
-        "datestyle",
+        "commit_delay",
+        "cursor_tuple_fraction",
+        "deadlock_timeout",
+        "effective_cache_size",
+        "effective_io_concurrency",
         "extra_float_digits",
-        "intervalstyle",
-        "search_path",
-        "standard_conforming_strings",
-        "timezone",
+        "from_collapse_limit",
+        "hash_mem_multiplier",
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+        "join_collapse_limit",
+        "lock_timeout",
+        "log_min_messages",
+        "log_statement",
+        "maintenance_work_mem",
+        "plan_cache_mode",
+        "random_page_cost",
+        "seq_page_cost",
+        "statement_timeout",
+        "synchronous_commit",
+        "temp_buffers",
+        "transaction_timeout",
+        "work_mem",
     }
 )
-"""Parameters whose setting to a value that was valid before cannot fail, nor time out."""
+"""Parameters that cannot change what the text of a statement means once it is parsed.
 
+Names with a dot (an application's own) and `enable_…` (the planner's) are none that can, either.
+"""
+
+_UNCERTAIN = frozenset(
+    {
+        "role",
+        "session_authorization",
+        "default_tablespace",
+        "temp_tablespaces",
+        "default_table_access_method",
+        "default_text_search_config",
+    }
+)
+"""Parameters whose setting to a value that was valid before may fail all the same."""
 
 READ_ONLY = frozenset(
     {"in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version"}
 )
 """Parameters that a server reports and nobody can set."""
 
+IDENTITY = ("session_authorization", "role")
+"""Whom a session acts as: given up first, taken on last, and left alone by RESET ALL."""
 
+
+@cython.cclass
 class Parameters:
     """An immutable, interned mapping of parameter names (lower case) to values.
 
-    Equal sets are the same object. `meaning` is the part that can change what a statement means.
+    Equal sets are the same object. `statements` are the texts of PREPARE statements by the name
+    they give; `meaning` is the part that can change what a statement means.
     """
 
-    __slots__ = ("__weakref__", "meaning", "values")
-
     values: Mapping[str, str]
+    statements: Mapping[str, str]
     meaning: tuple[tuple[str, str], ...]
 
     @staticmethod
-    def of(values: Mapping[str, str]) -> Parameters:
+    def of(values: Mapping[str, str], statements: Mapping[str, str] | None = None) -> Parameters:
         key = tuple(sorted(values.items()))
-        known = _interned.get(key)
+        prepared = tuple(sorted(statements.items())) if statements else ()
+        known = _interned.get((key, prepared))
         if known is None:
-            known = Parameters()
-            known.values = dict(key)
-            known.meaning = tuple(item for item in key if item[0] not in _HARMLESS)
-            _interned[key] = known
+            known = _interned[key, prepared] = Parameters(key, prepared)
         return known
+
+    def __init__(self, values: Iterable[tuple[str, str]], statements: Iterable[tuple[str, str]]):
+        self.values = dict(values)
+        self.statements = dict(statements)
+        self.meaning = tuple(item for item in self.values.items() if _has_meaning(item[0]))
 
     def with_value(self, name: str, value: str | None) -> Parameters:
         """The same set with one parameter changed; None takes it out."""
-        changed = {k: v for k, v in self.values.items() if k != name}
-        if value is not None:
-            changed[name] = value
-        return Parameters.of(changed)
+        return self.with_values({name: value})
+
+    def with_values(self, changes: Mapping[str, str | None]) -> Parameters:
+        """The same set with some parameters changed; None takes one out."""
+        if all(self.values.get(name) == value for name, value in changes.items()):
+            return self
+        changed = {**self.values, **changes}
+        kept = {name: value for name, value in changed.items() if value is not None}
+        return Parameters.of(kept, self.statements)
+
+    def with_statements(self, statements: Mapping[str, str]) -> Parameters:
+        """The same values with other prepared statements."""
+        return self if self.statements == statements else Parameters.of(self.values, statements)
+
+    def but_for(self, startup: Parameters) -> Parameters:
+        """What RESET ALL leaves of this set in a session that began as `startup`."""
+        kept = {name: self.values[name] for name in IDENTITY if name in self.values}
+        return Parameters.of({**startup.values, **kept}, self.statements)
 
     def __repr__(self) -> str:
-        return f"Parameters({', '.join(self.values)})"
+        return f"Parameters({', '.join([*self.values, *self.statements])})"
 
 
-_interned: WeakValueDictionary[tuple[tuple[str, str], ...], Parameters] = WeakValueDictionary()
+_Key = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]
+_interned: WeakValueDictionary[_Key, Parameters] = WeakValueDictionary()
 
 NONE = Parameters.of({})
 
 
+def _has_meaning(name: str) -> bool:
+    return name not in _HARMLESS and "." not in name and not name.startswith("enable_")
+
+
 def quote(text: str) -> str:
-    """A string literal that reads the same whatever standard_conforming_strings says."""
+    """A string literal that reads the same whatever the parameters of the session are."""
+    if not text.isascii():
+        return f"pg_catalog.convert_from('\\x{text.encode().hex()}','UTF8')"
     doubled = text.replace("'", "''")
     if "\\" not in doubled:
         return f"'{doubled}'"
     return " E'" + doubled.replace("\\", "\\\\") + "'"
 
 
+def quote_name(name: str) -> str:
+    """An identifier, quoted."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 @lru_cache(maxsize=4096)
 def difference(have: Parameters, want: Parameters) -> bytes:
-    """SQL that brings a server from `have` to `want`: one SELECT of set_config() calls."""
-    return settings_query(
-        [(name, want.values.get(name)) for name in _changed(have, want)],
-    )
+    """SQL that brings a server from `have` to `want`, but for statements to be prepared.
+
+    One SELECT of set_config() calls, and DEALLOCATE for statements that are to go; empty when
+    there is nothing to do.
+    """
+    commands = [f"DEALLOCATE {quote_name(name)}" for name in _leaving(have, want)]
+    changes = _changes(have, want)
+    if changes:
+        commands.insert(0, settings_query(changes))
+    return ";".join(commands).encode()
 
 
-def settings_query(values: Iterable[tuple[str, str | None]]) -> bytes:
+def preparations(have: Parameters, want: Parameters) -> list[bytes]:
+    """The PREPARE statements that a server set as `have` still needs."""
+    return [
+        text.encode() for name, text in want.statements.items() if have.statements.get(name) != text
+    ]
+
+
+def settings_query(values: Iterable[tuple[str, str | None]]) -> str:
     """SELECT set_config(…) for names with values; None resets to the server's default.
 
     Source: PostgreSQL documentation, "Configuration Settings Functions".
@@ -109,7 +176,7 @@ def settings_query(values: Iterable[tuple[str, str | None]]) -> bytes:
         f"pg_catalog.set_config({quote(name)},{'NULL' if value is None else quote(value)},false)"
         for name, value in values
     )
-    return ("SELECT " + ",".join(calls)).encode()
+    return "SELECT " + ",".join(calls)
 
 
 @lru_cache(maxsize=4096)
@@ -117,11 +184,34 @@ def certain(have: Parameters, want: Parameters) -> bool:
     """Whether bringing a server from `have` to `want` cannot fail.
 
     Only then may the client's bytes follow in the same write: had the change failed, they
-    would run in a session that is not set as the client believes.
+    would run in a session that is not set as the client believes. Values are taken to be valid:
+    a server has accepted them before.
     """
-    return "statement_timeout" not in have.values and _changed(have, want) <= _CERTAIN
+    return (
+        "statement_timeout" not in have.values
+        and "role" not in have.values
+        and not preparations(have, want)
+        and _UNCERTAIN.isdisjoint(_changed(have, want))
+    )
 
 
 def _changed(have: Parameters, want: Parameters) -> set[str]:
     names = set(have.values) | set(want.values)
     return {name for name in names if have.values.get(name) != want.values.get(name)}
+
+
+def _changes(have: Parameters, want: Parameters) -> list[tuple[str, str | None]]:
+    """In the order in which Postgres allows them: what a role may not do is done before it."""
+    changed = _changed(have, want)
+    if not changed:
+        return []
+    up = [(name, None) for name in reversed(IDENTITY) if name in have.values]
+    plain = [(name, want.values.get(name)) for name in sorted(changed.difference(IDENTITY))]
+    down = [(name, want.values[name]) for name in IDENTITY if name in want.values]
+    return [*up, *plain, *down]
+
+
+def _leaving(have: Parameters, want: Parameters) -> list[str]:
+    if have.statements is want.statements:
+        return []
+    return [n for n, text in have.statements.items() if want.statements.get(n) != text]

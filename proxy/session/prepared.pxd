@@ -1,16 +1,5 @@
 from proxy.session.owed cimport Owed
-
-cdef class Statement:
-    cdef object __weakref__
-    cdef readonly bytes tail
-    cdef readonly bytes server_name
-
-cdef class Session:
-    cdef public dict names
-    cdef public Statement unnamed
-    cdef public Statement forgotten
-    cdef public object startup
-    cdef public object parameters
+from proxy.session.session cimport Session, Statement
 
 cdef class Shelf:
     cdef readonly int limit
@@ -27,10 +16,10 @@ cdef class Shelf:
     cpdef bytes need(self, Statement statement, Owed owed)
     cdef bytes _room(self, Owed owed)
     cdef bytes _close(self, Statement statement, Owed owed)
-    cpdef bytes parse(self, Session session, bytes name, bytes tail, Owed owed, bint known_good)
+    cpdef bytes parse(self, Session session, bytes name, bytes tail, object verdict, Owed owed, bint known_good)
     cdef void _touch(self, Statement statement)
     cdef bytes _parse_again(self, bytes name, Statement before, bytes tail, Owed owed)
-    cpdef void parse_unnamed(self, Session session, object tail, Owed owed)
+    cpdef void parse_unnamed(self, Session session, object tail, object verdict, Owed owed)
     cpdef bytes need_unnamed(self, Session session, Owed owed)
     cpdef void close(self, Session session, bytes name, Owed owed)
     cpdef void undo(self, object session, list notes, bint failed_parse)

@@ -9,14 +9,11 @@ server refuses or skips it (see `proxy.session.owed`).
 
 from __future__ import annotations
 
-import re
-from itertools import count
 from typing import Any
-from weakref import WeakValueDictionary
 
 import cython
 
-from proxy.session.parameters import NONE, Parameters
+from proxy.session.session import share
 from proxy.wire import messages
 
 if cython.compiled:
@@ -29,6 +26,7 @@ if cython.compiled:
         PARSE_AGAIN,
         Owed,
     )
+    from cython.cimports.proxy.session.session import Session, Statement
 else:
     from proxy.session.owed import (
         ANSWER_CLOSE,
@@ -39,67 +37,13 @@ else:
         PARSE_AGAIN,
         Owed,
     )
-
-PREFIX = b"pgfunnel_"
-_numbers = count(1)
-
+    from proxy.session.session import Session, Statement
 
 # A note is (kind, name, what the name stood for, statement at the server, statement at the
 # client), and the kind says what it undoes.
 _NAME, _UNNAMED, _OURS, _EVICTED, _AGAIN = 0, 1, 2, 3, 4
 NOTHING_TO_UNDO = (_OURS, None, None, None, None)
 _REPEATED = (_AGAIN, None, None, None, None)
-
-
-@cython.cclass
-class Statement:
-    """`tail` is a Parse message behind its name: text, NUL, parameter types."""
-
-    def __init__(self, tail: bytes, server_name: bytes) -> None:
-        self.tail = tail
-        self.server_name = server_name
-
-
-_shared: WeakValueDictionary[tuple[bytes, object], Statement] = WeakValueDictionary()
-
-
-def share(tail: bytes, parameters: Parameters) -> Statement:
-    """The one statement of this text and these types for all clients that read it alike."""
-    key = (tail, parameters.meaning)
-    known = _shared.get(key)
-    if known is None:
-        known = _shared[key] = Statement(tail, PREFIX + b"%d" % next(_numbers))
-    return known
-
-
-_DROPS = re.compile(rb"deallocate|discard", re.IGNORECASE)
-
-
-def drops_statements(text: bytes) -> bool:
-    """Whether the text may drop prepared statements; a false alarm costs a round trip."""
-    return _DROPS.search(text) is not None
-
-
-@cython.cclass
-class Session:
-    """What one client believes of its Postgres session.
-
-    `startup` are the parameters it came with, `parameters` those that hold now; `forgotten`: the
-    unnamed statement that a query under way is about to destroy.
-    """
-
-    names: dict[bytes, Statement]
-    unnamed: Statement
-    forgotten: Statement
-    startup: Parameters
-    parameters: Parameters
-
-    def __init__(self, startup: Parameters = NONE) -> None:
-        self.names = {}
-        self.unnamed = None
-        self.forgotten = None
-        self.startup = startup
-        self.parameters = startup
 
 
 def _unsure(statement: Statement | None, owed: Owed) -> bool:
@@ -203,11 +147,13 @@ class Shelf:
         session: Session,
         name: bytes,
         tail: bytes,
+        verdict: Any,
         owed: Owed,
         known_good: cython.bint,
     ) -> bytes:
         """A client prepares `name`: what is sent to the server in its place.
 
+        `verdict`: what the text may do to a session, or None.
         `known_good`: the transaction is known not to have failed, so that a statement that is
         there already may be answered without asking.
         """
@@ -215,7 +161,7 @@ class Shelf:
         if before is not None:
             ahead: bytes = self._parse_again(name, before, tail, owed)
             return ahead
-        statement = share(tail, session.parameters)
+        statement = share(tail, session.parameters, verdict)
         ahead = b""
         if known_good and statement not in self.outdated and self.held.get(statement, -1) >= 0:
             self._touch(statement)
@@ -244,14 +190,14 @@ class Shelf:
         return ahead + messages.parse(before.server_name, tail)
 
     @cython.ccall
-    def parse_unnamed(self, session: Session, tail: Any, owed: Owed) -> cython.void:
+    def parse_unnamed(self, session: Session, tail: Any, verdict: Any, owed: Owed) -> cython.void:
         """The client's own unnamed Parse goes through.
 
         `tail` is None when it is too large to keep: no other server can then stand in.
         """
         before: Statement = session.unnamed
         if before is None or before.tail is not tail:
-            session.unnamed = Statement(b"" if tail is None else tail, b"")
+            session.unnamed = Statement(b"" if tail is None else tail, b"", verdict)
         self.unnamed = session.unnamed
         if before is session.unnamed:
             owed.push_noted(PARSE, _REPEATED)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from proxy.session import findings
-from proxy.session.conditions import (
+from proxy.conditions import (
     ADVISORY,
     ANYTHING,
     HOLD,
@@ -22,6 +21,7 @@ from proxy.session.conditions import (
     SEQUENCES,
     TEMP,
 )
+from proxy.session import findings
 from proxy.session.findings import Findings, Piece
 from proxy.session.glance import LOCKS, RUNNERS, UNLOCKS
 from proxy.session.tokens import Tokens

@@ -21,3 +21,7 @@ cdef class PoolCounters:
     cdef public long long waits
     cdef readonly Histogram borrow_wait
     cdef readonly Histogram transaction_time
+    cdef readonly object pins
+    cdef readonly object pinned
+    cdef readonly dict pin_time
+    cdef readonly object leaks

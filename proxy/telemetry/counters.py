@@ -60,6 +60,21 @@ class PoolCounters:
         self.waits = 0  # times a client had to wait for a server
         self.borrow_wait = Histogram()
         self.transaction_time = Histogram()
+        self.pins: Counter[str] = Counter()
+        self.pinned: Counter[str] = Counter()
+        self.pin_time: dict[str, Histogram] = {}
+        self.leaks: Counter[str] = Counter()
+
+    def pin(self, reason: str) -> None:
+        """Count one client that keeps its server from now on."""
+        self.pins[reason] += 1
+        self.pinned[reason] += 1
+        self.pin_time.setdefault(reason, Histogram())
+
+    def unpin(self, reason: str, seconds: float) -> None:
+        """Count the end of a pin that lasted for so long."""
+        self.pinned[reason] -= 1
+        self.pin_time[reason].observe(seconds)
 
 
 class Totals:

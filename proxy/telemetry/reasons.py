@@ -113,6 +113,11 @@ class CloseReason(StrEnum):
         None,
         "It could not be brought back to a clean state.",
     )
+    UNCLEAN = (
+        "unclean",
+        None,
+        "Its client left something on it that only a new connection is free of.",
+    )
     CHECK_FAILED = (
         "check_failed",
         None,

@@ -4,12 +4,35 @@ Whoever runs the proxy implements these; nothing here is called on the way of a 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from proxy.telemetry.counters import PoolCounters, Totals
 
-CLIENT_STATES = ("login", "idle", "active", "waiting", "cancelling")
+CLIENT_STATES = ("login", "idle", "active", "pinned", "waiting", "cancelling")
 SERVER_STATES = ("connecting", "idle", "active", "resetting", "closing", "cancelling")
+
+
+class PinView(NamedTuple):
+    """One client that keeps its server, for one reason; `seconds`: for how long already."""
+
+    client: str
+    database: str
+    user: str
+    state: str
+    reason: str
+    meaning: str
+    advice: str
+    seconds: float
+    statement: str
+
+
+class PinningStatement(NamedTuple):
+    """A statement without its literals, and how often it pinned a client."""
+
+    times: int
+    reason: str
+    statement: str
+    advice: str
 
 
 class PoolView(Protocol):
@@ -73,3 +96,11 @@ class ProxyView(Protocol):
         ...
 
     def pools(self) -> Iterable[PoolView]: ...
+
+    def pinned(self) -> list[PinView]:
+        """The pins that there are now, longest first."""
+        ...
+
+    def pinning(self) -> list[PinningStatement]:
+        """The statements that pinned most often since the start, most first."""
+        ...

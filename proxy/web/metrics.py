@@ -111,6 +111,14 @@ def _server_logins(scrape: Scrape) -> Iterator[Reading]:
         yield (pool.database, pool.user, "failed"), pool.counters.server_login_failures
 
 
+def _by_word(read: Callable[[PoolView], Mapping[str, float | Histogram]]) -> Read:
+    return lambda scrape: (
+        ((word, pool.database, pool.user), value)
+        for pool in scrape.pools
+        for word, value in sorted(read(pool).items())
+    )
+
+
 def _closes(scrape: Scrape) -> Iterator[Reading]:
     for (side, reason), n in sorted(scrape.proxy.totals.closes.items()):
         yield (side.value, reason.value), n
@@ -240,6 +248,34 @@ METRICS = (
         _POOL,
         "Times a client had to wait for a server.",
         _each_pool(lambda pool: pool.counters.waits),
+    ),
+    Declared(
+        "pgfunnel_pins_total",
+        "counter",
+        ("reason", *_POOL),
+        "Times a client kept its server past a transaction, by reason.",
+        _by_word(lambda pool: pool.counters.pins),
+    ),
+    Declared(
+        "pgfunnel_pinned_clients",
+        "gauge",
+        ("reason", *_POOL),
+        "Clients that keep their server past transactions now, by reason.",
+        _by_word(lambda pool: pool.counters.pinned),
+    ),
+    Declared(
+        "pgfunnel_pin_seconds",
+        "histogram",
+        ("reason", *_POOL),
+        "How long clients kept a server, by reason, counted when it ended.",
+        _by_word(lambda pool: pool.counters.pin_time),
+    ),
+    Declared(
+        "pgfunnel_leaks_total",
+        "counter",
+        ("kind", *_POOL),
+        "What session_audit found left on a server that should have been clean.",
+        _by_word(lambda pool: pool.counters.leaks),
     ),
     Declared(
         "pgfunnel_server_logins_total",

@@ -3,6 +3,7 @@
 A route is an async function from a Request to a Response; adding one is one line in `routes`.
 """
 
+import json
 from collections.abc import Mapping
 
 from proxy.telemetry.views import ProxyView
@@ -28,7 +29,15 @@ def routes(view: ProxyView) -> dict[str, Respond]:
             return plain(200)
         return plain(503, f"not ready: {view.why_not_ready}")
 
-    return {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
+    async def pins(_request: Request) -> Response:
+        page = {
+            "pinned": [pin._asdict() for pin in view.pinned()],
+            "statements": [statement._asdict() for statement in view.pinning()],
+        }
+        text = json.dumps(page, indent=2, ensure_ascii=False) + "\n"
+        return Response(200, text.encode("utf-8", "replace"), "application/json")
+
+    return {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz, "/pins": pins}
 
 
 def router(paths: Mapping[str, Respond]) -> Respond:

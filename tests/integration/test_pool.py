@@ -264,7 +264,7 @@ async def test_half_a_message_costs_the_server_and_no_more(
     funnel = pgfunnel(default_pool_size=1)
     peer = logged_in(funnel)
     (pid,) = peer.rows(PID)[0]
-    peer.send(messages.query(b"SELECT '" + b"x" * 200_000)[:150_000])
+    peer.send(messages.query(b"SELECT '" + b"x" * 20_000_000)[:150_000])
     until(lambda: funnel.metrics()['pgfunnel_clients{state="active"}'] == 1)
     peer.reset()
     async with client(funnel) as successor:

@@ -11,7 +11,8 @@ from collections import deque
 from functools import cache
 
 from proxy.session.owed import SWALLOW, Owed
-from proxy.session.prepared import Session, Shelf
+from proxy.session.prepared import Shelf
+from proxy.session.session import Session
 
 Wire = tuple[str, bytes, bytes]
 """A frontend message: its type, the name of a statement, a text."""
@@ -194,10 +195,10 @@ class Server:
         if self.owed.skipping:
             return self._wire("P", name, text)
         if not name:
-            self.shelf.parse_unnamed(self.session, tail(text), self.owed)
+            self.shelf.parse_unnamed(self.session, tail(text), None, self.owed)
             return self._wire("P", b"", text)
         good = self.status != b"E" and self.owed.ready == 0
-        self._ahead(self.shelf.parse(self.session, name, text + TYPES, self.owed, good))
+        self._ahead(self.shelf.parse(self.session, name, text + TYPES, None, self.owed, good))
         return None
 
     def send_B(self, name: bytes, _: bytes) -> None:  # noqa: N802

@@ -64,7 +64,7 @@ def test_difference_sets_what_differs_and_resets_what_is_gone() -> None:
 
 def test_settings_query_keeps_its_order() -> None:
     assert settings_query([("z", "1"), ("a", None)]) == (
-        b"SELECT pg_catalog.set_config('z','1',false),pg_catalog.set_config('a',NULL,false)"
+        "SELECT pg_catalog.set_config('z','1',false),pg_catalog.set_config('a',NULL,false)"
     )
 
 
@@ -76,7 +76,10 @@ def test_settings_query_keeps_its_order() -> None:
         ({}, {"role": "joe"}, False),
         ({"role": "joe"}, {}, False),
         ({"statement_timeout": "1"}, {"statement_timeout": "1", "timezone": "UTC"}, False),
-        ({}, {"statement_timeout": "1"}, False),
+        ({}, {"statement_timeout": "1"}, True),
+        ({}, {"work_mem": "64MB", "my.tag": "x"}, True),
+        ({}, {"default_tablespace": "x"}, False),
+        ({"role": "joe"}, {"role": "joe", "work_mem": "64MB"}, False),
     ],
 )
 def test_certain(have: dict[str, str], want: dict[str, str], sure: bool) -> None:

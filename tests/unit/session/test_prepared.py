@@ -6,7 +6,8 @@ import pytest
 
 from proxy.session.owed import Owed
 from proxy.session.parameters import Parameters
-from proxy.session.prepared import Session, Shelf, Statement, share
+from proxy.session.prepared import Shelf
+from proxy.session.session import Session, Statement, share
 from proxy.wire import messages
 from tests.unit.session.statements import TYPES, Client, Server, split
 
@@ -21,7 +22,7 @@ def sure(shelf: Shelf) -> set[Statement]:
 def prepare(shelf: Shelf, session: Session, name: bytes, tail: bytes) -> bytes:
     """A Parse that Postgres takes, to its boundary."""
     owed = Owed()
-    sent: bytes = shelf.parse(session, name, tail, owed, True)
+    sent: bytes = shelf.parse(session, name, tail, None, owed, True)
     while owed.due() or owed.head < owed.tail:
         owed.answer(ord("3" if owed.queue[owed.head] == ord("c") else "1"))
     shelf.boundary()
@@ -53,7 +54,7 @@ def test_a_second_client_is_answered_without_asking() -> None:
 def test_a_server_that_may_be_in_a_failed_transaction_is_asked() -> None:
     shelf, session, owed = Shelf(10), Session(), Owed()
     prepare(shelf, Session(), b"s", TAIL)
-    sent = shelf.parse(session, b"s", TAIL, owed, False)
+    sent = shelf.parse(session, b"s", TAIL, None, owed, False)
     assert [kind for kind, _, _ in split(sent)] == ["C", "P"]
     owed.answer(ord("3"))
     owed.answer(ord("E"))
@@ -75,7 +76,7 @@ def test_a_name_that_is_taken_is_left_to_postgres_to_refuse() -> None:
     shelf, session, owed = Shelf(10), Session(), Owed()
     prepare(shelf, session, b"s", TAIL)
     before = session.names[b"s"]
-    sent = shelf.parse(session, b"s", b"select 2" + TYPES, owed, True)
+    sent = shelf.parse(session, b"s", b"select 2" + TYPES, None, owed, True)
     assert sent == messages.parse(before.server_name, b"select 2" + TYPES)
     owed.answer(ord("E"))
     shelf.undo(session, owed.undone, False)
@@ -118,7 +119,7 @@ def test_what_was_used_longest_ago_goes_first() -> None:
 def test_nothing_that_a_pipeline_uses_goes() -> None:
     shelf, session, owed = Shelf(2), Session(), Owed()
     for name in (b"a", b"b", b"c", b"d"):
-        sent = shelf.parse(session, name, b"select " + name + TYPES, owed, True)
+        sent = shelf.parse(session, name, b"select " + name + TYPES, None, owed, True)
         assert [kind for kind, _, _ in split(sent)] == ["P"]
     assert len(shelf.held) == 4
 
@@ -126,7 +127,7 @@ def test_nothing_that_a_pipeline_uses_goes() -> None:
 def test_after_a_long_pipeline_the_limit_holds_again() -> None:
     shelf, session, owed = Shelf(2), Session(), Owed()
     for name in (b"a", b"b", b"c", b"d"):
-        shelf.parse(session, name, b"select " + name + TYPES, owed, True)
+        shelf.parse(session, name, b"select " + name + TYPES, None, owed, True)
     shelf.boundary()
     prepare(shelf, session, b"e", b"select e" + TYPES)
     assert len(shelf.held) == 2
@@ -136,7 +137,7 @@ def test_a_skipped_eviction_never_happened() -> None:
     shelf, session, owed = Shelf(1), Session(), Owed()
     prepare(shelf, session, b"a", TAIL)
     owed.push(ord("B"))
-    shelf.parse(session, b"b", b"select 2" + TYPES, owed, True)
+    shelf.parse(session, b"b", b"select 2" + TYPES, None, owed, True)
     assert session.names[b"a"] not in shelf.held
     owed.answer(ord("E"))
     shelf.undo(session, owed.undone, False)
@@ -163,7 +164,7 @@ def test_a_stale_statement_is_not_answered_from_memory() -> None:
 
 def test_undo_for_a_client_that_has_left() -> None:
     shelf, session, owed = Shelf(10), Session(), Owed()
-    shelf.parse(session, b"a", TAIL, owed, True)
+    shelf.parse(session, b"a", TAIL, None, owed, True)
     owed.answer(ord("E"))
     shelf.undo(None, owed.undone, True)
     assert sure(shelf) == set()
@@ -174,7 +175,7 @@ def test_undo_for_a_client_that_has_left() -> None:
 
 def test_the_unnamed_statement_follows_its_client() -> None:
     here, there, session, owed = Shelf(1), Shelf(1), Session(), Owed()
-    here.parse_unnamed(session, TAIL, owed)
+    here.parse_unnamed(session, TAIL, None, owed)
     assert here.need_unnamed(session, owed) == b""
     assert there.need_unnamed(session, owed) == messages.parse(b"", TAIL)
     assert there.need_unnamed(session, owed) == b""
@@ -182,7 +183,7 @@ def test_the_unnamed_statement_follows_its_client() -> None:
 
 def test_a_client_without_one_finds_none() -> None:
     shelf, owed = Shelf(1), Owed()
-    shelf.parse_unnamed(Session(), TAIL, owed)
+    shelf.parse_unnamed(Session(), TAIL, None, owed)
     assert shelf.need_unnamed(Session(), owed) == messages.CLOSE_UNNAMED
     assert shelf.need_unnamed(Session(), owed) == b""
 
@@ -191,12 +192,12 @@ def test_a_client_without_one_finds_none() -> None:
 def test_a_refused_parse_destroys_it_and_a_skipped_one_does_not(refused: bool) -> None:
     """exec_parse_message drops the unnamed statement before it reads the new one."""
     shelf, session, owed = Shelf(1), Session(), Owed()
-    shelf.parse_unnamed(session, TAIL, owed)
+    shelf.parse_unnamed(session, TAIL, None, owed)
     owed.answer(ord("1"))
     before = session.unnamed
     if not refused:
         owed.push(ord("B"))
-    shelf.parse_unnamed(session, b"bad" + TYPES, owed)
+    shelf.parse_unnamed(session, b"bad" + TYPES, None, owed)
     owed.answer(ord("E"))
     shelf.undo(session, owed.undone, owed.failed == ord("P"))
     assert session.unnamed is (None if refused else before)

@@ -49,6 +49,10 @@ def busy() -> Proxy:
     pool.counters.waits = 17
     pool.counters.borrow_wait.observe(0.02)
     pool.counters.transaction_time.observe(100.0)
+    pool.counters.pin("listen")
+    pool.counters.pin("listen")
+    pool.counters.unpin("listen", 3.0)
+    pool.counters.leaks["parameters"] += 1
     proxy = Proxy([pool, Pool("other")], started_at=time.time() - 60)
     proxy.totals.login("ok")
     proxy.totals.close(Side.SERVER, CloseReason.LIFETIME)
@@ -85,6 +89,10 @@ async def test_every_value_is_read_from_its_place() -> None:
     assert value("max_client_conn") == 5000
     assert value("ready") == 1
     assert value("uptime_seconds") == pytest.approx(60, abs=5)
+    assert value("pins_total", reason="listen", **pool) == 2
+    assert value("pinned_clients", reason="listen", **pool) == 1
+    assert value("pin_seconds_sum", reason="listen", **pool) == 3.0
+    assert value("leaks_total", kind="parameters", **pool) == 1
     assert value("logins_total", result="ok") == 1
     assert value("closes_total", side="server", reason="lifetime") == 1
     assert value("refusals_total", sqlstate="53300") == 1

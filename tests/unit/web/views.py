@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from proxy.telemetry.counters import PoolCounters, Totals
+from proxy.telemetry.views import PinningStatement, PinView
 from proxy.web import Limits, WebServer, start
 
 
@@ -40,6 +41,12 @@ class Proxy:
 
     def pools(self) -> Sequence[Pool]:
         return self.all_pools
+
+    def pinned(self) -> list[PinView]:
+        return []
+
+    def pinning(self) -> list[PinningStatement]:
+        return []
 
 
 @asynccontextmanager

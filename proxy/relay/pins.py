@@ -1,0 +1,145 @@
+"""The clients that are pinned now, and why: for the log, the metrics and the page /pins."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import monotonic
+
+from proxy.conditions import Condition, among
+from proxy.relay.client import Client
+from proxy.session.wording import digest, normalised
+from proxy.telemetry.logs import log_event
+from proxy.telemetry.views import PinningStatement, PinView
+
+log = logging.getLogger("pgfunnel")
+
+_MOST_STATEMENTS = 1000
+
+
+@dataclass(slots=True)
+class Pin:
+    """One condition for which one client keeps its server, since when (monotonic, seconds)."""
+
+    condition: Condition
+    since: float
+    statement: str
+
+
+class Pins:
+    """Every pin there is, and which statements pinned how often."""
+
+    def __init__(self) -> None:
+        self._held: dict[Client, dict[int, Pin]] = {}
+        self._statements: dict[tuple[str, str], int] = {}
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter(list(self._held))
+
+    def follow(self, client: Client) -> None:
+        """What holds the client may have changed: say so."""
+        session = client.session
+        texts, session.texts = session.texts, None
+        before, after = client.pinned_for, session.holds
+        if before == after:
+            return
+        client.pinned_for = after
+        for condition in among(before & ~after):
+            self._unpin(client, condition)
+        for condition in among(after & ~before):
+            self._pin(client, condition, _culprit(texts or [], condition.bit))
+
+    def gone(self, client: Client) -> None:
+        """The client is being closed."""
+        for condition in among(client.pinned_for):
+            self._unpin(client, condition)
+        client.pinned_for = 0
+
+    def statement(self, client: Client) -> str:
+        """The statement that pinned it first, without its literals."""
+        pins = self._held.get(client, {})
+        return next((pin.statement for pin in pins.values() if pin.statement), "")
+
+    def _pin(self, client: Client, condition: Condition, statement: str) -> None:
+        pin = Pin(condition, monotonic(), statement)
+        self._held.setdefault(client, {})[condition.bit] = pin
+        client.pool.counters.pin(condition.word)
+        self._count(condition.word, statement)
+        log_event(
+            log,
+            logging.INFO,
+            "pinned",
+            id=f"C-{client.number:#x}",
+            database=client.pool.database,
+            user=client.user,
+            reason=condition.word,
+            statement=statement,
+            digest=digest(statement),
+        )
+
+    def _unpin(self, client: Client, condition: Condition) -> None:
+        held = self._held.get(client, {})
+        pin = held.pop(condition.bit, None)
+        if not held:
+            self._held.pop(client, None)
+        if pin is None:
+            return
+        lasted = monotonic() - pin.since
+        client.pool.counters.unpin(condition.word, lasted)
+        log_event(
+            log,
+            logging.INFO,
+            "unpinned",
+            id=f"C-{client.number:#x}",
+            database=client.pool.database,
+            user=client.user,
+            reason=condition.word,
+            lasted_s=round(lasted, 3),
+        )
+
+    def _count(self, word: str, statement: str) -> None:
+        key = (word, statement)
+        if key not in self._statements and len(self._statements) >= _MOST_STATEMENTS:
+            del self._statements[min(self._statements, key=self._statements.__getitem__)]
+        self._statements[key] = self._statements.get(key, 0) + 1
+
+    # -- what others look at ---------------------------------------------------------------
+
+    def now(self) -> list[PinView]:
+        """The clients that are pinned at this moment, those pinned longest first."""
+        moment = monotonic()
+        pins = [(client, pin) for client, held in self._held.items() for pin in held.values()]
+        return [
+            PinView(
+                client=f"C-{client.number:#x}",
+                database=client.pool.database,
+                user=client.user,
+                state=client.state,
+                reason=pin.condition.word,
+                meaning=pin.condition.meaning,
+                advice=pin.condition.advice,
+                seconds=round(moment - pin.since, 3),
+                statement=pin.statement,
+            )
+            for client, pin in sorted(pins, key=lambda each: each[1].since)
+        ]
+
+    def statements(self, most: int = 20) -> list[PinningStatement]:
+        """The statements that pinned most often."""
+        first = sorted(self._statements.items(), key=lambda item: -item[1])[:most]
+        return [
+            PinningStatement(count, word, statement, _ADVICE[word])
+            for (word, statement), count in first
+        ]
+
+
+_ADVICE = {condition.word: condition.advice for condition in among(-1)}
+
+
+def _culprit(texts: list[tuple[int, bytes]], bit: int) -> str:
+    """The last statement that may have brought the condition about, without its literals."""
+    for may, text in reversed(texts):
+        if may & bit:
+            return normalised(text.partition(b"\0")[0])
+    return ""

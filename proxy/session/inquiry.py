@@ -1,0 +1,182 @@
+"""What a client's statements did to its session: asked of the server at the boundary.
+
+A text only tells what a statement may do: it may fail, be rolled back, or do it through a
+function. So a session gathers a `Doubt` on the way, `question` turns it into one SELECT of ours,
+and `read_answer` says what is true. Source of every column: PostgreSQL documentation, "System
+Views" and "System Information Functions".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from proxy.conditions import ADVISORY, HOLD, LISTEN, PREPARED, TEMP
+from proxy.session.findings import Verdict
+from proxy.session.parameters import quote
+from proxy.session.verdict import verdict
+
+if TYPE_CHECKING:
+    from proxy.session.session import Statement
+
+_TEMP_NAMESPACE = "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"
+
+_HELD = {
+    LISTEN: "EXISTS(SELECT FROM pg_catalog.pg_listening_channels())",
+    ADVISORY: (
+        "EXISTS(SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
+        " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())"
+    ),
+    TEMP: (
+        f"(EXISTS(SELECT FROM pg_catalog.pg_class WHERE relnamespace {_TEMP_NAMESPACE})"
+        f" OR EXISTS(SELECT FROM pg_catalog.pg_proc WHERE pronamespace {_TEMP_NAMESPACE})"
+        f" OR EXISTS(SELECT FROM pg_catalog.pg_type WHERE typnamespace {_TEMP_NAMESPACE}))"
+    ),
+    HOLD: "EXISTS(SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)",
+}
+"""How the server is asked whether a client still holds something: true or false."""
+
+ASKABLE = LISTEN | ADVISORY | TEMP | HOLD
+"""Conditions whose end the server can tell."""
+
+_NOT_OF_THE_SESSION = frozenset(
+    {"transaction_isolation", "transaction_read_only", "transaction_deferrable", "seed"}
+)
+
+
+@dataclass(slots=True)
+class Doubt:
+    """What is to be asked at the next boundary.
+
+    `names`: parameters that may have been set; `resets`: that may have been put back to their
+    start; `everything`: which ones cannot be told. `dropped`: protocol-level statements that a
+    DEALLOCATE has named. `reset`: the only statement, whose outcome is known unless it fails.
+    """
+
+    names: set[str] = field(default_factory=set)
+    resets: set[str] = field(default_factory=set)
+    everything: bool = False
+    dropped: dict[bytes, Statement] = field(default_factory=dict)
+    reset: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server says, of what it was asked.
+
+    `held`: the conditions that hold. `values`: parameters as they are now. `settled`: those
+    among them that somebody set in this session. `session`: every parameter that was set,
+    None when not asked. `statements`: texts of PREPARE by name, None when not asked or when one
+    cannot be repeated (then PREPARED is held). `strays`: protocol-level statements not of
+    pgfunnel's making.
+    """
+
+    held: int = 0
+    values: dict[str, str | None] = field(default_factory=dict)
+    settled: frozenset[str] = frozenset()
+    session: dict[str, str] | None = None
+    statements: dict[str, str] | None = None
+    strays: frozenset[str] = frozenset()
+
+
+@lru_cache(maxsize=1024)
+def question(asks: int, names: Sequence[str], resets: Sequence[str], everything: bool) -> bytes:
+    """One SELECT whose single row `read_answer` understands, given the same arguments."""
+    columns = [sql for condition, sql in _HELD.items() if asks & condition]
+    columns += [_text(f"pg_catalog.current_setting({quote(name)},true)") for name in names]
+    columns += [_source(name) for name in resets]
+    if everything:
+        columns.append(_SESSION)
+    if asks & PREPARED:
+        columns += [_STATEMENTS, _STRAYS]
+    return f"SELECT {','.join(columns)}".encode()
+
+
+def read_answer(
+    asks: int,
+    names: Sequence[str],
+    resets: Sequence[str],
+    everything: bool,
+    row: Sequence[bytes | None],
+) -> Answer:
+    """What the row says that `question` brought. Raises ValueError when it says nothing of it."""
+    columns = iter(row)
+    held = sum(c for c in _HELD if asks & c and next(columns) == b"t")
+    values = {name: _read(next(columns)) for name in names}
+    settled = frozenset(name for name in resets if _read(next(columns)) == "session")
+    session = _session(_read(next(columns))) if everything else None
+    if not asks & PREPARED:
+        return Answer(held, values, settled, session)
+    statements = _definitions(_read(next(columns)))
+    strays = frozenset(json.loads(_read(next(columns)) or "[]"))
+    if statements is None:
+        held |= PREPARED
+    return Answer(held, values, settled, session, statements, strays)
+
+
+def _text(expression: str) -> str:
+    """In hexadecimal UTF-8, whatever the session's client_encoding is."""
+    return f"pg_catalog.encode(pg_catalog.convert_to({expression},'UTF8'),'hex')"
+
+
+def _source(name: str) -> str:
+    where = f"pg_catalog.lower(name) OPERATOR(pg_catalog.=) {quote(name)}"
+    return f"(SELECT {_text('source')} FROM pg_catalog.pg_settings WHERE {where})"
+
+
+def _read(column: bytes | None) -> str | None:
+    return None if column is None else bytes.fromhex(column.decode("ascii")).decode()
+
+
+def _json(expression: str) -> str:
+    return _text(f"{expression}::pg_catalog.text")
+
+
+_SESSION = (
+    "(SELECT "
+    + _json("pg_catalog.json_object_agg(pg_catalog.lower(name),pg_catalog.current_setting(name))")
+    + " FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session')"
+)
+_STATEMENTS = (
+    "(SELECT "
+    + _json("pg_catalog.json_object_agg(name,statement)")
+    + " FROM pg_catalog.pg_prepared_statements WHERE from_sql)"
+)
+_STRAYS = (
+    "(SELECT "
+    + _json("pg_catalog.json_agg(name)")
+    + " FROM pg_catalog.pg_prepared_statements"
+    + " WHERE NOT from_sql AND NOT pg_catalog.starts_with(name,'pgfunnel_'))"
+)
+
+
+def _session(text: str | None) -> dict[str, str]:
+    found: dict[str, str] = json.loads(text or "{}")
+    return {name: value for name, value in found.items() if name not in _NOT_OF_THE_SESSION}
+
+
+_MAX_STATEMENTS = 1 << 20
+"""Bytes of SQL-level prepared statements that are repeated for one client; more are a pin."""
+
+
+def _definitions(text: str | None) -> dict[str, str] | None:
+    sources: dict[str, str] = json.loads(text or "{}")
+    found = {name: definition(source, name) for name, source in sources.items()}
+    sizes = sum(len(text) for text in found.values() if text is not None)
+    if sizes > _MAX_STATEMENTS:
+        return None
+    known = {name: text for name, text in found.items() if text is not None}
+    return known if len(known) == len(found) else None
+
+
+def definition(source: str, name: str) -> str | None:
+    """The PREPARE of `name` in the string that it came in; None when it is not to be seen there.
+
+    Postgres keeps the whole string that the client sent.
+    """
+    whole = source.encode()
+    pieces = [p for p in verdict(whole, False).prepared if p.verb == "PREPARE" and p.name == name]
+    return whole[pieces[-1].start : pieces[-1].end].decode() if pieces else None

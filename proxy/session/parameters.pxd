@@ -1,0 +1,5 @@
+cdef class Parameters:
+    cdef object __weakref__
+    cdef readonly object values
+    cdef readonly object statements
+    cdef readonly object meaning

@@ -1,0 +1,31 @@
+from proxy.session.parameters cimport Parameters
+
+cdef enum:
+    SURE = 0x40000000
+
+cdef class Statement:
+    cdef object __weakref__
+    cdef readonly bytes tail
+    cdef readonly bytes server_name
+    cdef readonly object verdict
+
+cdef class Session:
+    cdef public dict names
+    cdef public Statement unnamed
+    cdef public Statement forgotten
+    cdef public Parameters startup
+    cdef readonly Parameters parameters
+    cdef readonly dict defaults
+    cdef readonly bint backslashes
+    cdef readonly int wide
+    cdef public int holds
+    cdef public int asks
+    cdef readonly object doubt
+    cdef public object texts
+    cpdef object follow(self, Parameters parameters)
+    cpdef object touch(self, object verdict, bytes text, object policy, object reported, bint alone)
+    cpdef object ask(self, int conditions)
+    cpdef object unsure(self)
+    cpdef bint sure(self)
+    cpdef bint in_sql(self, bytes name)
+    cdef object _touch_parameters(self, object verdict, object reported)

@@ -1,0 +1,283 @@
+"""What one client believes of its Postgres session.
+
+A statement's text tells what it may do (`proxy.session.verdict`); what it did is asked of the
+server at the boundary, and the answer believed (`proxy.session.inquiry`). Until then the session
+keeps a doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from itertools import count
+from weakref import WeakValueDictionary
+
+import cython
+
+from proxy.conditions import ANYTHING, LOAD, PARAMETERS, PREPARED, SEED, SEQUENCES, UNSURE
+from proxy.session.findings import DISCARD_ALL, RESET_ALL, Verdict
+from proxy.session.inquiry import ASKABLE, Answer, Doubt
+from proxy.session.lexer import width
+from proxy.session.parameters import IDENTITY, NONE
+from proxy.session.policy import Policy
+
+if cython.compiled:
+    from cython.cimports.proxy.session.parameters import Parameters
+else:
+    from proxy.session.parameters import Parameters
+
+PREFIX = b"pgfunnel_"
+"""How names of prepared statements of pgfunnel's own begin."""
+
+# In `Session.asks`: a statement runs whose outcome need not be asked for, unless it fails.
+if not cython.compiled:
+    SURE = 1 << 30
+
+FOR_EVER = LOAD | SEED
+"""Conditions that last as long as the connection to Postgres."""
+
+UNREADABLE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
+"""The verdict on a statement that is too long to be read."""
+
+_numbers = count(1)
+
+
+@cython.cclass
+class Statement:
+    """`tail` is a Parse message behind its name: text, NUL, parameter types.
+
+    `verdict`: what running it may do to a session, None for most.
+    """
+
+    verdict: Verdict | None
+
+    def __init__(self, tail: bytes, server_name: bytes, verdict: Verdict | None = None) -> None:
+        self.tail = tail
+        self.server_name = server_name
+        self.verdict = verdict
+
+
+_shared: WeakValueDictionary[tuple[bytes, object], Statement] = WeakValueDictionary()
+
+
+def share(tail: bytes, parameters: Parameters, verdict: Verdict | None = None) -> Statement:
+    """The one statement of this text and these types for all clients that read it alike."""
+    key = (tail, parameters.meaning)
+    known = _shared.get(key)
+    if known is None:
+        name = PREFIX + b"%d" % next(_numbers)
+        known = _shared[key] = Statement(tail, name, verdict)
+    return known
+
+
+@cython.cclass
+class Session:
+    """`names` are its prepared statements of the protocol, `unnamed` the one without a name.
+
+    `startup` are the parameters it came with, `parameters` those that hold now (`follow`), with
+    its prepared statements of SQL; `defaults`: what the server says they are without anybody's
+    doing. `holds`: the conditions for which it keeps its server, `asks`: those to be asked about
+    at the boundary, `doubt`: what to ask; `texts`: the last statements that may pin it, with
+    the conditions that they may bring about. `forgotten`: the unnamed statement that a query
+    under way is about to destroy.
+    """
+
+    names: dict[bytes, Statement]
+    unnamed: Statement
+    forgotten: Statement
+    startup: Parameters
+    parameters: Parameters
+    defaults: dict[bytes, bytes]
+    doubt: Doubt
+    texts: list[tuple[int, bytes]]
+
+    def __init__(
+        self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
+    ) -> None:
+        self.names = {}
+        self.unnamed = None
+        self.forgotten = None
+        self.startup = startup
+        self.defaults = {} if defaults is None else defaults
+        self.holds = 0
+        self.asks = 0
+        self.doubt = None
+        self.texts = None
+        self.follow(startup)
+
+    @cython.ccall
+    def follow(self, parameters: Parameters) -> object:
+        """These parameters hold from now on."""
+        self.parameters = parameters
+        self.backslashes = self._value("standard_conforming_strings") == "off"
+        self.wide = width(self._value("client_encoding"))
+        return None
+
+    def _value(self, name: str) -> str:
+        """What a parameter that Postgres reports stands at, or nothing."""
+        value = self.parameters.values.get(name)
+        return self.defaults.get(name.encode(), b"").decode() if value is None else value
+
+    # -- what statements may do ------------------------------------------------------------
+
+    @cython.ccall
+    def touch(
+        self,
+        verdict: Verdict,
+        text: bytes,
+        policy: Policy,
+        reported: AbstractSet[str],
+        alone: cython.bint,
+    ) -> object:
+        """A statement of this text and verdict is on its way to the server.
+
+        `reported`: parameters that Postgres tells by itself; `alone`: nothing else is under way
+        and no transaction is open.
+        """
+        if verdict.whole_reset and alone:
+            self.asks |= SURE
+            self.doubt = Doubt(reset=verdict)
+            return None
+        may: cython.int = verdict.makes & ~policy.ignored
+        asks: cython.int = may | (verdict.clears & (self.holds | PARAMETERS))
+        if self.doubt is None:
+            self.doubt = Doubt()
+        if asks & PARAMETERS & ~policy.pinned and not self._touch_parameters(verdict, reported):
+            asks &= ~PARAMETERS
+        if verdict.prepared:
+            self.doubt.dropped.update(self.deallocated(verdict))
+        if may & ~(PARAMETERS | PREPARED) | may & policy.pinned:
+            self.texts = [*(self.texts or [])[-9:], (may, text)]
+        self.holds |= asks & FOR_EVER | asks & SEQUENCES & policy.pinned
+        self.asks |= asks & ~(FOR_EVER | SEQUENCES)
+        return None
+
+    @cython.cfunc
+    def _touch_parameters(self, verdict: Verdict, reported: AbstractSet[str]) -> object:
+        """Note which parameters to ask for; False when Postgres will tell of all of them."""
+        doubt = self.doubt
+        startup = self.startup.values
+        doubt.names.update(name for name in verdict.names if name not in reported)
+        doubt.resets.update(
+            name for name in verdict.resets if name not in reported or name in startup
+        )
+        doubt.everything = doubt.everything or verdict.everything
+        return bool(doubt.everything or doubt.names or doubt.resets)
+
+    def deallocated(self, verdict: Verdict) -> dict[bytes, Statement]:
+        """What DEALLOCATE takes of the statements that the protocol's Parse has made."""
+        gone = [p.name.encode() for p in verdict.prepared if p.verb == "DEALLOCATE" and p.name]
+        return {name: self.names.pop(name) for name in gone if name in self.names}
+
+    @cython.ccall
+    def ask(self, conditions: cython.int) -> object:
+        """Ask about these at the boundary, whatever the statements say."""
+        if self.doubt is None:
+            self.doubt = Doubt()
+        self.asks |= conditions & (ASKABLE | PREPARED)
+        return None
+
+    @cython.ccall
+    def unsure(self) -> object:
+        """A statement failed whose outcome was thought to be sure: ask after all."""
+        self.asks = self.asks & ~SURE | self.holds & ASKABLE | PARAMETERS | PREPARED
+        self.doubt.everything = True
+        return None
+
+    @cython.ccall
+    def sure(self) -> cython.bint:
+        """Whether what was done is known without asking."""
+        if self.asks & SURE and self.asks != SURE:
+            self.unsure()
+        return self.asks == SURE
+
+    @cython.ccall
+    def in_sql(self, name: bytes) -> cython.bint:
+        """Whether it prepared a statement of this name in SQL."""
+        statements = self.parameters.statements
+        return bool(statements) and name.decode("utf-8", "replace") in statements
+
+    # -- what they did ---------------------------------------------------------------------
+
+    def question(self) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
+        """What is to be asked now: arguments for `inquiry.question`."""
+        doubt = self.doubt
+        names = doubt.names | doubt.resets
+        if doubt.everything:
+            names |= {name for name in self.parameters.values if "." in name} | {"role"}
+        return self.asks, tuple(sorted(names)), tuple(sorted(doubt.resets)), doubt.everything
+
+    def reset(self) -> Parameters:
+        """The sure statements have run; returns what their server is set to now."""
+        done = self.doubt.reset
+        before = self.parameters
+        if done.does & DISCARD_ALL:
+            before = before.with_values(dict.fromkeys(IDENTITY))
+        before = before.with_values({n: None for n in IDENTITY if n in done.resets})
+        there, here = before, before
+        if done.does & (DISCARD_ALL | RESET_ALL):
+            there, here = before.but_for(NONE), before.but_for(self.startup)
+        self.holds &= ~done.clears
+        self.follow(here)
+        self._forget_doubt()
+        return there
+
+    def believe(self, answer: Answer) -> Parameters:
+        """What the server said is true; returns what it itself is set to now."""
+        asked: cython.int = self.asks & (ASKABLE | PREPARED)
+        self.holds = self.holds & ~(asked | UNSURE) | answer.held
+        there, here = self._believe_parameters(answer)
+        if answer.statements is not None:
+            here = here.with_statements(answer.statements)
+            strays = dict.fromkeys(answer.strays, _STRAY)
+            there = there.with_statements({**answer.statements, **strays})
+            self._believe_names(answer)
+        self.follow(here)
+        self._forget_doubt()
+        return there
+
+    def cannot_tell(self) -> None:
+        """The server did not answer: it is kept, and asked again at the next boundary."""
+        self.holds |= UNSURE
+
+    def pin(self, policy: Policy) -> None:
+        """Hold the server for what could be replayed but is to pin."""
+        self.holds &= ~(policy.pinned & (PARAMETERS | PREPARED))
+        if self.parameters.values != self.startup.values:
+            self.holds |= policy.pinned & PARAMETERS
+        if self.parameters.statements:
+            self.holds |= policy.pinned & PREPARED
+
+    def _believe_parameters(self, answer: Answer) -> tuple[Parameters, Parameters]:
+        """What the server is set to, and what the session is: RESET leads back to its start."""
+        there: dict[str, str | None] = {}
+        if answer.session is not None:
+            kept = {n: v for n, v in self.parameters.values.items() if "." in n or n in IDENTITY}
+            base = Parameters.of({**kept, **answer.session}, self.parameters.statements)
+            back = {n: v for n, v in self.startup.values.items() if n not in base.values}
+        else:
+            base, back = self.parameters, {}
+        for name, value in answer.values.items():
+            unset = name == "role" and value == "none"
+            there[name] = None if unset else value
+            if name in self.startup.values and (unset or value == "") and self.doubt.everything:
+                back[name] = self.startup.values[name]
+        for name in self.doubt.resets - answer.settled:
+            if name in self.startup.values:
+                back[name] = self.startup.values[name]
+            if "." not in name:
+                there[name] = None
+        at_server = base.with_values(there)
+        return at_server, at_server.with_values(back)
+
+    def _believe_names(self, answer: Answer) -> None:
+        for name, statement in self.doubt.dropped.items():
+            if name.decode("utf-8", "replace") in answer.strays:
+                self.names.setdefault(name, statement)
+
+    def _forget_doubt(self) -> None:
+        self.asks = 0
+        self.doubt = None
+
+
+_STRAY = ""
+"""In place of its text: a statement at a server that is nobody's, and to be dropped."""

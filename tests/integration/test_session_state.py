@@ -1,0 +1,314 @@
+"""Session state in transaction mode: one server, several clients, a session for each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+import psycopg
+import pytest
+
+from tests.conftest import StartFunnel
+from tests.funnel import Funnel
+from tests.integration.observe import until
+
+Query = Callable[..., Awaitable[object]]
+
+
+@asynccontextmanager
+async def client(
+    funnel: Funnel, user: str = "alice", **settings: str
+) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(
+        funnel.dsn(user), timeout=10, server_settings=settings, statement_cache_size=0
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+async def show(connection: asyncpg.Connection, name: str) -> object:
+    return await connection.fetchval("SELECT current_setting($1, true)", name)
+
+
+SETS = [
+    ("work_mem", "SET work_mem = '77MB'", "77MB"),
+    ("work_mem", "SET SESSION work_mem TO '78MB'", "78MB"),
+    ("work_mem", "SELECT set_config('work_mem', '79MB', false)", "79MB"),
+    ("work_mem", "SELECT set_config('work' || '_mem', '80MB', false)", "80MB"),
+    ("work_mem", "DO $$ BEGIN PERFORM set_config('work_mem', '81MB', false); END $$", "81MB"),
+    ("work_mem", "DO $$ BEGIN EXECUTE 'SET work_mem = ''82MB'''; END $$", "82MB"),
+    ("work_mem", "SELECT 1; /* x */ SET work_mem = '83MB'; SELECT 2", "83MB"),
+    ("my.tag", "SET my.tag = 'it''s \\ mine'", "it's \\ mine"),
+    ("my.tag", "SET my.tag = 'žluťoučký'", "žluťoučký"),
+    ("search_path", 'SET search_path = "a b", public', '"a b", public'),
+    ("timezone", "SET TIME ZONE 'Asia/Tokyo'", "Asia/Tokyo"),
+    ("timezone", "SET TIME ZONE INTERVAL '-08:30' HOUR TO MINUTE", "<-08:30>+08:30"),
+    ("extra_float_digits", "SET extra_float_digits = 3", "3"),
+    (
+        "default_transaction_isolation",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "serializable",
+    ),
+]
+
+
+@pytest.mark.parametrize("name, sql, value", SETS)
+async def test_what_one_sets_is_its_own(
+    pgfunnel: StartFunnel, name: str, sql: str, value: str
+) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel) as one, client(funnel) as other:
+        before = await show(other, name)
+        await one.execute(sql)
+        assert await show(one, name) == value
+        assert await show(other, name) in (before, "")
+        assert await show(one, name) == value
+        await one.execute(f"RESET {name}")
+        assert await show(one, name) in (before, "")
+
+
+@pytest.mark.parametrize(
+    "script, value",
+    [
+        ("BEGIN; SET work_mem = '70MB'; ROLLBACK", "base"),
+        ("BEGIN; SET work_mem = '70MB'; COMMIT", "70MB"),
+        ("BEGIN; SET LOCAL work_mem = '70MB'; COMMIT", "base"),
+        (
+            "BEGIN; SET work_mem = '70MB'; SAVEPOINT s; SET work_mem = '7MB'; ROLLBACK TO s; END",
+            "70MB",
+        ),
+        ("BEGIN; SELECT set_config('work_mem', '70MB', true); COMMIT", "base"),
+        ("BEGIN; SET work_mem = '70MB'; SELECT 1/0; COMMIT", "base"),
+        ("SET work_mem = '70MB'; SELECT 1/0", "base"),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+async def test_only_what_committed_counts(
+    pgfunnel: StartFunnel, script: str, value: str, whole: bool
+) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    if not whole and "BEGIN" not in script:
+        pytest.skip("one string is one transaction")
+    async with client(funnel) as one, client(funnel) as other:
+        base = await show(other, "work_mem")
+        for sql in [script] if whole else script.split("; "):
+            try:
+                await one.execute(sql)
+            except asyncpg.PostgresError:
+                await asyncio.sleep(0)
+        if one.is_in_transaction():
+            await one.execute("ROLLBACK")
+        assert await show(other, "work_mem") == base
+        assert await show(one, "work_mem") == (base if value == "base" else value)
+
+
+async def test_startup_parameters_come_back_by_reset(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    asked = {"work_mem": "66MB", "application_name": "fn", "my.tag": "t"}
+    async with client(funnel, **asked) as one, client(funnel) as other:
+        for reset in (
+            "RESET ALL",
+            "DISCARD ALL",
+            "RESET work_mem; RESET my.tag",
+            "BEGIN; RESET ALL; COMMIT",
+        ):
+            await one.execute("SET work_mem = '5MB'; SET application_name = 'x'; SET my.tag = 'u'")
+            if "my.tag" in reset:
+                reset += "; RESET application_name"
+            assert await show(one, "work_mem") == "5MB"
+            await one.execute(reset)
+            assert await show(other, "work_mem") != "66MB"
+            assert {n: await show(one, n) for n in asked} == asked, reset
+            assert one.get_settings().application_name == "fn"
+
+
+async def test_prepare_in_sql(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel) as one, client(funnel) as other:
+        await one.execute(
+            "PREPARE p (int) AS SELECT $1 + 1; SELECT 'x;y'; PREPARE q AS SELECT 'one'"
+        )
+        await other.execute("PREPARE p AS SELECT 'other'")
+        assert await one.fetchval("EXECUTE p(41)") == 42
+        assert await other.fetchval("EXECUTE p") == "other"
+        with pytest.raises(asyncpg.InvalidSQLStatementNameError):
+            await other.execute("EXECUTE q")
+        assert await one.fetchval("EXECUTE q") == "one"
+        with pytest.raises(asyncpg.DuplicatePreparedStatementError):
+            await one.execute("PREPARE q AS SELECT 2")
+        await one.execute("DEALLOCATE p")
+        with pytest.raises(asyncpg.InvalidSQLStatementNameError):
+            await one.execute("EXECUTE p(1)")
+        assert await other.fetchval("EXECUTE p") == "other"
+        await one.execute("DEALLOCATE ALL")
+        assert await one.fetch("SELECT name FROM pg_prepared_statements WHERE from_sql") == []
+        assert await other.fetchval("EXECUTE p") == "other"
+        assert not any("pins_total" in name for name in funnel.metrics())
+
+
+def test_deallocate_of_what_the_protocol_prepared(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with psycopg.connect(funnel.dsn("alice"), autocommit=True) as one:
+        one.execute("SELECT %s::int", [1], prepare=True)
+        names = (
+            [name.decode() for name in one._prepared._names.values()]
+            if one._prepared._names
+            else []
+        )
+        assert names
+        with psycopg.connect(funnel.dsn("alice"), autocommit=True) as other:
+            assert other.execute("SELECT 1").fetchone() == (1,)
+            one.execute(f"DEALLOCATE {names[0]}")
+            with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+                other.execute(f"EXECUTE {names[0]}(1)")
+
+
+PINS = [
+    ("listen", "LISTEN here", "UNLISTEN here"),
+    ("advisory_lock", "SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"),
+    (
+        "advisory_lock",
+        "SELECT pg_try_advisory_lock_shared(7, 8)",
+        "SELECT pg_advisory_unlock_all()",
+    ),
+    ("temporary", "CREATE TEMP TABLE t (a int)", "DROP TABLE t"),
+    ("temporary", "CREATE TABLE pg_temp.t (a int)", "DISCARD TEMP"),
+    ("temporary", "SELECT 1 AS a INTO TEMP t", "DROP TABLE t"),
+    ("temporary", "CREATE TEMP VIEW v AS SELECT 1", "DISCARD ALL"),
+    ("temporary", "CREATE TEMP SEQUENCE s", "DROP SEQUENCE s"),
+    ("hold_cursor", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE c"),
+]
+
+
+@pytest.mark.parametrize("reason, make, clear", PINS)
+async def test_pinned_until_it_is_gone(
+    pgfunnel: StartFunnel, reason: str, make: str, clear: str
+) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    labels = f'{{database="{funnel.upstream.database}",reason="{reason}",user="alice"}}'
+    async with client(funnel) as one:
+        pid = await one.fetchval("SELECT pg_backend_pid()")
+        await one.execute(make)
+        pid = await one.fetchval("SELECT pg_backend_pid()")
+        async with client(funnel) as other:
+            assert await other.fetchval("SELECT pg_backend_pid()") != pid
+        until(lambda: funnel.metrics()["pgfunnel_pinned_clients" + labels] == 1)
+        assert funnel.metrics()["pgfunnel_pins_total" + labels] == 1
+        until(lambda: f" pinned: {reason} (" in funnel.log())
+        await one.execute(clear)
+        until(lambda: funnel.metrics()["pgfunnel_pinned_clients" + labels] == 0)
+        assert funnel.metrics()["pgfunnel_pin_seconds_count" + labels] == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; COMMIT",
+        "BEGIN; CREATE TEMP TABLE t (a int); ROLLBACK",
+        "BEGIN; SELECT pg_advisory_xact_lock(3); COMMIT",
+        "BEGIN; LISTEN x; ROLLBACK",
+        "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;",
+        "CREATE TABLE IF NOT EXISTS not_temporary (a int); DROP TABLE not_temporary",
+    ],
+)
+async def test_what_ends_with_the_transaction_pins_nobody(pgfunnel: StartFunnel, sql: str) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel, user="") as one, client(funnel, user="") as other:
+        await one.execute(sql)
+        assert await asyncio.wait_for(other.fetchval("SELECT 1"), 5) == 1
+        assert not any("pins_total" in name for name in funnel.metrics())
+
+
+@pytest.mark.parametrize("rude", [False, True])
+async def test_who_leaves_leaves_nothing(pgfunnel: StartFunnel, rude: bool) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    one = await asyncpg.connect(funnel.dsn("alice"), statement_cache_size=0)
+    await one.execute("CREATE TEMP TABLE t (a int)")
+    await one.execute("LISTEN here; SELECT pg_advisory_lock(7); SET work_mem = '71MB'")
+    await one.execute("PREPARE p AS SELECT 1")
+    await one.execute("DECLARE c CURSOR WITH HOLD FOR SELECT 1")
+    if rude:
+        one.terminate()
+    else:
+        await one.close()
+    async with client(funnel) as other:
+        seen = await other.fetchrow(
+            "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()),"
+            "(SELECT count(*) FROM pg_listening_channels()),"
+            "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),"
+            "(SELECT count(*) FROM pg_cursors WHERE is_holdable),"
+            "(SELECT count(*) FROM pg_prepared_statements WHERE from_sql),"
+            "current_setting('work_mem') = '71MB'"
+        )
+        assert tuple(seen) == (0, 0, 0, 0, 0, False)
+
+
+async def test_currval_is_ones_own_or_an_error(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel, user="") as one, client(funnel, user="") as other:
+        await one.execute("DROP SEQUENCE IF EXISTS numbers; CREATE SEQUENCE numbers")
+        assert await one.fetchval("SELECT nextval('numbers')") == 1
+        assert await other.fetchval("SELECT nextval('numbers')") == 2
+        with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError):
+            await one.fetchval("SELECT currval('numbers')")
+        assert await other.fetchval("SELECT nextval('numbers')") == 3
+        assert await other.fetchval("SELECT currval('numbers')") == 3
+        async with one.transaction():
+            assert await one.fetchval("SELECT nextval('numbers')") == 4
+            assert await one.fetchval("SELECT lastval()") == 4
+        with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError):
+            await other.fetchval("SELECT lastval()")
+        await one.execute("DROP SEQUENCE numbers")
+
+
+async def test_roles_are_ones_own(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel, user="") as one, client(funnel, user="") as other:
+        await one.execute("SET ROLE alice")
+        await one.execute("SET work_mem = '33MB'")
+        who = await other.fetchval("SELECT current_user::text")
+        assert who != "alice"
+        assert await one.fetchval("SELECT current_user::text") == "alice"
+        await other.execute("SET SESSION AUTHORIZATION alice")
+        assert tuple(await one.fetchrow("SELECT session_user::text, current_user::text")) == (
+            who,
+            "alice",
+        )
+        assert tuple(await other.fetchrow("SELECT session_user::text, current_user::text")) == (
+            "alice",
+            "alice",
+        )
+        await other.execute("SET SESSION AUTHORIZATION DEFAULT")
+        assert await other.fetchval("SELECT session_user::text") == who
+        await one.execute("RESET ROLE")
+        assert await one.fetchval("SELECT current_user::text") == who
+        assert await show(one, "work_mem") == "33MB"
+
+
+async def test_notifications_reach_the_listener(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    heard: asyncio.Queue[object] = asyncio.Queue()
+    async with client(funnel) as one, client(funnel) as other:
+        await one.add_listener("here", lambda *said: heard.put_nowait(said[3]))
+        await other.execute("NOTIFY here, 'hello'")
+        assert await asyncio.wait_for(heard.get(), 5) == "hello"
+
+
+async def test_the_page_of_pins(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    async with client(funnel) as one:
+        await one.execute("CREATE TEMP TABLE secret AS SELECT 'password' AS a")
+        until(lambda: json.loads(funnel.get("/pins"))["pinned"])
+        page = json.loads(funnel.get("/pins"))
+        (pin,) = page["pinned"]
+        assert (pin["reason"], pin["user"]) == ("temporary", "alice")
+        assert pin["statement"] == "CREATE TEMP TABLE secret AS SELECT ? AS a"
+        assert "ON COMMIT DROP" in pin["advice"]
+        assert page["statements"][0]["times"] == 1
+    until(lambda: not json.loads(funnel.get("/pins"))["pinned"])
+    assert "password" not in funnel.log()
