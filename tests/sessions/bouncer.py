@@ -19,6 +19,7 @@ from tests.postgres import Postgres, make_dsn
 from tests.sessions.model import NAMES
 
 _START_SECONDS = 10.0
+_FOLLOWED = ("DateStyle", "TimeZone", "standard_conforming_strings", "application_name")
 
 
 @contextlib.contextmanager
@@ -47,7 +48,8 @@ def start_bouncer(postgres: Postgres, folder: Path, pool: int) -> Iterator[str]:
 
 
 def _configure(postgres: Postgres, folder: Path, port: int, pool: int) -> Path:
-    """It refuses startup parameters that it does not know, unless told to ignore them."""
+    """It follows five parameters, and refuses others at the start unless told to ignore them."""
+    ignored = ["options", *(name for name in NAMES if name not in _FOLLOWED)]
     users = write_userlist(folder / "userlist.txt", postgres)
     users.chmod(0o644)
     folder.chmod(0o755)
@@ -61,7 +63,7 @@ def _configure(postgres: Postgres, folder: Path, port: int, pool: int) -> Path:
         "auth_type": "scram-sha-256",
         "auth_file": users,
         "logfile": "",
-        "ignore_startup_parameters": ", ".join(["options", *NAMES]),
+        "ignore_startup_parameters": ", ".join(ignored),
     }
     ini = folder / "pgbouncer.ini"
     lines = [f"{name} = {value}" for name, value in settings.items()]

@@ -21,7 +21,7 @@ Effect = Callable[[], object]
 
 
 class Wrong(Exception):
-    """An answer that a session of one's own would not have given."""
+    """An answer that a session of one's own would not have given, success included."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class Wrong(Exception):
 
 
 class Unexpected(Exception):
-    """An SQL error that the model did not predict, or the lack of one that it did."""
+    """An SQL error that the model did not predict."""
 
     def __init__(self, kind: str, state: str, message: str) -> None:
         super().__init__(f"{state}: {message}")
@@ -100,7 +100,7 @@ class Client:
             self._failed(kind, error, fails)
             return rows
         if fails:
-            raise Unexpected(kind, "00000", f"{sql} should have failed with {fails}")
+            raise Wrong(kind, f"{sql} should have failed with {fails}")
         self._done(effect)
         return rows
 
@@ -133,7 +133,7 @@ class Client:
             self._failed("prepared", error, fails)
             return
         if fails:
-            raise Unexpected("prepared", "00000", f"{sql} should have failed with {fails}")
+            raise Wrong("prepared", f"{sql} should have failed with {fails}")
         self._done(effect)
 
     async def pipeline(self, kind: str, statements: list[str], fails: str = "") -> list[Rows]:
@@ -145,7 +145,7 @@ class Client:
             self._failed(kind, error, fails)
             return []
         if fails:
-            raise Unexpected(kind, "00000", f"{statements} should have failed with {fails}")
+            raise Wrong(kind, f"{statements} should have failed with {fails}")
         return rows
 
     async def script(
@@ -153,6 +153,14 @@ class Client:
     ) -> None:
         """Several statements in one simple query: one transaction, unless it says otherwise."""
         await self.run(kind, "; ".join(statements), effect, fails=fails, simple=True)
+
+    async def reset(self) -> None:
+        """What the driver does between two users of a connection."""
+        self.note("driver's reset")
+        try:
+            await self._sent(self.link.reset())
+        except (*DRIVER_ERRORS, TimeoutError) as error:
+            raise Unexpected("parameters", sqlstate(error), str(error)) from error
 
     async def _send(self, sql: str, simple: bool) -> Rows:
         if simple:

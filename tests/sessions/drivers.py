@@ -6,13 +6,13 @@ import contextlib
 import os
 import random
 import socket
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import asyncpg
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg.pq import TransactionStatus
 
 Rows = list[tuple[Any, ...]]
 Notify = Callable[[str, str], None]
@@ -192,13 +192,12 @@ class PsycopgLink:
         await self._connection.close()
 
     def abort(self) -> None:
-        """A reset instead of libpq's Terminate."""
+        """No Terminate. While a statement runs the socket stays libpq's: its end ends that too."""
         with contextlib.suppress(OSError, psycopg.Error):
-            wire = socket.socket(fileno=os.dup(self._connection.fileno()))
-            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            wire.shutdown(socket.SHUT_RDWR)
-            wire.close()
-        self._connection.pgconn.finish()
+            with socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+            if self._connection.pgconn.transaction_status != TransactionStatus.ACTIVE:
+                self._connection.pgconn.finish()
 
 
 def _escaped(value: str) -> str:

@@ -56,6 +56,8 @@ def tear_down(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("DROP SCHEMA sessions_lab, sessions_a, sessions_b CASCADE")
         for role in ROLES:
+            # A server that was not cleaned may still hold a temporary relation of theirs.
+            connection.execute(f"DROP OWNED BY {role} CASCADE")
             connection.execute(f"DROP ROLE {role}")
 
 
