@@ -13,6 +13,7 @@ from tests.sessions.world import Tally, World
 
 ALL_KINDS = (*ACTIONS, "told")
 _GONE_SECONDS = 10.0
+_AFTER_TROUBLE = 0.5
 
 
 def run(
@@ -63,11 +64,12 @@ async def _one_session(
     except Wrong as wrong:
         world.tally.wrong[wrong.kind] += 1
         world.tally.tell(client.story(wrong))
+        await asyncio.sleep(_AFTER_TROUBLE)
     except Unexpected as error:
         world.tally.errors[error.kind] += 1
         world.tally.messages[str(error)[:100]] += 1
         world.tally.tell(client.story(error))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(_AFTER_TROUBLE)
 
 
 def _left_behind(world: World, direct: str) -> None:
