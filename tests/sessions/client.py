@@ -10,7 +10,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tests.sessions.drivers import DRIVER_ERRORS, AsyncpgLink, Link, PsycopgLink, Rows, sqlstate
+from tests.sessions.drivers import (
+    DRIVER_ERRORS,
+    AsyncpgLink,
+    Link,
+    PsycopgLink,
+    Rows,
+    first_line,
+    sqlstate,
+)
 from tests.sessions.model import CUSTOM, NAMES, TAGGED, VALUES, Model
 from tests.sessions.world import Ear, World
 
@@ -75,7 +83,7 @@ class Client:
         try:
             self.link = await kind.open(self._dsn, self.startup, self.ear.hear, self.chance)
         except (*DRIVER_ERRORS, TimeoutError) as error:
-            raise Unexpected("connection", sqlstate(error), str(error)) from error
+            raise Unexpected("connection", sqlstate(error), first_line(error)) from error
         self.world.tally.sessions += 1
 
     # -- statements ----------------------------------------------------------------------
@@ -122,7 +130,7 @@ class Client:
         try:
             return await self._sent(self.link.execute_prepared(name))
         except (*DRIVER_ERRORS, TimeoutError) as error:
-            raise Unexpected("prepared", sqlstate(error), str(error)) from error
+            raise Unexpected("prepared", sqlstate(error), first_line(error)) from error
 
     async def prepare(self, name: str, sql: str, effect: Effect, *, fails: str = "") -> None:
         """Prepare in the protocol, under a name of ours."""
@@ -160,7 +168,7 @@ class Client:
         try:
             await self._sent(self.link.reset())
         except (*DRIVER_ERRORS, TimeoutError) as error:
-            raise Unexpected("parameters", sqlstate(error), str(error)) from error
+            raise Unexpected("parameters", sqlstate(error), first_line(error)) from error
 
     async def _send(self, sql: str, simple: bool) -> Rows:
         if simple:
@@ -175,7 +183,7 @@ class Client:
     def _failed(self, kind: str, error: BaseException, fails: str) -> None:
         state = sqlstate(error)
         if not fails or state not in fails.split():
-            raise Unexpected(kind, state, f"{error} (predicted: {fails or 'success'})")
+            raise Unexpected(kind, state, f"{first_line(error)} (predicted: {fails or 'success'})")
         self.world.tally.checks[kind] += 1
         if self.model.in_transaction:
             self.model.failed = True

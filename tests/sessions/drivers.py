@@ -68,6 +68,11 @@ def sqlstate(error: BaseException) -> str:
     return getattr(error, "sqlstate", None) or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """A driver's error without its hints."""
+    return str(error).partition("\n")[0]
+
+
 class _Listening(asyncpg.Connection):  # type: ignore[misc]
     """Hands on every notification, also on channels that nobody asked for."""
 
