@@ -11,6 +11,8 @@ COMPILED := build/.compiled
 PXD := $(shell find proxy -name '*.pxd')
 HOT := $(PXD) $(wildcard $(PXD:.pxd=.py))
 
+# Parts of the development environment; CI adds deploy, the tools that tests/deploy asks.
+EXTRAS ?= demo,dev
 DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
@@ -63,12 +65,12 @@ $(INSTALLED): pyproject.toml
 	{ echo 'pgfunnel needs Python 3.11 or newer: install it, or name it with make PYTHON=...' >&2; exit 1; }
 ifneq ($(UV),)
 	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	PGFUNNEL_PURE=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --editable '.[demo,dev]'
+	PGFUNNEL_PURE=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --editable '.[$(EXTRAS)]'
 else
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	{ echo "$(PYTHON) cannot make virtual environments: install python3-venv (Debian, Ubuntu), or uv" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	PGFUNNEL_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	PGFUNNEL_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 endif
 	@touch $@
 

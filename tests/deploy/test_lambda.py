@@ -1,0 +1,146 @@
+"""The example functions against a real pgfunnel: warm, frozen over a restart, and thawed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import StartFunnel
+from tests.deploy.ecosystem import DEPLOY, tool
+from tests.funnel import Funnel
+from tests.integration.observe import pool_metric
+from tests.postgres import Postgres
+
+_EXAMPLE = DEPLOY / "lambda"
+_DRIVER = """\
+import { createInterface } from "node:readline";
+import { handler } from "./app.mjs";
+for await (const line of createInterface({ input: process.stdin })) {
+  const answer = await handler(JSON.parse(line)).catch((error) => ({ error: error.message }));
+  console.log(JSON.stringify(answer));
+}
+process.exit(0);
+"""
+_NPM_SECONDS = 120
+
+Invoke = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture
+def funnel(pgfunnel: StartFunnel, own_postgres: Postgres) -> Funnel:
+    with psycopg.connect(own_postgres.dsn_for("alice"), autocommit=True) as connection:
+        connection.execute((_EXAMPLE / "schema.sql").read_bytes())
+    return pgfunnel(own_postgres, default_pool_size=2)
+
+
+def event(identity: str) -> dict[str, object]:
+    return {"id": identity, "item": "book", "quantity": 1}
+
+
+@pytest.fixture
+def in_python(funnel: Funnel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
+    monkeypatch.setenv("DSN", funnel.dsn("alice"))
+    spec = importlib.util.spec_from_file_location("app", _EXAMPLE / "python" / "app.py")
+    assert spec is not None
+    assert spec.loader is not None
+    app = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(app)
+    yield lambda identity: app.handler(event(identity), None)
+    if app.connection is not None:
+        app.connection.close()
+
+
+@pytest.fixture
+def in_node(funnel: Funnel, node_folder: Path) -> Iterator[Invoke]:
+    function = subprocess.Popen(
+        ["node", "driver.mjs"],
+        cwd=node_folder,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "DSN": funnel.dsn("alice")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert function.stdin is not None
+    assert function.stdout is not None
+    requests, answers = function.stdin, function.stdout
+
+    def invoke(identity: str) -> dict[str, Any]:
+        requests.write(json.dumps(event(identity)) + "\n")
+        requests.flush()
+        answer: dict[str, Any] = json.loads(answers.readline())
+        return answer
+
+    yield invoke
+    with function:
+        requests.close()
+        assert function.wait(10) == 0
+
+
+@pytest.fixture(scope="session")
+def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example with its driver and `pg` installed."""
+    folder = tmp_path_factory.mktemp("lambda") / "node"
+    npm = tool("npm", "Node.js")
+    shutil.copytree(_EXAMPLE / "node", folder)
+    (folder / "driver.mjs").write_text(_DRIVER)
+    command = [npm, "install", "--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=1"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=_NPM_SECONDS
+    )
+    if done.returncode != 0:
+        pytest.skip(f"npm cannot install pg: {done.stderr.strip().splitlines()[-1:]}")
+    return folder
+
+
+@pytest.fixture(params=["in_python", "in_node"])
+def invoke(request: pytest.FixtureRequest) -> Invoke:
+    if request.param == "in_node":
+        tool("node", "Node.js")
+    function: Invoke = request.getfixturevalue(request.param)
+    return function
+
+
+def orders(answer: dict[str, Any]) -> int:
+    assert answer.get("statusCode") == 200, answer
+    return int(json.loads(answer["body"])["orders"])
+
+
+@pytest.mark.timeout(_NPM_SECONDS + 60)
+def test_one_connection_for_all_invocations(invoke: Invoke, funnel: Funnel) -> None:
+    assert [orders(invoke(name)) for name in ("a", "b", "b", "c")] == [1, 2, 2, 3]
+    assert funnel.metrics()['pgfunnel_logins_total{result="ok"}'] == 1.0
+    assert pool_metric(funnel, "pgfunnel_servers", state="active") == 0.0
+
+
+@pytest.mark.timeout(_NPM_SECONDS + 60)
+def test_thawed_after_pgfunnel_was_replaced(
+    invoke: Invoke, funnel: Funnel, pgfunnel: StartFunnel
+) -> None:
+    """The connection has gone while nobody was looking; the invocation succeeds all the same."""
+    assert orders(invoke("a")) == 1
+    funnel.stop()
+    pgfunnel(funnel.upstream, listen_port=funnel.port)
+    assert orders(invoke("b")) == 2
+
+
+@pytest.mark.timeout(_NPM_SECONDS + 60)
+def test_an_error_of_the_statement_is_not_tried_again(invoke: Invoke, funnel: Funnel) -> None:
+    """And leaves no transaction open behind it."""
+    assert orders(invoke("a")) == 1
+    funnel.upstream.psql("REVOKE INSERT ON orders FROM alice")
+    try:
+        assert "permission denied" in invoke("b")["error"]
+    except psycopg.errors.InsufficientPrivilege:
+        pass
+    assert pool_metric(funnel, "pgfunnel_servers", state="active") == 0.0
+    funnel.upstream.psql("GRANT INSERT ON orders TO alice")
+    assert orders(invoke("b")) == 2
+    assert funnel.metrics()['pgfunnel_logins_total{result="ok"}'] == 1.0
