@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ def package(name: str) -> Any:
     return pytest.importorskip(name, reason=f"no {name} (pip install '.[deploy]')")
 
 
-def run(*command: str | Path, folder: Path = ROOT, **environment: str) -> str:
+def run(
+    *command: str | Path, folder: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> str:
     """Run a command and return what it printed. Fails the test when it fails."""
     done = subprocess.run(
         [*map(str, command)],
         cwd=folder,
-        env=os.environ | environment,
+        env=os.environ | dict(environment or {}),
         capture_output=True,
         text=True,
         timeout=120,

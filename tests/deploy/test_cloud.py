@@ -37,7 +37,7 @@ def containers(tmp_path: Path) -> Path:
     terraform = tool("terraform", "Terraform")
     folder = tmp_path / "containers"
     shutil.copytree(_ECS / "containers", folder)
-    run(terraform, "init", "-backend=false", "-no-color", folder=folder, **_OFFLINE)
+    run(terraform, "init", "-backend=false", "-no-color", folder=folder, environment=_OFFLINE)
     return folder
 
 
@@ -47,8 +47,8 @@ def definitions(folder: Path, app: dict[str, Any] | None) -> list[dict[str, Any]
     variables.write_text(json.dumps(_VARIABLES | {"app": app}))
     terraform = tool("terraform")
     plan = ["plan", "-no-color", "-out=plan", f"-var-file={variables}"]
-    run(terraform, *plan, folder=folder, **_OFFLINE)
-    shown = json.loads(run(terraform, "show", "-json", "plan", folder=folder, **_OFFLINE))
+    run(terraform, *plan, folder=folder, environment=_OFFLINE)
+    shown = json.loads(run(terraform, "show", "-json", "plan", folder=folder, environment=_OFFLINE))
     output: list[dict[str, Any]] = json.loads(
         shown["planned_values"]["outputs"]["definitions"]["value"]
     )
@@ -92,11 +92,19 @@ def test_lambda_template() -> None:
 
 def test_terraform_is_formatted() -> None:
     """Which is to say that it parses; `terraform validate` needs the provider of AWS."""
-    run(tool("terraform", "Terraform"), "fmt", "-check", "-recursive", "-diff", _ECS, **_OFFLINE)
+    run(
+        tool("terraform", "Terraform"),
+        "fmt",
+        "-check",
+        "-recursive",
+        "-diff",
+        _ECS,
+        environment=_OFFLINE,
+    )
 
 
 def test_terraforms_own_tests(containers: Path) -> None:
-    run(tool("terraform"), "test", "-no-color", folder=containers, **_OFFLINE)
+    run(tool("terraform"), "test", "-no-color", folder=containers, environment=_OFFLINE)
 
 
 @pytest.mark.parametrize("app", [None, _APP], ids=["service", "sidecar"])
@@ -122,10 +130,16 @@ def test_a_mistake_in_the_task_is_found(containers: Path, tmp_path: Path) -> Non
 
 def test_the_module_passes_on_what_the_containers_ask() -> None:
     """What `terraform validate` would say of the one module call."""
-    asked = set(re.findall(r'^variable "(\w+)"', (_ECS / "containers" / "main.tf").read_text(), re.M))
+    asked = set(
+        re.findall(
+            r'^variable "(\w+)"', (_ECS / "containers" / "main.tf").read_text(), re.MULTILINE
+        )
+    )
     call = (_ECS / "main.tf").read_text().split('module "containers" {')[1].split("\n}")[0]
-    assert set(re.findall(r"^  (\w+) += ", call, re.M)) - {"source"} == asked
-    declared = set(re.findall(r'^variable "(\w+)"', (_ECS / "variables.tf").read_text(), re.M))
+    assert set(re.findall(r"^  (\w+) += ", call, re.MULTILINE)) - {"source"} == asked
+    declared = set(
+        re.findall(r'^variable "(\w+)"', (_ECS / "variables.tf").read_text(), re.MULTILINE)
+    )
     used = set(re.findall(r"\bvar\.(\w+)", (_ECS / "main.tf").read_text()))
     assert used == declared
 
@@ -138,13 +152,13 @@ def test_systemd_reads_the_unit(tmp_path: Path) -> None:
     text = _UNIT.read_text()
     assert "/opt/pgfunnel/bin/pgfunnel serve" in text
     unit.write_text(text.replace("/opt/pgfunnel/bin/pgfunnel", str(program)))
-    run(analyze, "verify", "--man=no", unit, SYSTEMD_LOG_LEVEL="warning")
+    run(analyze, "verify", "--man=no", unit, environment={"SYSTEMD_LOG_LEVEL": "warning"})
     shown = run(analyze, "security", "--offline=true", "--no-pager", "--threshold=20", unit)
     assert "OK" in shown.splitlines()[-1]
 
 
 def test_systemd_waits_longer_than_the_drain() -> None:
-    unit = dict(re.findall(r"^(\w+)=(.+)$", _UNIT.read_text(), re.M))
+    unit = dict(re.findall(r"^(\w+)=(.+)$", _UNIT.read_text(), re.MULTILINE))
     defaults = load(environ={"PGFUNNEL_UPSTREAM": "postgresql://app:secret@db.example/app"})
     assert int(unit["TimeoutStopSec"]) > defaults.drain_timeout
     assert int(unit["LimitNOFILE"]) > defaults.max_client_conn

@@ -31,7 +31,9 @@ def test_hadolint(file: object) -> None:
 
 def test_what_is_copied_into_the_image_of_locust_is_there() -> None:
     allowed = (_COMPOSE / "locust.Dockerfile.dockerignore").read_text()
-    copies = re.findall(r"^COPY (.+) \S+$", (_COMPOSE / "locust.Dockerfile").read_text(), re.M)
+    copies = re.findall(
+        r"^COPY (.+) \S+$", (_COMPOSE / "locust.Dockerfile").read_text(), re.MULTILINE
+    )
     sources = " ".join(copies).split()
     assert sources
     for source in sources:
@@ -82,7 +84,7 @@ def test_nothing_is_published_beyond_loopback() -> None:
 
 def test_passwords_are_asked_for() -> None:
     asked = set(re.findall(r"\$\{(\w+):\?", (_COMPOSE / "compose.yaml").read_text()))
-    example = set(re.findall(r"^(\w+)=$", (_COMPOSE / ".env.example").read_text(), re.M))
+    example = set(re.findall(r"^(\w+)=$", (_COMPOSE / ".env.example").read_text(), re.MULTILINE))
     assert asked == example
 
 

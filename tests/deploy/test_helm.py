@@ -87,7 +87,9 @@ def test_each_mode(values: dict[str, Any], kinds: set[str]) -> None:
 
 
 def test_pgfunnel_understands_its_settings() -> None:
-    chosen = {"settings": {"server_lifetime": 1000000, "upstream_grace": 0.5, "pool_mode": "session"}}
+    chosen = {
+        "settings": {"server_lifetime": 1000000, "upstream_grace": 0.5, "pool_mode": "session"}
+    }
     for values in (chosen, _SIDECAR | chosen):
         settings = load(environ=environment_of(pgfunnel_of(pod_of(deployment(values)))))
         assert settings.server_lifetime == 1_000_000

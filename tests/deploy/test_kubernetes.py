@@ -57,7 +57,7 @@ def test_a_mistake_is_found() -> None:
 
 @pytest.mark.parametrize("name", ["deployment.yaml", "job.yaml"])
 def test_the_sidecar_outlives_the_application(name: str) -> None:
-    """Native sidecars: init containers with restartPolicy Always, without a preStop of their own."""
+    """Native sidecars: init containers with restartPolicy Always, with no preStop."""
     (document,) = documents(DEPLOY / "kubernetes" / "sidecar" / name)
     pod = pod_of(document)
     (sidecar,) = pod["initContainers"]

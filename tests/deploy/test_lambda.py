@@ -53,7 +53,15 @@ def in_python(funnel: Funnel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Invok
     assert spec.loader is not None
     app = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(app)
-    yield lambda identity: app.handler(event(identity), None)
+
+    def invoke(identity: str) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = app.handler(event(identity), None)
+        except psycopg.Error as error:
+            return {"error": str(error)}
+        return answer
+
+    yield invoke
     if app.connection is not None:
         app.connection.close()
 
@@ -92,9 +100,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(_EXAMPLE / "node", folder)
     (folder / "driver.mjs").write_text(_DRIVER)
     command = [npm, "install", "--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=1"]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=_NPM_SECONDS
-    )
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_NPM_SECONDS)
     if done.returncode != 0:
         pytest.skip(f"npm cannot install pg: {done.stderr.strip().splitlines()[-1:]}")
     return folder
@@ -136,10 +142,7 @@ def test_an_error_of_the_statement_is_not_tried_again(invoke: Invoke, funnel: Fu
     """And leaves no transaction open behind it."""
     assert orders(invoke("a")) == 1
     funnel.upstream.psql("REVOKE INSERT ON orders FROM alice")
-    try:
-        assert "permission denied" in invoke("b")["error"]
-    except psycopg.errors.InsufficientPrivilege:
-        pass
+    assert "permission denied" in invoke("b")["error"]
     assert pool_metric(funnel, "pgfunnel_servers", state="active") == 0.0
     funnel.upstream.psql("GRANT INSERT ON orders TO alice")
     assert orders(invoke("b")) == 2

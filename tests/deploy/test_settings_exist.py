@@ -82,7 +82,9 @@ def test_images_are_of_this_version() -> None:
 
 def test_every_folder_says_what_to_change() -> None:
     folders = {file.parent for file in _TEXTS if file.name != "README.md"}
-    parts = {DEPLOY / "kubernetes" / folder.name for folder in folders if "kubernetes" in str(folder)}
+    parts = {
+        DEPLOY / "kubernetes" / folder.name for folder in folders if "kubernetes" in str(folder)
+    }
     parts |= {
         DEPLOY / folder.relative_to(DEPLOY).parts[0]
         for folder in folders

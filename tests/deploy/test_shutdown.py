@@ -13,6 +13,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -30,7 +31,7 @@ def sidecar(pgfunnel: StartFunnel, own_postgres: Postgres) -> Funnel:
     """pgfunnel with the settings that the manifest of the sidecar gives it."""
     (document,) = documents(DEPLOY / "kubernetes" / "sidecar" / "deployment.yaml")
     variables = environment_of(pgfunnel_of(pod_of(document)))
-    settings = {
+    settings: dict[str, Any] = {
         name.removeprefix("PGFUNNEL_").lower(): value
         for name, value in variables.items()
         if name not in ("PGFUNNEL_UPSTREAM", "PGFUNNEL_HTTP_ADDR")

@@ -20,7 +20,8 @@ def record(order: dict) -> int:
     """One transaction. An order that is there already stays as it is, so this may run twice."""
     with connected().transaction():
         connected().execute(
-            "INSERT INTO orders (id, item, quantity) VALUES (%s, %s, %s) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO orders (id, item, quantity) VALUES (%s, %s, %s)"
+            " ON CONFLICT (id) DO NOTHING",
             (order["id"], order["item"], order["quantity"]),
         )
         row = connected().execute("SELECT count(*) FROM orders").fetchone()
