@@ -30,6 +30,8 @@ _APP = {
     "secrets": {"DATABASE_URL": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:l-AbCdEf"},
 }
 
+pytestmark = pytest.mark.timeout(180)
+
 
 @pytest.fixture
 def containers(tmp_path: Path) -> Path:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import StartFunnel
 from tests.deploy.ecosystem import DEPLOY, tool
-from tests.funnel import Funnel
+from tests.funnel import Funnel, clean_environment
 from tests.integration.observe import pool_metric
 from tests.postgres import Postgres
 
@@ -69,9 +69,9 @@ def in_python(funnel: Funnel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Invok
 @pytest.fixture
 def in_node(funnel: Funnel, node_folder: Path) -> Iterator[Invoke]:
     function = subprocess.Popen(
-        ["node", "driver.mjs"],
+        [tool("node", "Node.js"), "driver.mjs"],
         cwd=node_folder,
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "DSN": funnel.dsn("alice")},
+        env=clean_environment() | {"DSN": funnel.dsn("alice")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -108,8 +108,6 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["in_python", "in_node"])
 def invoke(request: pytest.FixtureRequest) -> Invoke:
-    if request.param == "in_node":
-        tool("node", "Node.js")
     function: Invoke = request.getfixturevalue(request.param)
     return function
 

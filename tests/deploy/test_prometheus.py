@@ -30,6 +30,8 @@ _DASHBOARD = DEPLOY / "grafana" / "pgfunnel.json"
 _PACKAGE = "Debian's prometheus"
 _SCRAPES = 6
 
+pytestmark = pytest.mark.timeout(180)
+
 _PINS = {
     "pgfunnel_pins_total",
     "pgfunnel_pinned_clients",
@@ -97,11 +99,6 @@ def test_the_rules_metrics_exist(file: str) -> None:
 
 def test_the_dashboards_metrics_exist() -> None:
     assert metrics_in(" ".join(queries().values())) <= _EXPORTED | _PINS
-
-
-def test_the_dashboard_shows_every_metric() -> None:
-    shown = metrics_in(" ".join(queries().values()))
-    assert _EXPORTED - shown <= {"pgfunnel_build_info"}
 
 
 def test_the_dashboards_panels_do_not_overlap() -> None:

@@ -103,15 +103,16 @@ def test_metrics_are_served_to_the_end(sidecar: Funnel) -> None:
     assert sidecar.wait() == 0
 
 
-def test_without_clients_it_ends_at_once(sidecar: Funnel) -> None:
-    """The application has left: no part of drain_timeout (5 s) is used, and the servers go too."""
-    with psycopg.connect(sidecar.dsn("alice")) as application:
+def test_without_clients_it_ends_at_once(pgfunnel: StartFunnel, own_postgres: Postgres) -> None:
+    """The application has left: no part of drain_timeout is used, and the servers go too."""
+    funnel = pgfunnel(own_postgres, drain_timeout=60)
+    with psycopg.connect(funnel.dsn("alice")) as application:
         application.execute("SELECT 1")
-    assert sidecar.upstream.client_backends("alice") == 1
-    until(lambda: sidecar.metrics()['pgfunnel_clients{state="idle"}'] == 0.0)
-    sidecar.signal(signal.SIGTERM)
-    assert sidecar.wait(4) == 0
-    until(lambda: sidecar.upstream.client_backends("alice") == 0)
+    assert own_postgres.client_backends("alice") == 1
+    until(lambda: funnel.metrics()['pgfunnel_clients{state="idle"}'] == 0.0)
+    funnel.signal(signal.SIGTERM)
+    assert funnel.wait() == 0
+    until(lambda: own_postgres.client_backends("alice") == 0)
 
 
 def test_a_job_that_died_does_not_hold_the_sidecar(sidecar: Funnel) -> None:

@@ -14,7 +14,7 @@ readinessProbe:
     path: /readyz
     port: metrics
   periodSeconds: 2
-  failureThreshold: 1
+  failureThreshold: 3
 livenessProbe:
   httpGet:
     path: /healthz
