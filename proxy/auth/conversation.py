@@ -13,59 +13,95 @@ words is in `reason`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import cython
 
-from proxy.auth.keys import ITERATIONS, KeyCache, KeyRequest, ScramKeys
+from proxy.auth.keys import ITERATIONS
 from proxy.auth.secret import Secret
 from proxy.errors import ProtocolViolation, WrongPassword
+
+if cython.compiled:
+    from cython.cimports.proxy.auth.keys import KeyCache, KeyRequest, ScramKeys
+else:
+    from proxy.auth.keys import KeyCache, KeyRequest, ScramKeys
 
 Request = tuple[int, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+MAX_PASSWORD: cython.Py_ssize_t = 8192
+"""Longest payload of a password message, in bytes, where a conversation wants no less."""
+
+
+@cython.cclass
 class Next:
     request: Request
 
+    def __init__(self, request: Request) -> None:
+        self.request = request
 
-@dataclass(frozen=True, slots=True)
+
+@cython.cclass
 class Done:
     """The client is in, and revealed `password`, or `keys` that can log in to Postgres, or none."""
 
-    request: Request | None = None
-    keys: ScramKeys | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
+    request: Request | None
+    keys: ScramKeys | None
+    password: str | None
+
+    def __init__(
+        self,
+        request: Request | None = None,
+        keys: ScramKeys | None = None,
+        password: str | None = None,
+    ) -> None:
+        self.request = request
+        self.keys = keys
+        self.password = password
 
 
 Step = Next | Done | None
 
 
+@cython.cclass
 class Conversation:
     """With a client that logs in as `user`. A conversation without a request is over at once.
 
     `limit` is the longest payload, in bytes, that `respond` takes.
     """
 
-    __slots__ = ("_over", "pending", "reason", "request", "user")
-    limit = 8192
+    user: str
+    request: Request | None
+    reason: str
+    pending: KeyRequest | None
+    _over: bool
+    _limit: cython.Py_ssize_t
 
-    def __init__(self, user: str, request: Request | None, reason: str = "") -> None:
+    def __init__(
+        self,
+        user: str,
+        request: Request | None,
+        reason: str = "",
+        limit: cython.Py_ssize_t = MAX_PASSWORD,
+    ) -> None:
         self.user = user
         self.request = request
         self.reason = reason
-        self.pending: KeyRequest | None = None
+        self.pending = None
         self._over = request is None
+        self._limit = limit
 
+    @cython.ccall
     def respond(self, payload: bytes) -> Step:
         """Raises WrongPassword, ProtocolViolation, and LoginForbidden (channel binding)."""
         if self._over or self.pending is not None:
             raise ProtocolViolation("password message where none was asked for")
         self._over = True
-        if len(payload) > self.limit:
-            raise ProtocolViolation(f"password message is longer than {self.limit} bytes")
+        if len(payload) > self._limit:
+            raise ProtocolViolation(f"password message is longer than {self._limit} bytes")
         step = self._answered(payload)
         self._over = isinstance(step, Done)
         return step
 
+    @cython.ccall
     def supply(self, keys: ScramKeys) -> Step:
         """Goes on with the keys that were `pending`. Raises as `respond` does."""
         request, self.pending = self.pending, None
@@ -74,9 +110,11 @@ class Conversation:
         self._over = True
         return self._supplied(request, keys)
 
+    @cython.ccall
     def _answered(self, payload: bytes) -> Step:
         raise NotImplementedError
 
+    @cython.ccall
     def _supplied(self, request: KeyRequest, keys: ScramKeys) -> Step:
         raise NotImplementedError
 
@@ -85,6 +123,7 @@ class Conversation:
         return WrongPassword(f'password authentication failed for user "{self.user}"')
 
 
+@cython.ccall
 def own_request(user: str, password: str, cache: KeyCache) -> KeyRequest:
     """The derivation for a user whose salt is ours to choose."""
     return KeyRequest(password, cache.salt_for(user), ITERATIONS)

@@ -12,7 +12,8 @@ import re
 import secrets
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import cython
 
 from proxy.auth.saslprep import prepared, to_bytes
 
@@ -24,29 +25,65 @@ _KEY = r"([A-Za-z0-9+/]{43}=)"
 _SECRET = re.compile(rf"SCRAM-SHA-256\$([0-9]{{1,8}}):([A-Za-z0-9+/]+={{0,2}})\${_KEY}:{_KEY}")
 
 
-@dataclass(frozen=True, slots=True)
+@cython.cclass
 class ScramKeys:
     """What one side of SCRAM knows. Without `client_key` it can verify, but not log in."""
 
-    iterations: int
+    iterations: cython.int
     salt: bytes
-    client_key: bytes | None = field(repr=False)
-    stored_key: bytes = field(repr=False)
-    server_key: bytes = field(repr=False)
+    client_key: bytes | None
+    stored_key: bytes
+    server_key: bytes
 
+    def __init__(
+        self,
+        iterations: cython.int,
+        salt: bytes,
+        client_key: bytes | None,
+        stored_key: bytes,
+        server_key: bytes,
+    ) -> None:
+        self.iterations = iterations
+        self.salt = salt
+        self.client_key = client_key
+        self.stored_key = stored_key
+        self.server_key = server_key
+
+    @cython.ccall
     def with_client_key(self, client_key: bytes) -> ScramKeys:
         return ScramKeys(self.iterations, self.salt, client_key, self.stored_key, self.server_key)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ScramKeys) and (
+            (self.iterations, self.salt, self.client_key, self.stored_key, self.server_key)
+            == (other.iterations, other.salt, other.client_key, other.stored_key, other.server_key)
+        )
 
-@dataclass(frozen=True, slots=True)
+    def __repr__(self) -> str:
+        return f"<ScramKeys iterations={self.iterations}>"
+
+
+@cython.cclass
 class KeyRequest:
     """A derivation that somebody has to run: `derive` is pure and may run in a thread."""
 
-    password: str = field(repr=False)
+    password: str
     salt: bytes
-    iterations: int
+    iterations: cython.int
+
+    def __init__(self, password: str, salt: bytes, iterations: cython.int) -> None:
+        self.password = password
+        self.salt = salt
+        self.iterations = iterations
 
     def derive(self) -> ScramKeys:
+        return derive(self.password, self.salt, self.iterations)
+
+    def __repr__(self) -> str:
+        return f"<KeyRequest iterations={self.iterations}>"
+
+
+def derive(self) -> ScramKeys:
         return derive(self.password, self.salt, self.iterations)
 
 
@@ -83,24 +120,28 @@ def format_secret(keys: ScramKeys) -> str:
     return f"SCRAM-SHA-256${keys.iterations}:{salt}${stored}:{server}"
 
 
+@cython.cclass
 class KeyCache:
     """Derived keys, at most `size` of them, the least recently used forgotten first.
 
     Passwords are not kept, only their BLAKE2b under a key of this process. For one thread.
     """
 
-    __slots__ = ("_found", "_key", "_size")
+    _size: cython.Py_ssize_t
+    _key: bytes
+    _found: dict[object, ScramKeys]
 
     def __init__(
-        self, size: int = 10_000, *, random: Callable[[int], bytes] = secrets.token_bytes
+        self, size: cython.Py_ssize_t = 10_000, *, random: Callable[[int], bytes] = secrets.token_bytes
     ) -> None:
         self._size = size
         self._key = random(32)
-        self._found: dict[tuple[bytes, bytes, int], ScramKeys] = {}
+        self._found = {}
 
     def __len__(self) -> int:
         return len(self._found)
 
+    @cython.ccall
     def get(self, request: KeyRequest) -> ScramKeys | None:
         place = self._place(request)
         keys = self._found.pop(place, None)
@@ -108,20 +149,24 @@ class KeyCache:
             self._found[place] = keys
         return keys
 
-    def put(self, request: KeyRequest, keys: ScramKeys) -> None:
+    @cython.ccall
+    def put(self, request: KeyRequest, keys: ScramKeys) -> object:
         place = self._place(request)
         self._found.pop(place, None)
         self._found[place] = keys
         if len(self._found) > self._size:
             del self._found[next(iter(self._found))]
+        return None
 
+    @cython.ccall
     def salt_for(self, user: str) -> bytes:
         """The salt of a user that has no SCRAM secret or does not exist: the same every time."""
         return hashlib.blake2b(
             to_bytes(user), key=self._key, person=b"salt", digest_size=SALT_BYTES
         ).digest()
 
-    def _place(self, request: KeyRequest) -> tuple[bytes, bytes, int]:
+    @cython.cfunc
+    def _place(self, request: KeyRequest) -> object:
         digest = hashlib.blake2b(
             to_bytes(request.password), key=self._key, person=b"password", digest_size=32
         ).digest()

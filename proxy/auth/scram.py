@@ -20,8 +20,15 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 
-from proxy.auth.keys import MAX_ITERATIONS, ScramKeys
+import cython
+
+from proxy.auth.keys import MAX_ITERATIONS
 from proxy.errors import LoginForbidden, ProtocolViolation
+
+if cython.compiled:
+    from cython.cimports.proxy.auth.keys import ScramKeys
+else:
+    from proxy.auth.keys import ScramKeys
 
 SCRAM = b"SCRAM-SHA-256"
 SCRAM_PLUS = b"SCRAM-SHA-256-PLUS"
@@ -30,12 +37,10 @@ _BINDING_TYPE = b"tls-server-end-point"
 
 _NONCE = rb"r=([\x21-\x2b\x2d-\x7e]+)"
 _BASE64 = rb"([A-Za-z0-9+/]+={0,2})"
+_KEY_LENGTH = 44
 _KEY = rb"([A-Za-z0-9+/]{43}=)"
+_PRINTABLE = bytes(range(0x21, 0x7F)).replace(b",", b"")
 _EXTENSIONS = rb"(?:,[A-Za-z]=[^,\0]+)*"
-_CLIENT_FIRST = re.compile(
-    rb"((n|y|p=([A-Za-z0-9.-]+)),,)(n=[^,\0]*," + _NONCE + _EXTENSIONS + rb")"
-)
-_CLIENT_FINAL = re.compile(rb"(c=" + _BASE64 + rb"," + _NONCE + _EXTENSIONS + rb"),p=" + _KEY)
 _SERVER_FIRST = re.compile(_NONCE + rb",s=" + _BASE64 + rb",i=([0-9]{1,10})" + _EXTENSIONS)
 _SERVER_FINAL = re.compile(rb"v=" + _KEY + _EXTENSIONS)
 
@@ -45,24 +50,29 @@ def new_nonce(random: Callable[[int], bytes]) -> bytes:
     return b2a_base64(random(18), newline=False)
 
 
+@cython.cclass
 class ScramServer:
     """Our side towards a client.
 
     `plus` says that the client chose SCRAM-SHA-256-PLUS, `channel_binding` (None: not offered)
     what its binding has to be. After a `final` that succeeded, `client_key` holds the key with
-    which the client can be spoken for.
+    which the client can be spoken for. No regular expressions: each login comes this way.
     """
 
-    __slots__ = (
-        "_binding", "_bound", "_iterations", "_messages", "_nonce", "_plus", "_salt", "client_key",
-    )  # fmt: skip
+    _salt: bytes
+    _iterations: cython.int
+    _nonce: bytes
+    _binding: bytes | None
+    _plus: bool
+    _messages: bytes
+    _bound: bytes
+    client_key: bytes | None
 
     def __init__(
         self,
         salt: bytes,
-        iterations: int,
+        iterations: cython.int,
         nonce: bytes,
-        *,
         channel_binding: bytes | None = None,
         plus: bool = False,
     ) -> None:
@@ -72,30 +82,43 @@ class ScramServer:
         self._binding = channel_binding
         self._plus = plus
         self._messages = self._bound = b""
-        self.client_key: bytes | None = None
+        self.client_key = None
 
+    @cython.ccall
     def first(self, message: bytes) -> bytes:
-        """server-first for a client-first. Raises ProtocolViolation, LoginForbidden."""
-        match = _matched(_CLIENT_FIRST, message, "client-first")
-        header, flag, binding_type, bare, nonce = match.groups()
-        self._check_flag(flag, binding_type)
+        """server-first for a client-first. Raises ProtocolViolation, LoginForbidden.
+
+        client-first is a flag, an empty authorization name, then the bare part: a name, the
+        nonce, extensions.
+        """
+        fields = _fields(message, "client-first")
+        flag, name = fields[0], fields[2] if len(fields) > 3 else b""
+        if name[:2] != b"n=" or fields[1] or not (flag in (b"n", b"y") or flag[:2] == b"p="):
+            raise _malformed("client-first")
+        nonce = _nonce_of(fields, 3, "client-first")
+        self._check_flag(flag)
+        header = flag + b",,"
         self._bound = header + (self._binding or b"") if self._plus else header
         self._nonce = nonce + self._nonce
         salt = b2a_base64(self._salt, newline=False)
         reply = b"r=%b,s=%b,i=%d" % (self._nonce, salt, self._iterations)
-        self._messages = b"%b,%b," % (bare, reply)
+        self._messages = b"%b,%b," % (message[len(header) :], reply)
         return reply
 
+    @cython.ccall
     def final(self, message: bytes, keys: ScramKeys) -> bytes | None:
         """server-final for a client-final; None if the proof is wrong.
 
         Raises ProtocolViolation, and LoginForbidden if the channel binding does not match.
         """
-        match = _matched(_CLIENT_FINAL, message, "client-final")
-        unproven, bound, nonce, proof = match.groups()
+        unproven, _, proof = message.rpartition(b",p=")
+        fields = _fields(message, "client-final")
+        if fields[0][:2] != b"c=" or len(proof) != _KEY_LENGTH or proof[-2:] == b"==":
+            raise _malformed("client-final")
+        nonce = _nonce_of(fields[:-1], 1, "client-final")
         if nonce != self._nonce:
             raise ProtocolViolation("SCRAM nonce does not match")
-        if not hmac.compare_digest(_decoded(bound), self._bound):
+        if not hmac.compare_digest(_decoded(fields[0][2:]), self._bound):
             raise LoginForbidden("SCRAM channel binding check failed")
         signed = self._messages + unproven
         client_key = _xor(_decoded(proof), hmac.digest(keys.stored_key, signed, "sha256"))
@@ -105,18 +128,49 @@ class ScramServer:
         signature = hmac.digest(keys.server_key, signed, "sha256")
         return b"v=" + b2a_base64(signature, newline=False)
 
-    def _check_flag(self, flag: bytes, binding_type: bytes | None) -> None:
+    @cython.cfunc
+    def _check_flag(self, flag: bytes) -> object:
         if flag == b"y" and self._binding is not None:
             raise LoginForbidden(
                 "client believes that SCRAM channel binding is not supported, but it is",
                 hint="Something between client and pgfunnel may have changed the offer.",
             )
-        if self._plus != (binding_type is not None):
+        if self._plus != (flag[:2] == b"p="):
             raise ProtocolViolation(
                 "SCRAM mechanism and channel binding flag contradict each other"
             )
-        if binding_type not in (None, _BINDING_TYPE):
+        if self._plus and flag[2:] != _BINDING_TYPE:
             raise ProtocolViolation("unsupported SCRAM channel binding type")
+        return None
+
+
+def _fields(message: bytes, name: str) -> list[bytes]:
+    if len(message) > MAX_MESSAGE:
+        raise _too_long(name)
+    if b"\0" in message:
+        raise _malformed(name)
+    return message.split(b",")
+
+
+def _nonce_of(fields: list[bytes], at: int, name: str) -> bytes:
+    """The nonce that is field `at`; only extensions may follow it."""
+    if len(fields) <= at or fields[at][:2] != b"r=":
+        raise _malformed(name)
+    nonce = fields[at][2:]
+    if not nonce or nonce.translate(None, _PRINTABLE):
+        raise _malformed(name)
+    for extension in fields[at + 1 :]:
+        if len(extension) < 3 or extension[1:2] != b"=" or not extension[:1].isalpha():
+            raise _malformed(name)
+    return nonce
+
+
+def _malformed(name: str) -> ProtocolViolation:
+    return ProtocolViolation(f"SCRAM {name} message is malformed")
+
+
+def _too_long(name: str) -> ProtocolViolation:
+    return ProtocolViolation(f"SCRAM {name} message is longer than {MAX_MESSAGE} bytes")
 
 
 class ScramClient:
@@ -178,10 +232,10 @@ def _gs2_header(channel_binding: bytes | None, plus: bool) -> bytes:
 
 def _matched(pattern: re.Pattern[bytes], message: bytes, name: str) -> re.Match[bytes]:
     if len(message) > MAX_MESSAGE:
-        raise ProtocolViolation(f"SCRAM {name} message is longer than {MAX_MESSAGE} bytes")
+        raise _too_long(name)
     match = pattern.fullmatch(message)
     if match is None:
-        raise ProtocolViolation(f"SCRAM {name} message is malformed")
+        raise _malformed(name)
     return match
 
 
