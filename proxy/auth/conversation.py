@@ -97,7 +97,7 @@ class Conversation:
         self._over = True
         if len(payload) > self._limit:
             raise ProtocolViolation(f"password message is longer than {self._limit} bytes")
-        step = self._answered(payload)
+        step: Step = self._answered(payload)
         self._over = isinstance(step, Done)
         return step
 
@@ -108,7 +108,8 @@ class Conversation:
         if request is None:
             raise RuntimeError("no keys are pending")
         self._over = True
-        return self._supplied(request, keys)
+        step: Step = self._supplied(request, keys)
+        return step
 
     @cython.ccall
     def _answered(self, payload: bytes) -> Step:

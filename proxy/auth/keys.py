@@ -83,10 +83,6 @@ class KeyRequest:
         return f"<KeyRequest iterations={self.iterations}>"
 
 
-def derive(self) -> ScramKeys:
-        return derive(self.password, self.salt, self.iterations)
-
-
 def derive(password: str, salt: bytes, iterations: int = ITERATIONS) -> ScramKeys:
     """All keys of a password. Takes about 0.25 microseconds a round; releases the GIL."""
     salted = hashlib.pbkdf2_hmac("sha256", prepared(password), salt, iterations)
@@ -132,7 +128,10 @@ class KeyCache:
     _found: dict[object, ScramKeys]
 
     def __init__(
-        self, size: cython.Py_ssize_t = 10_000, *, random: Callable[[int], bytes] = secrets.token_bytes
+        self,
+        size: cython.Py_ssize_t = 10_000,
+        *,
+        random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._size = size
         self._key = random(32)

@@ -103,7 +103,8 @@ class _Cleartext(Conversation):
     def _key_request(self, password: str) -> KeyRequest:
         wanted = self._secret.keys
         if wanted is None:
-            return own_request(self.user, password, self._cache)
+            request: KeyRequest = own_request(self.user, password, self._cache)
+            return request
         return KeyRequest(password, wanted.salt, wanted.iterations)
 
     def _matches(self, password: str, keys: ScramKeys | None) -> bool:

@@ -1,4 +1,4 @@
-from proxy.auth.conversation cimport Conversation, Done, Next
+from proxy.auth.conversation cimport Conversation
 from proxy.auth.keys cimport KeyCache, KeyRequest, ScramKeys
 from proxy.auth.scram cimport ScramServer
 
@@ -12,6 +12,6 @@ cdef class ScramConversation(Conversation):
     cdef bint _started
     cdef bytes _final
     cdef ScramKeys _keys(self)
-    cdef Next _chosen(self, bytes payload)
-    cdef Next _first(self, bytes message)
-    cdef Done _verdict(self, bytes message, ScramKeys keys)
+    cdef object _chosen(self, bytes payload)
+    cdef object _first(self, bytes message)
+    cdef object _verdict(self, bytes message, ScramKeys keys)

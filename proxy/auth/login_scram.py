@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cython
 
 from proxy.auth import codes
-from proxy.auth.conversation import Step, flaw
+from proxy.auth.conversation import flaw
 from proxy.auth.keys import ITERATIONS
 from proxy.auth.scram import MAX_MESSAGE, SCRAM, SCRAM_PLUS, new_nonce
 from proxy.auth.secret import Secret
@@ -62,7 +62,7 @@ class ScramConversation(Conversation):
         self._final = b""
 
     @cython.ccall
-    def _answered(self, payload: bytes) -> Step:
+    def _answered(self, payload: bytes) -> object:
         if self._server is None:
             return self._chosen(payload)
         if not self._started:
@@ -74,7 +74,7 @@ class ScramConversation(Conversation):
         return None
 
     @cython.ccall
-    def _supplied(self, request: KeyRequest, keys: ScramKeys) -> Step:
+    def _supplied(self, request: KeyRequest, keys: ScramKeys) -> object:
         self._cache.put(request, keys)
         return self._verdict(self._final, keys)
 
@@ -85,7 +85,7 @@ class ScramConversation(Conversation):
         return _NOBODYS_KEYS if self.reason else self._known or cached
 
     @cython.cfunc
-    def _chosen(self, payload: bytes) -> Next:
+    def _chosen(self, payload: bytes) -> object:
         """SASLInitialResponse: mechanism, NUL, Int32 length (-1: no data yet), client-first."""
         mechanism, _, rest = payload.partition(b"\0")
         plus = mechanism == SCRAM_PLUS and self._binding is not None
@@ -102,13 +102,13 @@ class ScramConversation(Conversation):
         return self._first(rest[4:])
 
     @cython.cfunc
-    def _first(self, message: bytes) -> Next:
+    def _first(self, message: bytes) -> object:
         assert self._server is not None
         self._started = True
         return Next((codes.SASL_CONTINUE, self._server.first(message)))
 
     @cython.cfunc
-    def _verdict(self, message: bytes, keys: ScramKeys) -> Done:
+    def _verdict(self, message: bytes, keys: ScramKeys) -> object:
         server = self._server
         assert server is not None
         final = server.final(message, keys)

@@ -8,55 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from time import monotonic
 
-from proxy.auth.keys import KeyCache
 from proxy.auth.login import unprepared
 from proxy.auth.secret import Secret
-from proxy.errors import (
-    LoginTimeout,
-    NoSuchDatabase,
-    PgfunnelError,
-    ShuttingDown,
-    TooManyClients,
-    UpstreamLost,
-    WaitedTooLong,
-)
-from proxy.pool.pool import Pool
-from proxy.relay.client import SESSION, STATEMENT, TRANSACTION, Client
+from proxy.errors import PgfunnelError, ShuttingDown, UpstreamLost, WaitedTooLong
+from proxy.relay.client import Client
 from proxy.relay.connect import Address, Keepalive
 from proxy.relay.database import Database
-from proxy.relay.login import Login, Wish
-from proxy.relay.pins import Pins
+from proxy.relay.entrance import Entrance
 from proxy.relay.pools import Pools
 from proxy.relay.server import Server
 from proxy.relay.tls import TlsPolicy, client_policy, server_policy
 from proxy.relay.users import Users
-from proxy.session.parameters import Parameters
-from proxy.session.session import Session
 from proxy.settings import Settings
 from proxy.settings.databases import Target
 from proxy.telemetry.counters import PoolCounters, Totals
 from proxy.telemetry.logs import log_closed, log_event, log_opened
 from proxy.telemetry.reasons import CloseReason, Side
-from proxy.telemetry.views import PinningStatement, PinView
-from proxy.wire import messages
-from proxy.wire.startup import Cancel
 
 log = logging.getLogger("pgfunnel")
 
 TICK = 0.1
 """Seconds between looks at deadlines."""
-
-_STALLED_LOGIN = 5.0
-"""Seconds after which a peer in mid-login may have to make room for another."""
-
-_MODES = {"transaction": TRANSACTION, "session": SESSION, "statement": STATEMENT}
 
 
 class Funnel:
@@ -67,17 +45,13 @@ class Funnel:
         self.now = monotonic()
         self.started_at = time.time()
         self.totals = Totals()
-        self.keys = KeyCache()
         self.pools_by_key = Pools(self)
-        self.pins = Pins()
-        self.clients: set[Client] = set()
-        self.logging_in: dict[Client, float] = {}
+        self.entrance = Entrance(self)
         self.draining = False
         self.stopping = False
         self.abandon_timeout = 15.0
         self.close_timeout = 600.0
         self._round: Iterator[Client] = iter(())
-        self._by_process_id: dict[int, Client] = {}
         self._server_number = 0
         self._ticking: asyncio.TimerHandle | None = None
         self._policies: dict[str, TlsPolicy] = {}
@@ -95,15 +69,12 @@ class Funnel:
         )
         policies = {mode: self._server_policy(settings, mode) for mode in _server_modes(settings)}
         self.settings = settings
-        self.client_tls = client_tls
         self._policies = policies
         self.users = Users(secrets, settings.upstream_user())
         self.check_delay = settings.server_check_delay or float("inf")
         self.check_query = settings.server_check_query.encode()
         self.reset_query = settings.server_reset_query.encode()
-        self.ignored_parameters = {name.lower() for name in settings.ignore_startup_parameters}
-        self.wishes: dict[bytes, Wish] = {}
-        self._pools_of: dict[tuple[str, str], Database] = {}
+        self.entrance.use(settings, client_tls, self.users)
         self.pools_by_key.reload()
 
     @staticmethod
@@ -131,154 +102,33 @@ class Funnel:
 
     async def prepare_keys(self) -> None:
         """Derive the SCRAM keys of plain passwords ahead of the first login."""
-        for request in unprepared(self.users.all(), self.keys):
-            keys = await self.loop.run_in_executor(None, request.derive)
-            self.keys.put(request, keys)
+        known = self.entrance.keys
+        for request in unprepared(self.users.all(), known):
+            known.put(request, await self.loop.run_in_executor(None, request.derive))
 
-    # -- clients come ----------------------------------------------------------------------
+    def pool_for(self, database: str, user: str) -> Database | None:
+        """The pool that serves clients of `user` who asked for `database`, if it is served."""
+        target = self.settings.target(database)
+        return None if target is None else self.pools_by_key.get(target, user)
 
-    def has_room(self) -> bool:
-        """Whether another peer may begin to log in; a stalled one makes room for it."""
-        if len(self.logging_in) < self.settings.max_unauthenticated:
-            return True
-        oldest, since = next(iter(self.logging_in.items()))
-        if monotonic() - since < _STALLED_LOGIN:
-            return False
-        self._login_took_too_long(oldest)
-        return True
+    # -- clients ---------------------------------------------------------------------------
 
-    def accepted(self, fd: int, peer: object, number: int) -> None:
-        client = Client(self.loop, fd, self, number)
-        client.address = peer
-        client.login = Login(client, self)
-        self.logging_in[client] = monotonic()
-        client.watch()
+    @property
+    def clients(self) -> set[Client]:
+        """Those that have logged in."""
+        return self.entrance.clients
 
-    def admit(self, client: Client, login: Login) -> None:
-        """Raises ShuttingDown, TooManyClients."""
-        if self.draining:
-            raise ShuttingDown("pgfunnel is shutting down")
-        limit = self.settings.max_client_conn
-        if limit and len(self.clients) >= limit:
-            raise TooManyClients(f"no more connections allowed (max_client_conn is {limit})")
-
-    def logged_in(self, client: Client, login: Login, said: bytes) -> None:
-        """The client is who it says it is. Raises NoSuchDatabase."""
-        pool = self._pools_of.get((login.database, login.user))
-        if pool is None:
-            pool = self._pool_of(login)
-        client.pool = pool
-        client.mode = _MODES[pool.limits.pool_mode]
-        client.keeps = client.mode == SESSION
-        asked, name = login.wish.parameters, login.wish.name
-        client.session = Session(asked)
-        known = pool.greetings.get(asked)
-        login.said = said
-        if known is None:
-            client.be_greeted()
-        else:
-            self._greet(client, login, known, name)
-
-    def _pool_of(self, login: Login) -> Database:
-        target = self.settings.target(login.database)
-        if target is None:
-            raise NoSuchDatabase(f'no such database: "{login.database}"')
-        pool = self.pools_by_key.get(target, login.user)
-        self._pools_of[login.database, login.user] = pool
-        return pool
+    @property
+    def logging_in(self) -> dict[Client, float]:
+        return self.entrance.logging_in
 
     def greet(self, client: Client, server: Server) -> None:
-        """The client's first server is set as it wants: tell it how that looks."""
-        login: Login = client.login
-        asked, name = login.wish.parameters, login.wish.name
-        pool: Database = client.pool
-        pool.learn(asked, server.reported)
-        known = pool.greetings[asked]
-        server.parameters = known[0]
-        self._greet(client, login, known, name)
-
-    def _greet(
-        self, client: Client, login: Login, known: tuple[Parameters, bytes], name: str | None
-    ) -> None:
-        parameters, told = known
-        own_name = self._default_name(client) if name is None else name.encode()
-        told += messages.parameter_status(b"application_name", own_name)
-        if name:
-            parameters = parameters.with_value("application_name", name)
-        client.session = Session(parameters, client.pool.defaults)
-        client.login = None
-        self.logging_in.pop(client, None)
-        self.clients.add(client)
-        client.pool.clients += 1
-        self._give_key(client)
-        key = messages.backend_key_data(client.process_id, client.secret)
-        self.totals.login("ok")
-        client.user = login.user
-        self._log_opened(client)
-        client.send(login.said + told + key + messages.READY_IDLE)
-
-    @staticmethod
-    def _default_name(client: Client) -> bytes:
-        pool: Database = client.pool
-        return pool.defaults.get(b"application_name", b"")
-
-    def _give_key(self, client: Client) -> None:
-        """A random key of our own for cancel requests."""
-        while client.process_id in self._by_process_id or client.process_id == 0:
-            client.process_id = int.from_bytes(os.urandom(4), "big") & 0x7FFFFFFF
-        client.secret = os.urandom(4)
-        self._by_process_id[client.process_id] = client
-
-    # -- clients go ------------------------------------------------------------------------
+        """The client's first server is set as it wants."""
+        self.entrance.greet(client)
 
     def client_gone(self, client: Client, reason: CloseReason, error: object) -> None:
-        """Account for a client that is being closed."""
-        if client.pinned_for:
-            self.pins.gone(client)
-        self.logging_in.pop(client, None)
-        if client in self.clients:
-            self.clients.remove(client)
-            client.pool.clients -= 1
-            del self._by_process_id[client.process_id]
-        self.totals.close(Side.CLIENT, reason)
-        if isinstance(error, PgfunnelError):
-            self.totals.refusal(error.sqlstate)
-        self._log_closed(client, reason, error)
-
-    def _log_opened(self, client: Client) -> None:
-        if self.settings.log_connections:
-            log_opened(log, Side.CLIENT, client.number, **self._who(client))
-
-    def _log_closed(self, client: Client, reason: CloseReason, error: object) -> None:
-        if isinstance(error, PgfunnelError) and reason is not CloseReason.SHUTTING_DOWN:
-            log_event(
-                log,
-                logging.WARNING,
-                "refused",
-                id=f"C-{client.number:#x}",
-                **self._who(client),
-                sqlstate=error.sqlstate,
-                error=error.message,
-                why=self._private_reason(client),
-            )
-        if self.settings.log_disconnections:
-            age = monotonic() - client.opened_at
-            log_closed(log, Side.CLIENT, client.number, reason, **self._who(client), age_s=age)
-
-    @staticmethod
-    def _private_reason(client: Client) -> str:
-        return client.login.reason if client.login is not None else ""
-
-    @staticmethod
-    def _who(client: Client) -> dict[str, str]:
-        login: Login | None = client.login
-        pool: Pool | None = client.pool
-        peer = client.address
-        return {
-            "database": pool.database if pool is not None else login.database if login else "",
-            "user": client.user or (login.user if login else ""),
-            "peer": f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix",
-        }
+        """The client is being closed."""
+        self.entrance.gone(client, reason, error)
 
     def waited_too_long(self, client: Client, now: float) -> None:
         waited = now - client.waiting_since
@@ -302,7 +152,7 @@ class Funnel:
         self._server_number += 1
         server.number = self._server_number
         if self.settings.log_connections:
-            log_opened(log, Side.SERVER, server.number, **self._where(server))
+            log_opened(log, Side.SERVER, server.number, *self._where(server))
 
     def server_login_failed(self, pool: Database, failure: PgfunnelError) -> None:
         log_event(
@@ -321,13 +171,13 @@ class Funnel:
         if self.settings.log_disconnections:
             age = monotonic() - server.opened_at
             where = self._where(server)
-            log_closed(log, Side.SERVER, server.number, server.reason, **where, age_s=age)
+            log_closed(log, Side.SERVER, server.number, server.reason, *where, age)
         self.pools_by_key.gone(server)
 
     @staticmethod
-    def _where(server: Server) -> dict[str, str]:
+    def _where(server: Server) -> tuple[str, str, str]:
         pool: Database = server.pool
-        return {"database": pool.database, "user": pool.user, "peer": str(pool.address)}
+        return pool.database, pool.user, str(pool.address)
 
     def lost_words(self, server: Server, reason: CloseReason) -> PgfunnelError:
         return UpstreamLost(
@@ -349,13 +199,8 @@ class Funnel:
             server, still=lambda: server.client is None and not server.owed.nothing()
         )
 
-    def cancel_request(self, asking: Client, request: Cancel) -> None:
-        """A client asks to cancel what another runs: only while that one has its server."""
-        client = self._by_process_id.get(request.process_id)
-        if client is None or client.secret != request.secret:
-            self.totals.cancel("unknown_key")
-            asking.close(CloseReason.CLIENT_LEFT)
-            return
+    def cancel_for(self, client: Client, asking: Client) -> None:
+        """`asking` wants to cancel what `client` runs: only while that one has its server."""
         server = client.server
         if server is None or not server.owed.ready:
             self.totals.cancel("nothing_runs")
@@ -374,7 +219,7 @@ class Funnel:
     def _tick(self) -> None:
         self._ticking = self.loop.call_later(TICK, self._tick)
         self.now = now = monotonic()
-        self._check_logins(now)
+        self.entrance.check_logins(now)
         self.pools_by_key.tick(now)
         self._look_at_sockets()
         if self.settings.client_idle_timeout or self.settings.idle_transaction_timeout:
@@ -399,22 +244,6 @@ class Funnel:
                 client.on_readable()
         if not looked:
             self._round = iter([*self.clients, *self.logging_in])
-
-    def _check_logins(self, now: float) -> None:
-        timeout = self.settings.client_login_timeout
-        while timeout and self.logging_in:
-            client, since = next(iter(self.logging_in.items()))
-            if now - since < timeout:
-                return
-            self._login_took_too_long(client)
-
-    def _login_took_too_long(self, client: Client) -> None:
-        self.totals.login("timeout")
-        error = LoginTimeout(
-            f"login took longer than {self.settings.client_login_timeout:g} s",
-            hint="See client_login_timeout.",
-        )
-        client.close(CloseReason.LOGIN_TIMEOUT, error)
 
     def _check_idle(self, now: float) -> None:
         for client in list(self.clients):

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import socket
-from itertools import count
 from pathlib import Path
+
+import cython
 
 from proxy.errors import SettingsError
 from proxy.relay import octet_io
@@ -15,23 +16,35 @@ from proxy.relay.funnel import Funnel
 from proxy.settings import Settings
 from proxy.telemetry.logs import log_event
 
+if cython.compiled:
+    from cython.cimports.proxy.relay.entrance import Entrance
+else:
+    from proxy.relay.entrance import Entrance
+
 log = logging.getLogger("pgfunnel")
 
 _AT_A_TIME = 64
 """Connections accepted in one go, so that those already there get their turn."""
 
 
+@cython.cclass
 class Listener:
     """Accepts clients for a funnel. It pauses while too many peers are in mid-login."""
 
+    _loop: asyncio.AbstractEventLoop
+    _entrance: Entrance
+    _sockets: list[socket.socket]
+    _accepted: cython.longlong
+
     def __init__(self, funnel: Funnel, sockets: list[socket.socket]) -> None:
-        self._funnel = funnel
+        self._loop = funnel.loop
+        self._entrance = funnel.entrance
         self._sockets = sockets
-        self._numbers = count(1)
+        self._accepted = 0
         for sock in sockets:
             # Accepted sockets inherit these options (Linux).
             funnel.keepalive.apply(sock)
-            funnel.loop.add_reader(sock.fileno(), self._accept, sock)
+            self._loop.add_reader(sock.fileno(), self._accept, sock)
 
     @property
     def port(self) -> int:
@@ -43,7 +56,7 @@ class Listener:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_AT_A_TIME):
-            if not self._funnel.has_room():
+            if not self._entrance.has_room():
                 self._pause(listening, 0.05)
                 return
             try:
@@ -54,21 +67,21 @@ class Listener:
                 return
             if accepted is None:
                 return
-            self._funnel.accepted(*accepted, next(self._numbers))
+            self._accepted += 1
+            self._entrance.accepted(accepted[0], accepted[1], self._accepted)
 
     def _pause(self, listening: socket.socket, seconds: float) -> None:
-        loop = self._funnel.loop
-        loop.remove_reader(listening.fileno())
-        loop.call_later(seconds, self._go_on, listening)
+        self._loop.remove_reader(listening.fileno())
+        self._loop.call_later(seconds, self._go_on, listening)
 
     def _go_on(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
-            self._funnel.loop.add_reader(listening.fileno(), self._accept, listening)
+            self._loop.add_reader(listening.fileno(), self._accept, listening)
 
     def close(self) -> None:
         """Stop listening; connections that were accepted stay."""
         for sock in self._sockets:
-            self._funnel.loop.remove_reader(sock.fileno())
+            self._loop.remove_reader(sock.fileno())
             if sock.family == socket.AF_UNIX:
                 with contextlib.suppress(OSError):
                     Path(sock.getsockname()).unlink()

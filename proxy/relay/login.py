@@ -6,13 +6,10 @@ Source: PostgreSQL documentation, "Message Flow", "Start-up".
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 import cython
 
-from proxy.auth.conversation import Conversation, Done, Next
-from proxy.auth.keys import KeyRequest, ScramKeys
 from proxy.auth.login import begin
 from proxy.errors import (
     FeatureRefused,
@@ -24,15 +21,21 @@ from proxy.errors import (
     WrongPassword,
 )
 from proxy.relay.tls import Tls
-from proxy.session.parameters import Parameters
+from proxy.relay.wish import read_wish
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages, startup
 
 if cython.compiled:
+    from cython.cimports.proxy.auth.conversation import Conversation, Done, Next
+    from cython.cimports.proxy.auth.keys import KeyRequest, ScramKeys
     from cython.cimports.proxy.relay.client import Client
+    from cython.cimports.proxy.relay.wish import Wish
     from cython.cimports.proxy.wire.octets import part, u32
 else:
+    from proxy.auth.conversation import Conversation, Done, Next
+    from proxy.auth.keys import KeyRequest, ScramKeys
     from proxy.relay.client import Client
+    from proxy.relay.wish import Wish
     from proxy.wire.octets import part, u32
 
 _STARTUP, _PASSWORD, _NOTHING, _GREETED = 0, 1, 2, 3
@@ -43,26 +46,13 @@ _MAX_WISHES = 1000
 _AUTHENTICATION_OK = messages.authentication(0)
 _MAX_PASSWORD_MESSAGE = 16_384
 
-_NOT_PARAMETERS = frozenset({"user", "database", "options", "replication"})
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a start-up packet asks for, read once for all that are alike.
-
-    `name`: the application_name, which needs no server to be known.
-    """
-
-    user: str
-    database: str
-    parameters: Parameters
-    name: str | None
-    negotiation: bytes
-
 
 @cython.cclass
 class Login:
-    """What a client is until it has logged in. `feed` takes its bytes, whole or in parts."""
+    """What a client is until it has logged in. `feed` takes its bytes, whole or in parts.
+
+    `hub`: the entrance. `said`: what the greeting has to begin with.
+    """
 
     _hub: Any
     _conversation: Conversation
@@ -114,7 +104,7 @@ class Login:
         length: cython.Py_ssize_t = startup.packet_length(buffer, 0, n)
         if length == 0 or n < length:
             return 0
-        raw: bytes = bytes(memoryview(buffer)[:length])
+        raw: bytes = part(buffer, 0, length)
         wish: Wish | None = self._hub.wishes.get(raw)
         if wish is not None:
             self._start(wish)
@@ -143,34 +133,16 @@ class Login:
 
     def _read(self, raw: bytes, packet: startup.Startup) -> Wish:
         """Raises LoginForbidden, FeatureRefused, ProtocolViolation."""
-        given = packet.parameters
-        self.user = given.get("user", "")
-        if not self.user:
-            raise LoginForbidden("no PostgreSQL user name specified in startup packet")
-        self.database = given.get("database") or self.user
-        if given.get("replication", "false").lower() not in ("false", "off", "no", "0"):
-            raise FeatureRefused(
-                "replication connections are not supported",
-                hint="Connect straight to Postgres for replication.",
-            )
-        asked = self._parameters(given)
-        name = asked.pop("application_name", None)
-        negotiation = b""
-        if packet.minor > 0 or packet.options:
-            negotiation = messages.negotiate_protocol_version(3 << 16, packet.options)
-        wish = Wish(
-            self.user,
-            self.database,
-            Parameters.of(asked),
-            None if name is None else clean_name(name),
-            negotiation,
-        )
+        self.user = packet.parameters.get("user", "")
+        self.database = packet.parameters.get("database") or self.user
+        wish = read_wish(packet, self._hub.ignored_parameters)
         if len(self._hub.wishes) >= _MAX_WISHES:
             self._hub.wishes.clear()
         self._hub.wishes[raw] = wish
         return wish
 
-    def _start(self, wish: Wish) -> None:
+    @cython.cfunc
+    def _start(self, wish: Wish) -> object:
         """Raises LoginForbidden, ShuttingDown, TooManyClients."""
         hub = self._hub
         self.wish = wish
@@ -181,21 +153,18 @@ class Login:
             )
         if wish.negotiation:
             self._client.send(wish.negotiation)
-        hub.admit(self._client, self)
+        hub.admit()
         self._begin()
-
-    def _parameters(self, given: dict[str, str]) -> dict[str, str]:
-        asked = startup.split_options(given.get("options", ""))
-        asked.update({k: v for k, v in given.items() if k not in _NOT_PARAMETERS})
-        ignored = self._hub.ignored_parameters
-        return {k.lower(): v for k, v in asked.items() if k.lower() not in ignored}
+        return None
 
     # -- the password ----------------------------------------------------------------------
 
     def _begin(self) -> None:
         hub = self._hub
         secret = hub.users.secret(self.user)
-        conversation = begin(hub.settings.auth_type, self.user, secret, cache=hub.keys)
+        conversation: Conversation = begin(
+            hub.auth_type, self.user, secret, cache=hub.keys, random=hub.random
+        )
         self._conversation = conversation
         self._step = _PASSWORD
         if conversation.request is None:
@@ -220,7 +189,8 @@ class Login:
         self._respond(part(buffer, 5, size))
         return size
 
-    def _respond(self, payload: bytes) -> None:
+    @cython.cfunc
+    def _respond(self, payload: bytes) -> object:
         conversation = self._conversation
         if conversation is None:
             raise ProtocolViolation("password message where none was asked for")
@@ -230,6 +200,7 @@ class Login:
         elif conversation.pending is not None:
             self._step = _NOTHING
             self._derive(conversation.pending)
+        return None
 
     def _derive(self, request: KeyRequest) -> None:
         """Keys are derived in a thread: some milliseconds for a secret seen the first time."""
@@ -245,18 +216,21 @@ class Login:
         except PgfunnelError as error:
             self.refuse(error)
 
-    def _advance(self, step: Next | Done) -> None:
-        if isinstance(step, Next):
-            self._client.send(messages.authentication(*step.request))
-        else:
-            self._done(step)
+    @cython.cfunc
+    def _advance(self, step: object) -> object:
+        if isinstance(step, Done):
+            return self._done(step)
+        assert isinstance(step, Next)
+        return self._client.send(messages.authentication(*step.request))
 
-    def _done(self, done: Done) -> None:
+    @cython.cfunc
+    def _done(self, done: Done) -> object:
         said = b"" if done.request is None else messages.authentication(*done.request)
         self._conversation = None
-        self._hub.users.reveal(self.user, password=done.password, keys=done.keys)
+        self._hub.users.reveal(self.user, done.password, done.keys)
         self._step = _GREETED
-        self._hub.logged_in(self._client, self, said + _AUTHENTICATION_OK)
+        self.said = said + _AUTHENTICATION_OK
+        return self._hub.logged_in(self._client, self)
 
     @cython.cfunc
     def _too_early(self, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
@@ -264,8 +238,3 @@ class Login:
         if self._step == _NOTHING or n > _MAX_PASSWORD_MESSAGE:
             raise ProtocolViolation("more was sent before the login was done")
         return 0
-
-
-def clean_name(name: str) -> str:
-    """As Postgres keeps an application_name: at most 63 bytes of printable ASCII."""
-    return "".join(chr(c) if 32 <= c <= 126 else "?" for c in name.encode()[:63])

@@ -29,7 +29,7 @@ class Credentials:
 class Users:
     """Users of `auth_file` and of the upstream's address, by name."""
 
-    __slots__ = ("_revealed", "_secrets", "_upstream")
+    __slots__ = ("_all", "_revealed", "_secrets", "_upstream")
 
     def __init__(
         self, secrets: Mapping[str, Secret], upstream: tuple[str, str | None] | None
@@ -37,21 +37,18 @@ class Users:
         self._secrets = dict(secrets)
         self._upstream = upstream
         self._revealed = Revealed()
+        self._all = dict(secrets)
+        if upstream is not None:
+            self._all.setdefault(upstream[0], Secret(password=upstream[1] or ""))
 
     def secret(self, user: str) -> Secret | None:
         """What a client that calls itself `user` must prove; None: no such user."""
-        known = self._secrets.get(user)
-        if known is not None or self._upstream is None or self._upstream[0] != user:
-            return known
-        return Secret(password=self._upstream[1] or "")
+        return self._all.get(user)
 
     def all(self) -> dict[str, Secret]:
-        users = dict(self._secrets)
-        if self._upstream is not None:
-            users.setdefault(self._upstream[0], Secret(password=self._upstream[1] or ""))
-        return users
+        return self._all
 
-    def reveal(self, user: str, *, password: str | None, keys: ScramKeys | None) -> None:
+    def reveal(self, user: str, password: str | None, keys: ScramKeys | None) -> None:
         """A client logged in as `user` and this came to light."""
         if password is not None:
             self._revealed.passwords[user] = password

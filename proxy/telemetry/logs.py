@@ -23,6 +23,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
+import cython
+
 from proxy.telemetry.reasons import CloseReason, Side
 
 Format = Literal["text", "json"]
@@ -72,31 +74,38 @@ def log_event(logger: logging.Logger, level: int, event: str, /, **fields: objec
         logger.handle(_record(logger.name, level, event, fields))
 
 
+@cython.ccall
 def log_opened(
-    logger: logging.Logger, side: Side, number: int, *, database: str, user: str, peer: str
-) -> None:
-    """A connection is open: a client has logged in, or Postgres has let us in."""
-    if _connection(logger, side, number, database, user, peer, "opened"):
-        return
-    who = connection_id(side, number)
-    log_event(logger, logging.INFO, "opened", id=who, database=database, user=user, peer=peer)
-
-
-def log_closed(
     logger: logging.Logger,
     side: Side,
-    number: int,
-    reason: CloseReason,
-    *,
+    number: cython.longlong,
     database: str,
     user: str,
     peer: str,
-    age_s: float,
-) -> None:
+) -> object:
+    """A connection is open: a client has logged in, or Postgres has let us in."""
+    if _connection(logger, side, number, database, user, peer, "opened"):
+        return None
+    who = connection_id(side, number)
+    log_event(logger, logging.INFO, "opened", id=who, database=database, user=user, peer=peer)
+    return None
+
+
+@cython.ccall
+def log_closed(
+    logger: logging.Logger,
+    side: Side,
+    number: cython.longlong,
+    reason: CloseReason,
+    database: str,
+    user: str,
+    peer: str,
+    age_s: cython.double,
+) -> object:
     """A connection is closed, `age_s` seconds after it was accepted or begun."""
-    said = f"closed: {reason.value} (age={round(age_s, 3)}s)"
-    if _connection(logger, side, number, database, user, peer, said):
-        return
+    age = round(age_s, 3)
+    if _connection(logger, side, number, database, user, peer, f"closed: {reason} (age={age}s)"):
+        return None
     log_event(
         logger,
         logging.INFO,
@@ -106,13 +115,21 @@ def log_closed(
         user=user,
         peer=peer,
         reason=reason.value,
-        age_s=round(age_s, 3),
+        age_s=age,
     )
+    return None
 
 
+@cython.cfunc
 def _connection(
-    logger: logging.Logger, side: Side, number: int, database: str, user: str, peer: str, said: str
-) -> bool:
+    logger: logging.Logger,
+    side: Side,
+    number: cython.longlong,
+    database: str,
+    user: str,
+    peer: str,
+    said: str,
+) -> cython.bint:
     """The two commonest lines, put together without fields; False where that cannot be done."""
     handler = _handler
     if handler is None or handler.text is None or logger.handlers or not logger.propagate:
@@ -147,14 +164,15 @@ class LineHandler(logging.Handler):
         self._lost = 0
         self._torn = False
         self._gathered: list[str] = []
+        self.text: TextLines | None = None
         self.defer: Callable[[Callable[[], None]], object] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         self.add(self._line(record))
 
-    @property
-    def text(self) -> TextLines | None:
-        return self.formatter if isinstance(self.formatter, TextLines) else None
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802 - logging's name
+        super().setFormatter(fmt)
+        self.text = fmt if isinstance(fmt, TextLines) else None
 
     def event(self, name: str, level: int, event: str, fields: dict[str, object]) -> None:
         """As `emit`, without a LogRecord where the lines' format can do without one."""
@@ -180,10 +198,10 @@ class LineHandler(logging.Handler):
         together: list[str] = []
         size = 0
         for line in gathered:
-            size += 4 * len(line) + 1
+            size += len(line) + 1 if line.isascii() else 4 * len(line) + 1
             if together and size > _PIECE:
                 self._write_out("\n".join(together))
-                together, size = [], 4 * len(line)
+                together, size = [], 4 * len(line) + 1
             together.append(line)
         self._write_out("\n".join(together))
 

@@ -13,12 +13,17 @@ class Side(StrEnum):
     CLIENT = "client"
     SERVER = "server"
 
+    __hash__ = str.__hash__
+
 
 class CloseReason(StrEnum):
     """The word, and what it means for a client and for a server (None: never said of it)."""
 
     client: str | None
     server: str | None
+
+    # Enum's own is a Python function; every connection is counted by its reason.
+    __hash__ = str.__hash__
 
     def __new__(cls, word: str, client: str | None = None, server: str | None = None) -> Self:
         member = str.__new__(cls, word)

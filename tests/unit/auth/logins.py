@@ -15,7 +15,7 @@ PASSWORD = 'pen"cil'
 def after_pending(conversation: Conversation, step: Step) -> Step:
     if step is None:
         assert conversation.pending is not None
-        return conversation.supply(conversation.pending.derive())
+        step = conversation.supply(conversation.pending.derive())
     return step
 
 

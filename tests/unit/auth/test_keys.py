@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-
 import pytest
 
 from proxy.auth.keys import KeyCache, KeyRequest, ScramKeys, derive, format_secret, parse_secret
@@ -13,7 +12,9 @@ SECRET = format_secret(KEYS)
 
 def test_secret_and_back() -> None:
     assert SECRET.startswith("SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$")
-    assert parse_secret(SECRET) == ScramKeys(4096, KEYS.salt, None, KEYS.stored_key, KEYS.server_key)
+    assert parse_secret(SECRET) == ScramKeys(
+        4096, KEYS.salt, None, KEYS.stored_key, KEYS.server_key
+    )
 
 
 @pytest.mark.parametrize(

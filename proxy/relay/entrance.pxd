@@ -1,0 +1,42 @@
+from proxy.relay.client cimport Client
+from proxy.relay.database cimport Database
+from proxy.relay.login cimport Login
+from proxy.relay.wish cimport Wish
+
+cdef class Place:
+    cdef Database pool
+    cdef int mode
+    cdef tuple known
+    cdef object parameters
+    cdef bytes greeting
+
+cdef class Entrance:
+    cdef object _funnel
+    cdef object _loop
+    cdef readonly object settings
+    cdef readonly str auth_type
+    cdef readonly object client_tls
+    cdef readonly object users
+    cdef readonly object ignored_parameters
+    cdef readonly object keys
+    cdef readonly object random
+    cdef readonly object totals
+    cdef readonly dict wishes
+    cdef dict _places
+    cdef readonly set clients
+    cdef readonly dict logging_in
+    cdef dict _by_process_id
+    cdef Py_ssize_t _most_logging_in
+    cdef Py_ssize_t _most_clients
+    cdef bint _log_opened
+    cdef bint _log_closed
+    cpdef bint has_room(self)
+    cpdef object accepted(self, int fd, object peer, long long number)
+    cpdef object admit(self)
+    cpdef object logged_in(self, Client client, Login login)
+    cdef Place _place_of(self, Wish wish)
+    cpdef object greet(self, Client client)
+    cdef object _greet(self, Client client, Login login, Place place)
+    cdef bytes _new_key(self, Client client)
+    cpdef object gone(self, Client client, object reason, object error)
+    cdef object _log_refused(self, Client client, object error)

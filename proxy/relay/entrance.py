@@ -1,0 +1,305 @@
+"""Where clients come and go: who may begin to log in, how it is greeted, what is noted of it.
+
+A login (`proxy.relay.login`) asks here for all that is not its own; a client is found here by its
+cancel key. Compiled, since a login costs as much as many transactions.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import cython
+
+from proxy.auth.keys import KeyCache
+from proxy.auth.randomness import Randomness
+from proxy.errors import LoginTimeout, NoSuchDatabase, PgfunnelError, ShuttingDown, TooManyClients
+from proxy.relay.client import SESSION, STATEMENT, TRANSACTION
+from proxy.relay.tls import TlsPolicy
+from proxy.relay.users import Users
+from proxy.session.parameters import Parameters
+from proxy.settings import Settings
+from proxy.telemetry.counters import Totals
+from proxy.telemetry.logs import log_event
+from proxy.telemetry.reasons import CloseReason, Side
+from proxy.wire import messages
+from proxy.wire.startup import Cancel
+
+if cython.compiled:
+    from cython.cimports.proxy.relay.client import Client
+    from cython.cimports.proxy.relay.clock import now
+    from cython.cimports.proxy.relay.database import Database
+    from cython.cimports.proxy.relay.login import Login
+    from cython.cimports.proxy.relay.wish import Wish
+    from cython.cimports.proxy.session.prepared import Session
+    from cython.cimports.proxy.telemetry.logs import log_closed, log_opened
+else:
+    from proxy.relay.client import Client
+    from proxy.relay.clock import now
+    from proxy.relay.database import Database
+    from proxy.relay.login import Login
+    from proxy.relay.wish import Wish
+    from proxy.session.prepared import Session
+    from proxy.telemetry.logs import log_closed, log_opened
+
+if TYPE_CHECKING:
+    from proxy.relay.funnel import Funnel
+
+log = logging.getLogger("pgfunnel")
+
+_STALLED_LOGIN: cython.double = 5.0
+"""Seconds after which a peer in mid-login may have to make room for another."""
+
+_MODES = {"transaction": TRANSACTION, "session": SESSION, "statement": STATEMENT}
+
+
+@cython.cclass
+class Place:
+    """Where clients with one wish are served, and how they were greeted last.
+
+    `known`: the pool's entry from which `parameters` and `greeting` were made.
+    """
+
+    pool: Database
+    mode: cython.int
+    known: tuple[Parameters, bytes] | None
+    parameters: Parameters | None
+    greeting: bytes
+
+    def __init__(self, pool: Database) -> None:
+        self.pool = pool
+        self.mode = _MODES[pool.limits.pool_mode]
+        self.known = None
+        self.parameters = None
+        self.greeting = b""
+
+
+@cython.cclass
+class Entrance:
+    """`clients` are those that have logged in, `logging_in` the others and since when."""
+
+    _funnel: Any
+    _loop: Any
+    settings: Settings
+    auth_type: str
+    client_tls: TlsPolicy
+    users: Users
+    ignored_parameters: set[str]
+    keys: KeyCache
+    random: Any
+    totals: Totals
+    wishes: dict[bytes, Wish]
+    _places: dict[Wish, Place]
+    clients: set[Client]
+    logging_in: dict[Client, float]
+    _by_process_id: dict[int, Client]
+    _most_logging_in: cython.Py_ssize_t
+    _most_clients: cython.Py_ssize_t
+    _log_opened: bool
+    _log_closed: bool
+
+    def __init__(self, funnel: Funnel) -> None:
+        self._funnel = funnel
+        self._loop = funnel.loop
+        self.totals = funnel.totals
+        self.keys = KeyCache()
+        self.random = Randomness().take
+        self.clients = set()
+        self.logging_in = {}
+        self._by_process_id = {}
+
+    def use(self, settings: Settings, client_tls: TlsPolicy, users: Users) -> None:
+        """Follow these settings from now on."""
+        self.settings = settings
+        self.auth_type = settings.auth_type
+        self.client_tls = client_tls
+        self.users = users
+        self.ignored_parameters = {name.lower() for name in settings.ignore_startup_parameters}
+        self.wishes = {}
+        self._places = {}
+        self._most_logging_in = settings.max_unauthenticated
+        self._most_clients = settings.max_client_conn
+        self._log_opened = settings.log_connections
+        self._log_closed = settings.log_disconnections
+
+    # -- clients come ----------------------------------------------------------------------
+
+    @cython.ccall
+    def has_room(self) -> cython.bint:
+        """Whether another peer may begin to log in; a stalled one makes room for it."""
+        if len(self.logging_in) < self._most_logging_in:
+            return True
+        oldest, since = next(iter(self.logging_in.items()))
+        if now() - since < _STALLED_LOGIN:
+            return False
+        self._took_too_long(oldest)
+        return True
+
+    @cython.ccall
+    def accepted(self, fd: cython.int, peer: object, number: cython.longlong) -> object:
+        client: Client = Client(self._loop, fd, self._funnel, number)
+        client.address = peer
+        client.login = Login(client, self)
+        self.logging_in[client] = now()
+        return client.watch()
+
+    @cython.ccall
+    def admit(self) -> object:
+        """Raises ShuttingDown, TooManyClients."""
+        if self._funnel.draining:
+            raise ShuttingDown("pgfunnel is shutting down")
+        limit = self._most_clients
+        if limit and len(self.clients) >= limit:
+            raise TooManyClients(f"no more connections allowed (max_client_conn is {limit})")
+        return None
+
+    def check_logins(self, moment: cython.double) -> None:
+        """End the logins that took longer than client_login_timeout."""
+        timeout = self.settings.client_login_timeout
+        while timeout and self.logging_in:
+            client, since = next(iter(self.logging_in.items()))
+            if moment - since < timeout:
+                return
+            self._took_too_long(client)
+
+    def _took_too_long(self, client: Client) -> None:
+        self.totals.login("timeout")
+        error = LoginTimeout(
+            f"login took longer than {self.settings.client_login_timeout:g} s",
+            hint="See client_login_timeout.",
+        )
+        client.close(CloseReason.LOGIN_TIMEOUT, error)
+
+    # -- the greeting ----------------------------------------------------------------------
+
+    @cython.ccall
+    def logged_in(self, client: Client, login: Login) -> object:
+        """The client is who it says it is. Raises NoSuchDatabase."""
+        wish: Wish = login.wish
+        place: Place = self._places.get(wish)
+        if place is None:
+            place = self._place_of(wish)
+        client.pool = place.pool
+        client.mode = place.mode
+        client.keeps = place.mode == SESSION
+        if wish.parameters in place.pool.greetings:
+            return self._greet(client, login, place)
+        client.session = Session(wish.parameters)
+        return client.be_greeted()
+
+    @cython.cfunc
+    def _place_of(self, wish: Wish) -> Place:
+        pool = self._funnel.pool_for(wish.database, wish.user)
+        if pool is None:
+            raise NoSuchDatabase(f'no such database: "{wish.database}"')
+        place = self._places[wish] = Place(pool)
+        return place
+
+    @cython.ccall
+    def greet(self, client: Client) -> object:
+        """The client's first server is set as it wants: tell it how that looks."""
+        login: Login = client.login
+        wish: Wish = login.wish
+        pool: Database = client.pool
+        pool.learn(wish.parameters, client.server.reported)
+        client.server.parameters = pool.greetings[wish.parameters][0]
+        place: Place = self._places.get(wish)
+        # A reload has come in between.
+        return self._greet(client, login, Place(pool) if place is None else place)
+
+    @cython.cfunc
+    def _greet(self, client: Client, login: Login, place: Place) -> object:
+        pool: Database = client.pool
+        known = pool.greetings[login.wish.parameters]
+        if place.known is not known:
+            _spell_out(place, pool, known, login.wish.name)
+        client.session = Session(place.parameters)
+        client.login = None
+        self.logging_in.pop(client, None)
+        self.clients.add(client)
+        pool.clients += 1
+        key = self._new_key(client)
+        self.totals.login("ok")
+        client.user = login.user
+        if self._log_opened:
+            database, user, peer = _who(client)
+            log_opened(log, Side.CLIENT, client.number, database, user, peer)
+        return client.send(login.said + place.greeting + key + messages.READY_IDLE)
+
+    @cython.cfunc
+    def _new_key(self, client: Client) -> bytes:
+        """BackendKeyData with a random key of our own, for cancel requests."""
+        while client.process_id in self._by_process_id or client.process_id == 0:
+            client.process_id = int.from_bytes(self.random(4), "big") & 0x7FFFFFFF
+        client.secret = self.random(4)
+        self._by_process_id[client.process_id] = client
+        return messages.backend_key_data(client.process_id, client.secret)
+
+    def cancel_request(self, asking: Client, request: Cancel) -> None:
+        """`asking` came to cancel what the client with this key runs."""
+        client = self._by_process_id.get(request.process_id)
+        if client is None or client.secret != request.secret:
+            self.totals.cancel("unknown_key")
+            asking.close(CloseReason.CLIENT_LEFT)
+            return
+        self._funnel.cancel_for(client, asking)
+
+    # -- clients go ------------------------------------------------------------------------
+
+    @cython.ccall
+    def gone(self, client: Client, reason: CloseReason, error: object) -> object:
+        """Account for a client that is being closed."""
+        self.logging_in.pop(client, None)
+        if client in self.clients:
+            self.clients.remove(client)
+            client.pool.clients -= 1
+            del self._by_process_id[client.process_id]
+        self.totals.close(Side.CLIENT, reason)
+        if isinstance(error, PgfunnelError):
+            self.totals.refusal(error.sqlstate)
+            if reason is not CloseReason.SHUTTING_DOWN:
+                self._log_refused(client, error)
+        if self._log_closed:
+            database, user, peer = _who(client)
+            age = now() - client.opened_at
+            log_closed(log, Side.CLIENT, client.number, reason, database, user, peer, age)
+        return None
+
+    @cython.cfunc
+    def _log_refused(self, client: Client, error: Any) -> object:
+        database, user, peer = _who(client)
+        log_event(
+            log,
+            logging.WARNING,
+            "refused",
+            id=f"C-{client.number:#x}",
+            database=database,
+            user=user,
+            peer=peer,
+            sqlstate=error.sqlstate,
+            error=error.message,
+            why=client.login.reason if client.login is not None else "",
+        )
+        return None
+
+
+def _spell_out(
+    place: Place, pool: Database, known: tuple[Parameters, bytes], name: str | None
+) -> None:
+    """Put together what clients with this wish are told of their parameters."""
+    parameters, told = known
+    own_name = pool.defaults.get(b"application_name", b"") if name is None else name.encode()
+    place.known = known
+    place.greeting = told + messages.parameter_status(b"application_name", own_name)
+    place.parameters = parameters.with_value("application_name", name) if name else parameters
+
+
+def _who(client: Client) -> tuple[str, str, str]:
+    """Database, user, address."""
+    login: Login | None = client.login
+    pool: Database | None = client.pool
+    peer = client.address
+    address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+    if pool is not None:
+        return pool.database, client.user or (login.user if login else ""), address
+    return (login.database, login.user, address) if login else ("", client.user, address)

@@ -1,0 +1,6 @@
+cdef class Wish:
+    cdef readonly str user
+    cdef readonly str database
+    cdef readonly object parameters
+    cdef readonly object name
+    cdef readonly bytes negotiation
