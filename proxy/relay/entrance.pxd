@@ -12,7 +12,7 @@ cdef class Place:
 
 cdef class Entrance:
     cdef object _funnel
-    cdef object _loop
+    cdef object _watch
     cdef readonly object settings
     cdef readonly str auth_type
     cdef readonly object client_tls

@@ -17,6 +17,7 @@ from proxy.errors import LoginTimeout, NoSuchDatabase, PgfunnelError, ShuttingDo
 from proxy.relay.client import SESSION, STATEMENT, TRANSACTION
 from proxy.relay.tls import TlsPolicy
 from proxy.relay.users import Users
+from proxy.relay.watch import Watch, watch_on
 from proxy.session.parameters import Parameters
 from proxy.settings import Settings
 from proxy.telemetry.counters import Totals
@@ -79,7 +80,7 @@ class Entrance:
     """`clients` are those that have logged in, `logging_in` the others and since when."""
 
     _funnel: Any
-    _loop: Any
+    _watch: Any
     settings: Settings
     auth_type: str
     client_tls: TlsPolicy
@@ -100,7 +101,7 @@ class Entrance:
 
     def __init__(self, funnel: Funnel) -> None:
         self._funnel = funnel
-        self._loop = funnel.loop
+        self._watch = watch_on(funnel.loop)
         self.totals = funnel.totals
         self.keys = KeyCache()
         self.random = Randomness().take
@@ -137,7 +138,7 @@ class Entrance:
 
     @cython.ccall
     def accepted(self, fd: cython.int, peer: object, number: cython.longlong) -> object:
-        client: Client = Client(self._loop, fd, self._funnel, number)
+        client: Client = Client(self._watch, fd, self._funnel, number)
         client.address = peer
         client.login = Login(client, self)
         self.logging_in[client] = now()
@@ -169,6 +170,11 @@ class Entrance:
             hint="See client_login_timeout.",
         )
         client.close(CloseReason.LOGIN_TIMEOUT, error)
+
+    def close(self) -> None:
+        """All clients are gone."""
+        if isinstance(self._watch, Watch):
+            self._watch.close()
 
     # -- the greeting ----------------------------------------------------------------------
 

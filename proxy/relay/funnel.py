@@ -295,6 +295,7 @@ class Funnel:
                     server.end()
         if self._ticking is not None:
             self._ticking.cancel()
+        self.entrance.close()
 
     def _has_servers(self) -> bool:
         return any(pool.servers for pool in self.pools_by_key)
