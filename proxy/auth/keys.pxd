@@ -13,7 +13,8 @@ cdef class KeyRequest:
 
 cdef class KeyCache:
     cdef Py_ssize_t _size
-    cdef bytes _key
+    cdef object _salts
+    cdef object _passwords
     cdef readonly dict _found
     cpdef ScramKeys get(self, KeyRequest request)
     cpdef object put(self, KeyRequest request, ScramKeys keys)

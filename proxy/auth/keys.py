@@ -124,7 +124,8 @@ class KeyCache:
     """
 
     _size: cython.Py_ssize_t
-    _key: bytes
+    _salts: hashlib.blake2b
+    _passwords: hashlib.blake2b
     _found: dict[object, ScramKeys]
 
     def __init__(
@@ -133,9 +134,12 @@ class KeyCache:
         *,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        key = random(32)
         self._size = size
-        self._key = random(32)
         self._found = {}
+        # Begun once, since the key is most of the work.
+        self._salts = hashlib.blake2b(key=key, person=b"salt", digest_size=SALT_BYTES)
+        self._passwords = hashlib.blake2b(key=key, person=b"password", digest_size=32)
 
     def __len__(self) -> int:
         return len(self._found)
@@ -160,13 +164,12 @@ class KeyCache:
     @cython.ccall
     def salt_for(self, user: str) -> bytes:
         """The salt of a user that has no SCRAM secret or does not exist: the same every time."""
-        return hashlib.blake2b(
-            to_bytes(user), key=self._key, person=b"salt", digest_size=SALT_BYTES
-        ).digest()
+        digest = self._salts.copy()
+        digest.update(to_bytes(user))
+        return digest.digest()
 
     @cython.cfunc
     def _place(self, request: KeyRequest) -> object:
-        digest = hashlib.blake2b(
-            to_bytes(request.password), key=self._key, person=b"password", digest_size=32
-        ).digest()
-        return digest, request.salt, request.iterations
+        digest = self._passwords.copy()
+        digest.update(to_bytes(request.password))
+        return digest.digest(), request.salt, request.iterations

@@ -103,7 +103,7 @@ def log_closed(
     age_s: cython.double,
 ) -> object:
     """A connection is closed, `age_s` seconds after it was accepted or begun."""
-    age = round(age_s, 3)
+    age = int(age_s * 1000 + 0.5) / 1000
     if _connection(logger, side, number, database, user, peer, f"closed: {reason} (age={age}s)"):
         return None
     log_event(
@@ -147,7 +147,7 @@ def _whose(database: str, user: str) -> str:
 
 def connection_id(side: Side, number: int) -> str:
     """`C-0x1a2b` for a client, `S-0x1a2b` for a server: the name used in logs and console."""
-    return f"{'C' if side is Side.CLIENT else 'S'}-{number:#x}"
+    return ("C-" if side is Side.CLIENT else "S-") + hex(number)
 
 
 class LineHandler(logging.Handler):
@@ -259,12 +259,23 @@ class TextLines(logging.Formatter):
         super().__init__()
         self._clock = _Clock(" ")
         self._pid = os.getpid()
+        self._millisecond = -1
+        self._heads: dict[str, str] = {}
 
     def format(self, record: logging.LogRecord) -> str:
         return self.line(record.created, record.levelname, _event(record), _fields(record))
 
     def head(self, at: float, level: str) -> str:
-        return f"{self._clock.read(at)} UTC [{self._pid}] {level}"
+        """How lines begin; spelt once for all of a millisecond."""
+        millisecond = int(at * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            self._heads.clear()
+        head = self._heads.get(level)
+        if head is None:
+            head = f"{self._clock.read(at)} UTC [{self._pid}] {level}"
+            self._heads[level] = head
+        return head
 
     def line(self, at: float, level: str, event: str, fields: dict[str, object]) -> str:
         """One event's line; `at` in seconds of Unix time."""
