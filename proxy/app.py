@@ -7,35 +7,50 @@ import contextlib
 import logging
 import resource
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, Final
 
 from proxy import relay, web
 from proxy.auth.secret import Secret
 from proxy.auth.userlist import parse_userlist
+from proxy.daemon import LogFile, PidFile, become
 from proxy.errors import SettingsError
 from proxy.relay.funnel import Funnel
 from proxy.relay.listen import Listener, open_sockets
 from proxy.settings import Settings, diff
 from proxy.telemetry import logs
+from proxy.telemetry.averages import Averages
 from proxy.telemetry.logs import log_event
 from proxy.web import WebServer
 
 log = logging.getLogger("pgfunnel")
 
+STDERR: Final = 2
 _SPARE_FILES = 64
 """Descriptors for everything that is neither a client nor a server."""
 
 
-def run(settings: Settings, reload: Callable[[], Settings]) -> int:
+def run(settings: Settings, reload: Callable[[], Settings], notes: Sequence[str] = ()) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. Raises SettingsError before it serves.
 
     `reload` reads the settings anew at SIGHUP; if it raises SettingsError nothing changes.
+    `notes` are said once, in the log.
     """
-    logs.setup(settings.log_format, settings.log_level)
-    with asyncio.Runner(loop_factory=_loop_factory(settings.event_loop)) as runner:
-        return runner.run(_App(settings, reload).serve())
+    if settings.run_as:
+        become(settings.run_as)
+    log_file = LogFile(Path(settings.logfile)) if settings.logfile else None
+    logs.setup(settings.log_format, settings.log_level, log_file.fd if log_file else STDERR)
+    for note in notes:
+        log_event(log, logging.WARNING, "setting_has_no_effect", note=note)
+    pid_file = PidFile(Path(settings.pidfile)) if settings.pidfile else None
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(settings.event_loop)) as runner:
+            return runner.run(_App(settings, reload, log_file).serve())
+    finally:
+        if pid_file is not None:
+            pid_file.remove()
 
 
 def _loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -62,9 +77,13 @@ def read_users(settings: Settings) -> dict[str, Secret]:
 
 
 class _App:
-    def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
+    def __init__(
+        self, settings: Settings, reload: Callable[[], Settings], log_file: LogFile | None
+    ) -> None:
         self._settings = settings
         self._reload = reload
+        self._log_file = log_file
+        self._averages = Averages(monotonic())
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
     async def serve(self) -> int:
@@ -87,6 +106,7 @@ class _App:
             listener.close()
             raise
         funnel.start()
+        self._say_stats_later(funnel)
         _say_ready(self._settings, listener, server)
         keys = asyncio.create_task(funnel.prepare_keys())
         await self._until_told(funnel)
@@ -107,8 +127,27 @@ class _App:
         while await self._signals.get() == signal.SIGHUP:
             self._follow(funnel)
 
+    def _say_stats_later(self, funnel: Funnel) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._settings.stats_period, self._say_stats, funnel)
+
+    def _say_stats(self, funnel: Funnel) -> None:
+        rates = self._averages.read([pool.counters for pool in funnel.pools()], monotonic())
+        if self._settings.log_stats:
+            log_event(log, logging.INFO, "stats", **rates)
+        self._say_stats_later(funnel)
+
+    def _reopen_log(self) -> None:
+        if self._log_file is None:
+            return
+        try:
+            self._log_file.reopen()
+        except OSError as error:
+            log_event(log, logging.ERROR, "logfile_not_reopened", error=error.strerror)
+
     def _follow(self, funnel: Funnel) -> None:
         """SIGHUP: new settings, or none of them."""
+        self._reopen_log()
         try:
             new = self._reload()
             funnel.use(new, read_users(new))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -15,7 +16,7 @@ from proxy import __version__
 from proxy.errors import PgfunnelError, SettingsError
 
 if TYPE_CHECKING:
-    from proxy.settings import Settings
+    from proxy.settings import Understood
 
 OVERVIEW: Final = """\
 usage: pgfunnel [COMMAND] [OPTIONS]
@@ -30,6 +31,7 @@ commands:
   demo         see what it does, on an embedded Postgres
   settings     print every setting (--example: a TOML file, --markdown: a page)
 
+  pgfunnel serve pgbouncer.ini   run with PgBouncer's configuration file
   pgfunnel COMMAND --help   the options of a command
   pgfunnel --version        version, and whether the hot modules are compiled
 """
@@ -94,6 +96,8 @@ def _run(words: list[str]) -> int:
         return _say(version())
     if first in COMMANDS:
         return COMMANDS[first](words[1:])
+    if Path(first).is_file():
+        return serve(words)
     if not first.startswith("-"):
         near = get_close_matches(first, COMMANDS, n=1)
         raise Misused(
@@ -157,37 +161,48 @@ def _settings_parser(command: str, description: str) -> Parser:
 
 def _add_config(parser: Parser) -> None:
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="TOML file (also PGFUNNEL_CONFIG)"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML file, or PgBouncer's ini file (also PGFUNNEL_CONFIG, or as the first word)",
     )
 
 
-def _loader(command: str, description: str, words: Sequence[str]) -> Callable[[], Settings]:
+def _loader(command: str, description: str, words: Sequence[str]) -> Callable[[], Understood]:
     """What reads the settings as `words` say, now and again at each reload."""
-    from proxy.settings import load
+    from proxy.settings import understand
 
-    found = vars(_settings_parser(command, description).read(words))
+    found = vars(_settings_parser(command, description).read(_named_file(words)))
     file: Path | None = found.pop("config")
-    return lambda: load(found, environ=os.environ, file=file)
+    return lambda: understand(found, environ=os.environ, file=file)
+
+
+def _named_file(words: Sequence[str]) -> Sequence[str]:
+    """A file as the first word is the configuration, as for PgBouncer."""
+    if not words or words[0].startswith("-") or "://" in words[0]:
+        return words
+    return ["--config", *words]
 
 
 def serve(words: Sequence[str]) -> int:
     """Run the proxy until it is told to stop."""
     read = _loader("serve", "Run the proxy. Every setting is an option.", words)
-    settings = read()
+    understood = read()
     from proxy import app
 
-    return app.run(settings, reload=read)
+    return app.run(understood.settings, reload=lambda: read().settings, notes=understood.notes)
 
 
 def check(words: Sequence[str]) -> int:
     """Validate the settings, then try every upstream; 1 when anything is wrong."""
     try:
-        settings = _loader("check", "Validate the settings and try every upstream.", words)()
+        understood = _loader("check", "Validate the settings and try every upstream.", words)()
     except SettingsError as error:
         return _complain(error.problems, FAILED)
     from proxy.settings.trial import try_all
 
-    outcome = try_all(settings)
+    _say("\n".join((*understood.given, *understood.notes)))
+    outcome = try_all(understood.settings)
     _say("\n".join(outcome.lines))
     return _complain(outcome.problems, FAILED if outcome.problems else OK)
 
@@ -235,6 +250,11 @@ def _http_place(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, 
 def _top_level(file: str | Path | None) -> dict[str, Any]:
     if not file:
         return {}
+    if Path(file).suffix in (".ini", ".conf", ".cfg"):
+        lines = Path(file).read_text(encoding="utf-8")
+        return dict(
+            re.findall(r"(?m)^[ \t]*(http_addr|http_port)[ \t]*=[ \t]*(.*?)[ \t\r]*$", lines)
+        )
     import tomllib
 
     try:

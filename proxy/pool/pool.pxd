@@ -6,6 +6,7 @@ cdef class Pool:
     cdef readonly object size
     cdef readonly Py_ssize_t most
     cdef readonly Py_ssize_t most_waiters
+    cdef readonly bint round_robin
     cdef public tuple bounds
     cdef readonly object backoff
     cdef readonly PoolCounters counters

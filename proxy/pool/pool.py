@@ -2,7 +2,8 @@
 
 The pool decides; its caller does the I/O. Servers and clients are whatever the caller hands in:
 a server has `idle_since` and `expires_at` (seconds), a client has `waiting_since`. The most
-recently used server is lent first, so that the others can grow old; waiters are served in order.
+recently used server is lent first, so that the others can grow old (with `round_robin`, the one
+that was idle longest); waiters are served in order.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class PoolSize:
     reserve_after: float = 5.0
     idle_timeout: float = 600.0
     waiters: int = 0
+    round_robin: bool = False
 
 
 @cython.cclass
@@ -83,6 +85,7 @@ class Pool:
         self.size = size
         self.most = size.size
         self.most_waiters = size.waiters
+        self.round_robin = size.round_robin
 
     # -- the way of a transaction ----------------------------------------------------------
 
@@ -91,7 +94,7 @@ class Pool:
         """A server at once, or None: the caller then waits its turn (`wait`)."""
         if self.waiters or self.paused or not self.idle:
             return None
-        return self.idle.pop()
+        return self.idle.pop(0 if self.round_robin else len(self.idle) - 1)
 
     @cython.ccall
     def release(self, server: object) -> object:

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxy.auth.upstream import UpstreamLogin
@@ -18,24 +18,32 @@ from proxy.errors import PgfunnelError, PostgresError, ProtocolViolation, Upstre
 from proxy.relay.tls import Tls, TlsPolicy
 from proxy.wire import messages
 
+Asked = tuple[tuple[str, str], ...]
 _MAX_LOGIN_MESSAGE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """TCP keepalive settings, in seconds, counts and milliseconds (`user_timeout`); 0: as is."""
+    """Options of TCP sockets; 0: as the system has it.
+
+    In seconds, counts, milliseconds (`user_timeout`) and bytes (`buffer`).
+    """
 
     on: bool = True
     idle: int = 0
     interval: int = 0
     count: int = 0
     user_timeout: int = 0
+    buffer: int = 0
 
     def apply(self, sock: socket.socket) -> None:
         if sock.family == socket.AF_UNIX:
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(self.on))
+        if self.buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.buffer)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.buffer)
         options = {
             "TCP_KEEPIDLE": self.idle,
             "TCP_KEEPINTVL": self.interval,
@@ -49,7 +57,10 @@ class Keepalive:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where Postgres is: a host name or address, or the folder of its unix socket."""
+    """Where Postgres is: a host name or address, or the folder of its unix socket.
+
+    A pool's may name several, with commas between them; `at` makes one of it to connect to.
+    """
 
     host: str
     port: int
@@ -58,6 +69,10 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+    def at(self, host: str) -> Address:
+        """The same, at one host."""
+        return self if host == self.host else replace(self, host=host)
 
     @property
     def unix(self) -> bool:
@@ -193,7 +208,7 @@ async def _candidates(
     address: Address,
 ) -> Sequence[tuple[int, Any]]:
     if address.unix:
-        return [(socket.AF_UNIX, f"{address.host}/.s.PGSQL.{address.port}")]
+        return [(socket.AF_UNIX, socket_path(address.host, address.port))]
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM
@@ -203,6 +218,12 @@ async def _candidates(
             f"host name {address.host} of Postgres does not resolve: {error.strerror}"
         ) from None
     return [(family, target) for family, _, _, _, target in found]
+
+
+def socket_path(folder: str, port: int) -> str:
+    """The name of a unix socket; one that starts with @ has no file (unix(7), abstract)."""
+    path = f"{folder}/.s.PGSQL.{port}"
+    return f"\0{path[1:]}" if path.startswith("@") else path
 
 
 async def _negotiate_tls(stream: Stream, address: Address) -> None:
@@ -220,12 +241,13 @@ async def _negotiate_tls(stream: Stream, address: Address) -> None:
         )
 
 
-async def log_in(stream: Stream, dbname: str, login: UpstreamLogin) -> LoggedIn:
-    """Start a session as `login.user`.
+async def log_in(stream: Stream, dbname: str, login: UpstreamLogin, asked: Asked = ()) -> LoggedIn:
+    """Start a session as `login.user`, with the parameters that are `asked` for.
 
     Raises PostgresError with Postgres's own words, UpstreamUnreachable, ProtocolViolation.
     """
     parameters = [(b"user", login.user.encode()), (b"database", dbname.encode())]
+    parameters += [(name.encode(), value.encode()) for name, value in asked]
     await stream.send(messages.startup(parameters))
     result = LoggedIn(stream)
     while True:
@@ -255,7 +277,7 @@ async def _answer(stream: Stream, login: UpstreamLogin, body: bytes) -> None:
 
 
 async def open_session(
-    address: Address, dbname: str, new_login: Callable[[], UpstreamLogin]
+    address: Address, dbname: str, new_login: Callable[[], UpstreamLogin], asked: Asked = ()
 ) -> LoggedIn:
     """Connect and log in, with a second try where sslmode allows one.
 
@@ -265,7 +287,7 @@ async def open_session(
     for tls in tries:
         stream = await open_stream(address, tls=tls)
         try:
-            return await log_in(stream, dbname, new_login())
+            return await log_in(stream, dbname, new_login(), asked)
         except PostgresError as error:
             await _hang_up(stream)
             if error.sqlstate != "28000" or tls == tries[-1]:

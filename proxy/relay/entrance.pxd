@@ -9,6 +9,7 @@ cdef class Place:
     cdef tuple known
     cdef object parameters
     cdef bytes greeting
+    cdef tuple most
 
 cdef class Entrance:
     cdef object _funnel
@@ -30,6 +31,7 @@ cdef class Entrance:
     cdef Py_ssize_t _most_clients
     cdef bint _log_opened
     cdef bint _log_closed
+    cdef bint _log_refusals
     cpdef bint has_room(self)
     cpdef object accepted(self, int fd, object peer, long long number)
     cpdef object admit(self)

@@ -32,7 +32,7 @@ if cython.compiled:
     from cython.cimports.proxy.relay.database import Database
     from cython.cimports.proxy.relay.login import Login
     from cython.cimports.proxy.relay.wish import Wish
-    from cython.cimports.proxy.session.prepared import Session
+    from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.telemetry.logs import log_closed, log_opened
 else:
     from proxy.relay.client import Client
@@ -40,7 +40,7 @@ else:
     from proxy.relay.database import Database
     from proxy.relay.login import Login
     from proxy.relay.wish import Wish
-    from proxy.session.prepared import Session
+    from proxy.session.session import Session
     from proxy.telemetry.logs import log_closed, log_opened
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ _MODES = {"transaction": TRANSACTION, "session": SESSION, "statement": STATEMENT
 class Place:
     """Where clients with one wish are served, and how they were greeted last.
 
+    `most`: clients that the database and the user may have, 0 is no limit.
     `known`: the pool's entry from which `parameters` and `greeting` were made.
     """
 
@@ -66,6 +67,7 @@ class Place:
     known: tuple[Parameters, bytes] | None
     parameters: Parameters | None
     greeting: bytes
+    most: tuple[int, int]
 
     def __init__(self, pool: Database) -> None:
         self.pool = pool
@@ -73,6 +75,7 @@ class Place:
         self.known = None
         self.parameters = None
         self.greeting = b""
+        self.most = (0, 0)
 
 
 @cython.cclass
@@ -98,6 +101,7 @@ class Entrance:
     _most_clients: cython.Py_ssize_t
     _log_opened: bool
     _log_closed: bool
+    _log_refusals: bool
 
     def __init__(self, funnel: Funnel) -> None:
         self._funnel = funnel
@@ -122,6 +126,7 @@ class Entrance:
         self._most_clients = settings.max_client_conn
         self._log_opened = settings.log_connections
         self._log_closed = settings.log_disconnections
+        self._log_refusals = settings.log_pooler_errors
 
     # -- clients come ----------------------------------------------------------------------
 
@@ -180,17 +185,18 @@ class Entrance:
 
     @cython.ccall
     def logged_in(self, client: Client, login: Login) -> object:
-        """The client is who it says it is. Raises NoSuchDatabase."""
+        """The client is who it says it is. Raises NoSuchDatabase, TooManyClients."""
         wish: Wish = login.wish
         place: Place = self._places.get(wish)
         if place is None:
             place = self._place_of(wish)
+        self._funnel.quota.enter(client, place.pool.database, wish.user, place.most)
         client.pool = place.pool
         client.mode = place.mode
         client.keeps = place.mode == SESSION
         if wish.parameters in place.pool.greetings:
             return self._greet(client, login, place)
-        client.session = Session(wish.parameters)
+        client.session = Session(wish.parameters, place.pool.defaults)
         return client.be_greeted()
 
     @cython.cfunc
@@ -199,7 +205,13 @@ class Entrance:
         if pool is None:
             raise NoSuchDatabase(f'no such database: "{wish.database}"')
         place = self._places[wish] = Place(pool)
+        place.most = self.settings.max_clients(pool.target, wish.user)
         return place
+
+    def forget(self, pool: Database) -> None:
+        """The pool is no more."""
+        for wish in [wish for wish, place in self._places.items() if place.pool is pool]:
+            del self._places[wish]
 
     @cython.ccall
     def greet(self, client: Client) -> object:
@@ -219,7 +231,7 @@ class Entrance:
         known = pool.greetings[login.wish.parameters]
         if place.known is not known:
             _spell_out(place, pool, known, login.wish.name)
-        client.session = Session(place.parameters)
+        client.session = Session(place.parameters, pool.defaults)
         client.login = None
         self.logging_in.pop(client, None)
         self.clients.add(client)
@@ -263,7 +275,7 @@ class Entrance:
         self.totals.close(Side.CLIENT, reason)
         if isinstance(error, PgfunnelError):
             self.totals.refusal(error.sqlstate)
-            if reason is not CloseReason.SHUTTING_DOWN:
+            if self._log_refusals and reason is not CloseReason.SHUTTING_DOWN:
                 self._log_refused(client, error)
         if self._log_closed:
             database, user, peer = _who(client)

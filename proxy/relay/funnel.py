@@ -21,7 +21,9 @@ from proxy.relay.client import Client
 from proxy.relay.connect import Address, Keepalive
 from proxy.relay.database import Database
 from proxy.relay.entrance import Entrance
+from proxy.relay.pins import Pins
 from proxy.relay.pools import Pools
+from proxy.relay.quota import Quota
 from proxy.relay.server import Server
 from proxy.relay.tls import TlsPolicy, client_policy, server_policy
 from proxy.relay.users import Users
@@ -46,6 +48,8 @@ class Funnel:
         self.started_at = time.time()
         self.totals = Totals()
         self.pools_by_key = Pools(self)
+        self.quota = Quota()
+        self.pins = Pins()
         self.entrance = Entrance(self)
         self.draining = False
         self.stopping = False
@@ -95,6 +99,7 @@ class Funnel:
             int(settings.tcp_keepintvl),
             int(settings.tcp_keepcnt),
             int(settings.tcp_user_timeout),
+            int(settings.tcp_socket_buffer),
         )
 
     def address(self, target: Target) -> Address:
@@ -122,12 +127,19 @@ class Funnel:
     def logging_in(self) -> dict[Client, float]:
         return self.entrance.logging_in
 
+    def forget(self, pool: Database) -> None:
+        """The pool is no more: who asks for it gets a new one."""
+        self.entrance.forget(pool)
+
     def greet(self, client: Client, server: Server) -> None:
         """The client's first server is set as it wants."""
         self.entrance.greet(client)
 
     def client_gone(self, client: Client, reason: CloseReason, error: object) -> None:
         """The client is being closed."""
+        self.quota.leave(client)
+        if client.pinned_for:
+            self.pins.gone(client)
         self.entrance.gone(client, reason, error)
 
     def waited_too_long(self, client: Client, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import socket
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import cython
 
 from proxy.errors import SettingsError
 from proxy.relay import octet_io
+from proxy.relay.connect import socket_path
 from proxy.relay.funnel import Funnel
 from proxy.settings import Settings
 from proxy.telemetry.logs import log_event
@@ -25,6 +27,10 @@ log = logging.getLogger("pgfunnel")
 
 _AT_A_TIME = 64
 """Connections accepted in one go, so that those already there get their turn."""
+
+
+_DEFERRED = 45
+"""Seconds in which the first bytes of a connection should come (tcp(7), TCP_DEFER_ACCEPT)."""
 
 
 @cython.cclass
@@ -82,7 +88,7 @@ class Listener:
         """Stop listening; connections that were accepted stay."""
         for sock in self._sockets:
             self._loop.remove_reader(sock.fileno())
-            if sock.family == socket.AF_UNIX:
+            if sock.family == socket.AF_UNIX and isinstance(sock.getsockname(), str):
                 with contextlib.suppress(OSError):
                     Path(sock.getsockname()).unlink()
             sock.close()
@@ -96,7 +102,7 @@ async def open_sockets(settings: Settings) -> list[socket.socket]:
         port = settings.listen_port
         for address in settings.listen_addresses:
             for family, target in await _resolved(address, port):
-                sockets.append(_listening(family, target, settings.listen_backlog))
+                sockets.append(_listening(family, target, settings))
                 port = port or int(sockets[-1].getsockname()[1])
         if settings.unix_socket_dir:
             sockets.append(_unix(settings, port))
@@ -126,14 +132,18 @@ async def _resolved(address: str, port: int) -> list[tuple[int, tuple[object, ..
     return [(family, target) for family, _, _, _, target in found]
 
 
-def _listening(family: int, target: tuple[object, ...], backlog: int) -> socket.socket:
+def _listening(family: int, target: tuple[object, ...], settings: Settings) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if settings.so_reuseport:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(target)
-        sock.listen(backlog)
+        if settings.tcp_defer_accept:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED)
+        sock.listen(settings.listen_backlog)
     except OSError as error:
         sock.close()
         words = f"cannot listen on {target[0]}:{target[1]}: {error.strerror}"
@@ -143,20 +153,30 @@ def _listening(family: int, target: tuple[object, ...], backlog: int) -> socket.
 
 
 def _unix(settings: Settings, port: int) -> socket.socket:
-    path = Path(settings.unix_socket_dir) / f".s.PGSQL.{port}"
+    path = socket_path(settings.unix_socket_dir, port)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _remove_stale(path)
-        sock.bind(str(path))
-        path.chmod(settings.unix_socket_mode)
+        if path.startswith("\0"):
+            sock.bind(path)
+        else:
+            _bind_file(sock, Path(path), settings)
         sock.listen(settings.listen_backlog)
     except OSError as error:
         sock.close()
+        where = path.replace("\0", "@")
         raise SettingsError(
-            [f"unix_socket_dir: cannot listen on {path}: {error.strerror}"]
+            [f"unix_socket_dir: cannot listen on {where}: {error.strerror}"]
         ) from None
     sock.setblocking(False)
     return sock
+
+
+def _bind_file(sock: socket.socket, path: Path, settings: Settings) -> None:
+    _remove_stale(path)
+    sock.bind(str(path))
+    if settings.unix_socket_group:
+        shutil.chown(path, group=settings.unix_socket_group)
+    path.chmod(settings.unix_socket_mode)
 
 
 def _remove_stale(path: Path) -> None:

@@ -18,8 +18,9 @@ from proxy.errors import PgfunnelError, PostgresError, UpstreamUnreachable
 from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
 from proxy.pool.pool import Pool, PoolSize
-from proxy.relay.connect import LoggedIn, open_session, send_cancel, words_of
+from proxy.relay.connect import Address, LoggedIn, open_session, send_cancel, words_of
 from proxy.relay.database import Database
+from proxy.relay.hosts import HostTurn
 from proxy.relay.server import Server
 from proxy.relay.users import Credentials
 from proxy.settings.databases import Limits, Target
@@ -60,6 +61,9 @@ class Pools:
         self._cancel_turns: dict[tuple[str, int], asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._keys = KeyCache()
+        self._turns: dict[Database, HostTurn] = {}
+        self._places: dict[Server, Address] = {}
+        self._unused: dict[Database, float] = {}
 
     def __iter__(self) -> Iterator[Database]:
         return iter(list(self._by_key.values()))
@@ -95,6 +99,7 @@ class Pools:
             reserve_after=settings.reserve_pool_timeout,
             idle_timeout=settings.server_idle_timeout,
             waiters=settings.max_waiters,
+            round_robin=settings.server_round_robin,
         )
 
     @staticmethod
@@ -151,13 +156,15 @@ class Pools:
         failure: PgfunnelError | None = None
         logged_in: LoggedIn | None = None
         limit = self._funnel.settings.server_connect_timeout or None
+        address = self._next_place(pool)
+        target = pool.target
         try:
             async with asyncio.timeout(limit):
                 logged_in = await open_session(
-                    pool.address, pool.target.dbname, lambda: self._login(pool)
+                    address, target.dbname, lambda: self._login(pool), target.startup
                 )
         except TimeoutError:
-            failure = UpstreamUnreachable(f"login to Postgres at {pool.address} timed out")
+            failure = UpstreamUnreachable(f"login to Postgres at {address} timed out")
         except (PgfunnelError, OSError) as error:
             failure = words_of(error)
         finally:
@@ -166,10 +173,22 @@ class Pools:
             if logged_in is None:
                 pool.gone(opening)
         if logged_in is not None:
-            self._opened(pool, opening, logged_in)
+            self._opened(pool, opening, logged_in, address)
         elif failure is not None:
+            self._turn_away(pool, address)
             self._failed(pool, failure)
         self.fill_all()
+
+    def _next_place(self, pool: Database) -> Address:
+        """The one of the pool's hosts whose turn it is."""
+        target = pool.target
+        turn = self._turns.setdefault(pool, HostTurn())
+        return pool.address.at(turn.take(target.hosts, in_turn=target.load_balance))
+
+    def _turn_away(self, pool: Database, address: Address) -> None:
+        target = pool.target
+        turn = self._turns.setdefault(pool, HostTurn())
+        turn.failed(target.hosts, address.host, in_turn=target.load_balance)
 
     def _login(self, pool: Database) -> UpstreamLogin:
         known = self._funnel.users.credentials(pool.user)
@@ -177,7 +196,9 @@ class Pools:
             known = Credentials(pool.target.password)
         return UpstreamLogin(pool.user, known.password, known.keys, self._keys, md5=known.md5)
 
-    def _opened(self, pool: Database, opening: Opening, logged_in: LoggedIn) -> None:
+    def _opened(
+        self, pool: Database, opening: Opening, logged_in: LoggedIn, address: Address
+    ) -> None:
         funnel = self._funnel
         pool.backoff.succeeded()
         pool.failure = None
@@ -195,7 +216,8 @@ class Pools:
             funnel.settings.max_prepared_statements,
         )
         server.tls = logged_in.stream.tls
-        lifetime = funnel.settings.server_lifetime
+        self._places[server] = address
+        lifetime = pool.limits.server_lifetime
         jitter = 1 - random.random() / 10
         server.expires_at = monotonic() + lifetime * jitter if lifetime else float("inf")
         pool.servers.remove(opening)
@@ -281,9 +303,8 @@ class Pools:
 
     def tick(self, now: float) -> None:
         """Deadlines, lifetimes, waiters whose time is up; a few times a second."""
-        timeout = self._funnel.settings.query_wait_timeout
         for pool in self:
-            for client in pool.overdue(now, timeout):
+            for client in pool.overdue(now, pool.limits.query_wait_timeout):
                 client.waiting = False
                 self._funnel.waited_too_long(client, now)
             for server in pool.surplus(now):
@@ -295,6 +316,22 @@ class Pools:
                 if isinstance(server, Server):
                     self._check_time(server, now)
             self.fill(pool)
+            self._forget_unused(pool, now)
+
+    def _forget_unused(self, pool: Database, now: float) -> None:
+        """Forget a pool that has been without clients and servers for long enough."""
+        if pool.servers or pool.clients or pool.waiters:
+            self._unused.pop(pool, None)
+            return
+        unused = now - self._unused.setdefault(pool, now)
+        settings = self._funnel.settings
+        limits = [settings.pool_idle_timeout]
+        if settings.autodb(pool.database):
+            limits.append(settings.autodb_idle_timeout)
+        if any(0 < limit <= unused for limit in limits):
+            del self._by_key[pool.database, pool.user], self._unused[pool]
+            self._turns.pop(pool, None)
+            self._funnel.forget(pool)
 
     def _check_time(self, server: Server, now: float) -> None:
         if 0 < server.cancel_again <= now and server.cancels == 0 and not server.owed.nothing():
@@ -309,6 +346,7 @@ class Pools:
             self.retire(server, CloseReason.LIFETIME)
 
     def gone(self, server: Server) -> None:
+        self._places.pop(server, None)
         server.pool.gone(server)
         if not self._funnel.stopping:
             asyncio.get_running_loop().call_soon(self.fill_all)
@@ -327,8 +365,10 @@ class Pools:
         return task
 
     async def _cancel(self, server: Server, still: Callable[[], bool]) -> None:
-        pool: Database = server.pool
-        place = (pool.address.host, pool.address.port)
+        address = self._places.get(server)
+        if address is None:
+            return
+        place = (address.host, address.port)
         async with self._cancel_turns.setdefault(place, asyncio.Lock()):
             if not still() or server.fd < 0:
                 return
@@ -336,7 +376,7 @@ class Pools:
             result = "failed"
             try:
                 async with asyncio.timeout(10):
-                    await send_cancel(pool.address, server.process_id, server.secret)
+                    await send_cancel(address, server.process_id, server.secret)
                 result = "sent"
             except (PgfunnelError, OSError, TimeoutError):
                 result = "failed"

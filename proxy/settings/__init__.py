@@ -1,8 +1,8 @@
-"""Every setting of pgfunnel: declared once, read from options, environment and a TOML file."""
+"""Every setting of pgfunnel: declared once, read from options, environment and a file."""
 
 from proxy.settings.databases import DatabaseSettings, Limits, Target, UserSettings
 from proxy.settings.dsn import Dsn, parse_dsn
-from proxy.settings.loader import load
+from proxy.settings.loader import Understood, load, understand
 from proxy.settings.model import Change, Settings, diff
 
 __all__ = [
@@ -12,8 +12,10 @@ __all__ = [
     "Limits",
     "Settings",
     "Target",
+    "Understood",
     "UserSettings",
     "diff",
     "load",
     "parse_dsn",
+    "understand",
 ]

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from proxy.settings.dsn import parse_dsn
-from proxy.settings.types import Count, Kind, PoolMode, Positive, Secret, SslMode, setting
+from proxy.settings.types import (
+    Count,
+    HostChoice,
+    Kind,
+    PoolMode,
+    Positive,
+    Seconds,
+    Secret,
+    SslMode,
+    setting,
+)
 
+
+def _hosts(value: str) -> str:
+    hosts = [part.strip() for part in value.split(",")]
+    if not all(hosts):
+        raise ValueError("has an empty name in its list; give names separated by commas")
+    if len({host[:1] in "/@" for host in hosts}) > 1:
+        raise ValueError("mixes unix sockets with others; give entries of their own to them")
+    return ",".join(hosts)
+
+
+Hosts = Annotated[str, AfterValidator(_hosts), Kind("text")]
 HostPort = Annotated[int, Field(ge=1, le=65535), Kind("a port from 1 to 65535")]
 
 
@@ -18,7 +40,9 @@ class DatabaseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str | None = setting(None, "Host name, address, or folder of the unix socket.")
+    host: Hosts | None = setting(
+        None, "Host name, address, or folder of the unix socket; several, separated by commas."
+    )
     port: HostPort | None = setting(None, "Port of the Postgres server.")
     dbname: str | None = setting(None, "Name of the database there, if it is another one.")
     user: str | None = setting(None, "Log in as this user, whoever the client is.")
@@ -29,6 +53,21 @@ class DatabaseSettings(BaseModel):
     min_pool_size: Count | None = setting(None, "As min_pool_size, for this database.")
     reserve_pool_size: Count | None = setting(None, "As reserve_pool_size, for this database.")
     max_db_connections: Count | None = setting(None, "As max_db_connections, for this database.")
+    max_db_client_connections: Count | None = setting(
+        None, "As max_db_client_connections, for this database."
+    )
+    server_lifetime: Seconds | None = setting(
+        None, "As server_lifetime, for this database.", unit="s"
+    )
+    query_wait_timeout: Seconds | None = setting(
+        None, "As query_wait_timeout, for this database.", unit="s"
+    )
+    load_balance_hosts: HostChoice = setting(
+        "round-robin", "Of several hosts, take the next for each server, or the next on failure."
+    )
+    client_encoding: str | None = setting(None, "Ask Postgres for this client_encoding.")
+    datestyle: str | None = setting(None, "Ask Postgres for this datestyle.")
+    timezone: str | None = setting(None, "Ask Postgres for this timezone.")
 
     @model_validator(mode="before")
     @classmethod
@@ -51,21 +90,37 @@ class UserSettings(BaseModel):
 
     pool_mode: PoolMode | None = setting(None, "As pool_mode, for this user.")
     pool_size: Positive | None = setting(None, "As default_pool_size, for this user.")
+    reserve_pool_size: Count | None = setting(None, "As reserve_pool_size, for this user.")
     max_user_connections: Count | None = setting(None, "As max_user_connections, for this user.")
+    max_user_client_connections: Count | None = setting(
+        None, "As max_user_client_connections, for this user."
+    )
+    query_wait_timeout: Seconds | None = setting(
+        None, "As query_wait_timeout, for this user.", unit="s"
+    )
 
 
 def by_name(value: object) -> object:
-    """Refuse what is not a table of tables before pydantic looks inside."""
+    """Refuse what is not a table of tables before pydantic looks inside; read JSON."""
+    if isinstance(value, str):
+        value = _json(value)
     if not isinstance(value, dict):
         raise ValueError("is not a table; write [databases.NAME] or [users.NAME] in the file")
     return value
 
 
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError('is not JSON; write {"NAME": {"setting": "value"}}') from None
+
+
 Databases = Annotated[
-    dict[str, DatabaseSettings], BeforeValidator(by_name), Kind("tables, only in the file")
+    dict[str, DatabaseSettings], BeforeValidator(by_name), Kind("tables; JSON in the environment")
 ]
 Users = Annotated[
-    dict[str, UserSettings], BeforeValidator(by_name), Kind("tables, only in the file")
+    dict[str, UserSettings], BeforeValidator(by_name), Kind("tables; JSON in the environment")
 ]
 
 
@@ -75,7 +130,8 @@ class Target:
 
     `database` is the name the client gave, `dbname` the name there. `user` is None when the
     client's own name is used. Sizes and `pool_mode` are None when inherited: `Settings.limits`
-    resolves them. `host` is a folder for a unix socket.
+    resolves them. `host` is a folder for a unix socket, or several hosts with commas between them.
+    `startup`: parameters that are asked for at each login there.
     """
 
     database: str
@@ -90,11 +146,24 @@ class Target:
     min_pool_size: int | None = None
     reserve_pool_size: int | None = None
     max_db_connections: int | None = None
+    max_db_client_connections: int | None = None
+    server_lifetime: float | None = None
+    query_wait_timeout: float | None = None
+    load_balance: bool = True
+    startup: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts one by one."""
+        return tuple(self.host.split(","))
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What holds for the pool of one (database, user); numbers of servers, 0 = no limit."""
+    """What holds for the pool of one (database, user); numbers of servers and seconds, 0: none.
+
+    A `server_lifetime` of 0 is the exception: a server then serves once.
+    """
 
     pool_mode: str
     pool_size: int
@@ -102,3 +171,5 @@ class Limits:
     reserve_pool_size: int
     max_db_connections: int
     max_user_connections: int
+    server_lifetime: float
+    query_wait_timeout: float

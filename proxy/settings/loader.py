@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -16,12 +16,28 @@ from pydantic_core import ErrorDetails
 from proxy.errors import SettingsError
 from proxy.settings.checks import CHECKS
 from proxy.settings.databases import DatabaseSettings, UserSettings
+from proxy.settings.dsn import Dsn
 from proxy.settings.model import Settings, reading
-from proxy.settings.sources import Environment, File, Options, Source
-from proxy.settings.types import declared, kind
+from proxy.settings.pgbouncer import other_defaults
+from proxy.settings.pgbouncer_file import SUFFIXES, PgBouncerFile
+from proxy.settings.sources import Environment, File, Options, Source, suggestion
+from proxy.settings.types import declared, kind, printed
 
-_NESTED: Final[dict[str, type[BaseModel]]] = {"databases": DatabaseSettings, "users": UserSettings}
+NESTED: Final[dict[str, type[BaseModel]]] = {"databases": DatabaseSettings, "users": UserSettings}
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Understood:
+    """The settings, and where they come from.
+
+    `given`: what was set and where, as `name = value (origin)`, without secrets; `notes`: what
+    was accepted and has no effect.
+    """
+
+    settings: Settings
+    given: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -30,10 +46,21 @@ def load(
     environ: Mapping[str, str] = os.environ,
     file: Path | None = None,
 ) -> Settings:
+    """The settings that `understand` reads. Raises SettingsError with every problem found."""
+    return understand(argv_overrides, environ=environ, file=file).settings
+
+
+def understand(
+    argv_overrides: Mapping[str, str] = _NOTHING,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+) -> Understood:
     """Read settings: options come first, then environment, then file, then defaults.
 
     `argv_overrides` maps a setting's name to its text. Without `file`, PGFUNNEL_CONFIG may name
-    one. Raises SettingsError with every problem found.
+    one; it is PgBouncer's when it ends in .ini, .conf or .cfg, else TOML. Raises SettingsError
+    with every problem found.
     """
     sources, problems = _open(argv_overrides, environ, file)
     refused = _leaked_secrets(argv_overrides)
@@ -45,7 +72,41 @@ def load(
             problems += [_line(name, sources, text) for name, text in check.run(settings)]
     if problems:
         raise SettingsError(problems)
-    return settings
+    notes = tuple(note for source in sources for note in source.notes)
+    return Understood(settings, tuple(_given(settings, sources)), notes)
+
+
+def _given(settings: Settings, sources: tuple[Source, ...]) -> Iterator[str]:
+    """Every setting that some source has, and, for PgBouncer's file, defaults unlike its own."""
+    for name, field in Settings.model_fields.items():
+        origin = next((s.origin((name,)) for s in sources if name in s.values), None)
+        if name in NESTED:
+            yield from _given_entries(name, settings, sources)
+        elif origin is not None:
+            yield f"{name} = {_printed(field, getattr(settings, name))} ({origin})"
+    if any(isinstance(source, PgBouncerFile) for source in sources):
+        given = {name for source in sources for name in source.values}
+        for name, here, there in other_defaults():
+            if name not in given:
+                yield f"{name} = {here} (not set; PgBouncer's default is {there})"
+
+
+def _given_entries(table: str, settings: Settings, sources: tuple[Source, ...]) -> Iterator[str]:
+    origins = [s for s in sources if table in s.values]
+    for name, entry in getattr(settings, table).items():
+        fields = type(entry).model_fields
+        values = [
+            f"{key}={_printed(fields[key], getattr(entry, key))}"
+            for key in fields
+            if key in entry.model_fields_set
+        ]
+        yield f"{table}.{name} = {' '.join(values)} ({origins[0].origin((table, name))})"
+
+
+def _printed(field: FieldInfo, value: object) -> str:
+    if isinstance(value, Dsn):
+        return str(value)
+    return "***" if declared(field).secret and value else printed(field, value)
 
 
 def _open(
@@ -56,7 +117,8 @@ def _open(
     if named is None:
         return tuple(sources), []
     try:
-        return (*sources, File(named)), []
+        source = PgBouncerFile(named) if named.suffix in SUFFIXES else File(named)
+        return (*sources, source), list(source.problems)
     except SettingsError as error:
         return tuple(sources), error.problems
 
@@ -124,16 +186,10 @@ def _field(path: tuple[str, ...]) -> FieldInfo | None:
     """The declaration of the setting at `path`; None for a whole table."""
     if len(path) == 1:
         return Settings.model_fields.get(path[0])
-    nested = _NESTED.get(path[0])
+    nested = NESTED.get(path[0])
     return nested.model_fields.get(path[2]) if nested and len(path) == 3 else None
 
 
 def _unknown(path: tuple[str, ...]) -> str:
-    known = _NESTED[path[0]].model_fields if len(path) == 3 else Settings.model_fields
+    known = NESTED[path[0]].model_fields if len(path) == 3 else Settings.model_fields
     return "is not a setting; " + suggestion(path[-1], known)
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """What to write instead of `name`: the nearest of `known`."""
-    near = get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else "remove it, or see `pgfunnel settings`"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final, TypeVar
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -26,6 +26,8 @@ from proxy.settings.sections import (
 )
 from proxy.settings.types import declared
 
+STARTUP: Final = ("client_encoding", "datestyle", "timezone")
+Number = TypeVar("Number", int, float)
 _sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources", default=())
 
 
@@ -123,6 +125,13 @@ class Settings(
             min_pool_size=entry.min_pool_size,
             reserve_pool_size=entry.reserve_pool_size,
             max_db_connections=entry.max_db_connections,
+            max_db_client_connections=entry.max_db_client_connections,
+            server_lifetime=entry.server_lifetime,
+            query_wait_timeout=entry.query_wait_timeout,
+            load_balance=entry.load_balance_hosts == "round-robin",
+            startup=tuple(
+                (name, value) for name in STARTUP if (value := getattr(entry, name)) is not None
+            ),
         )
 
     def limits(self, target: Target, user: str) -> Limits:
@@ -132,14 +141,33 @@ class Settings(
             pool_mode=own.pool_mode or target.pool_mode or self.pool_mode,
             pool_size=own.pool_size or target.pool_size or self.default_pool_size,
             min_pool_size=_first(target.min_pool_size, self.min_pool_size),
-            reserve_pool_size=_first(target.reserve_pool_size, self.reserve_pool_size),
+            reserve_pool_size=_first(
+                own.reserve_pool_size, target.reserve_pool_size, self.reserve_pool_size
+            ),
             max_db_connections=_first(target.max_db_connections, self.max_db_connections),
             max_user_connections=_first(own.max_user_connections, self.max_user_connections),
+            server_lifetime=_first(target.server_lifetime, self.server_lifetime),
+            query_wait_timeout=_first(
+                own.query_wait_timeout, target.query_wait_timeout, self.query_wait_timeout
+            ),
         )
 
+    def max_clients(self, target: Target, user: str) -> tuple[int, int]:
+        """How many clients the database, and the user, may have; 0 is no limit."""
+        own = self.users.get(user, self.NOBODY)
+        return (
+            _first(target.max_db_client_connections, self.max_db_client_connections),
+            _first(own.max_user_client_connections, self.max_user_client_connections),
+        )
 
-def _first(own: int | None, general: int) -> int:
-    return general if own is None else own
+    def autodb(self, database: str) -> bool:
+        """Whether the database has no entry of its own."""
+        return database not in self.databases
+
+
+def _first(*values: Number | None) -> Number:
+    """The first that is set; the last one is."""
+    return next(value for value in values if value is not None)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from proxy.settings.databases import DatabaseSettings, UserSettings
 from proxy.settings.sections import SECTIONS
-from proxy.settings.types import declared, kind
+from proxy.settings.types import declared, kind, printed
 
 TABLES: Final[dict[str, type[BaseModel]]] = {"databases": DatabaseSettings, "users": UserSettings}
 _EXAMPLES: Final = {
@@ -23,6 +22,9 @@ _EXAMPLES: Final = {
     "databases.password": '"secret"',
     "databases.sslmode": '"prefer"',
     "databases.pool_mode": '"transaction"',
+    "databases.client_encoding": '"UTF8"',
+    "databases.datestyle": '"ISO"',
+    "databases.timezone": '"UTC"',
     "users.pool_mode": '"session"',
 }
 _INTRO: Final = """\
@@ -72,21 +74,7 @@ def options() -> Iterator[tuple[str, list[tuple[str, FieldInfo]]]]:
 
 def shown_default(field: FieldInfo) -> str:
     """The default as it is written in a TOML file, empty if there is none."""
-    return _toml(field.default, octal="octal" in kind(field))
-
-
-def _toml(value: Any, *, octal: bool = False) -> str:
-    if value is None or value == {}:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if octal:
-        return f"0o{value:o}"
-    if isinstance(value, tuple):
-        return f"[{', '.join(_toml(part) for part in value)}]"
-    if isinstance(value, str | Path):
-        return f'"{value}"'
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return printed(field, field.default)
 
 
 def _reloads(field: FieldInfo) -> str:

@@ -9,15 +9,19 @@ from pydantic import BaseModel
 
 from proxy.settings.databases import Databases, Users
 from proxy.settings.types import (
+    Account,
     AuthType,
     BufferSize,
     Count,
     EventLoop,
     FileMode,
     Folder,
+    Group,
     LogFormat,
     LogLevel,
     Milliseconds,
+    NewFile,
+    Period,
     PoolMode,
     Port,
     PortOrOff,
@@ -57,6 +61,15 @@ class Listening(BaseModel):
     unix_socket_dir: Folder = setting("", "Folder of the unix socket, or empty.", reload=False)
     unix_socket_mode: FileMode = setting(
         0o777, "File permissions of the unix socket.", reload=False
+    )
+    unix_socket_group: Group = setting("", "Group that owns the unix socket.", reload=False)
+    so_reuseport: bool = setting(
+        default=False, doc="Let several processes listen on the same port.", reload=False
+    )
+    tcp_defer_accept: bool = setting(
+        default=False,
+        doc="Accept a TCP connection only when its first bytes are there.",
+        reload=False,
     )
 
 
@@ -105,11 +118,28 @@ class Pools(BaseModel):
     max_client_conn: Positive = setting(
         10000, "Clients that may be connected; one more is refused.", unit="clients"
     )
+    max_db_client_connections: Count = setting(
+        0, "Clients that may be connected to one database; 0 is no limit.", unit="clients"
+    )
+    max_user_client_connections: Count = setting(
+        0, "Clients that may be connected as one user; 0 is no limit.", unit="clients"
+    )
     max_waiters: Count = setting(
         0, "Clients that may wait for a server; 0 is as many as max_client_conn.", unit="clients"
     )
     query_wait_timeout: Seconds = setting(
         120.0, "A client that has waited this long is refused; 0 is no limit.", unit="s"
+    )
+    server_round_robin: bool = setting(
+        default=False, doc="Lend the server that was idle longest instead of the latest."
+    )
+    pool_idle_timeout: Seconds = setting(
+        0.0, "A pool without clients and servers for this long is forgotten; 0 is never.", unit="s"
+    )
+    autodb_idle_timeout: Seconds = setting(
+        3600.0,
+        "As pool_idle_timeout, for databases that have no entry of their own in `databases`.",
+        unit="s",
     )
     max_prepared_statements: Count = setting(
         200, "Prepared statements kept on each server; 0 turns the support off.", unit="statements"
@@ -175,6 +205,9 @@ class Sockets(BaseModel):
     tcp_keepcnt: Count = setting(
         0, "Unanswered probes until a peer counts as gone; 0 is the system's.", unit="probes"
     )
+    tcp_socket_buffer: Count = setting(
+        0, "Size of the kernel's buffers of each connection; 0 is the system's.", unit="bytes"
+    )
     tcp_user_timeout: Milliseconds = setting(
         0, "How long sent bytes may stay unacknowledged; 0 is the system's.", unit="ms"
     )
@@ -208,6 +241,17 @@ class Outside(BaseModel):
     log_disconnections: bool = setting(
         default=True, doc="One line, with the reason, when it closes."
     )
+    log_pooler_errors: bool = setting(
+        default=True, doc="One line for each error of ours that a client is told."
+    )
+    log_stats: bool = setting(default=True, doc="One line of statistics every stats_period.")
+    stats_period: Period = setting(60.0, "Time between two lines of statistics.", unit="s")
+    logfile: NewFile = setting(
+        "",
+        "File for the log, instead of stderr; opened anew at SIGHUP.",
+        reload=False,
+        differs="the log goes there alone, not to stderr too",
+    )
 
 
 class Running(BaseModel):
@@ -215,6 +259,13 @@ class Running(BaseModel):
 
     drain_timeout: Seconds = setting(
         30.0, "After SIGTERM, transactions have this long to finish.", unit="s"
+    )
+    pidfile: NewFile = setting("", "File that holds the process id while it runs.", reload=False)
+    run_as: Account = setting(
+        "",
+        "Unix user to change to before anything is opened; only root can.",
+        reload=False,
+        pgbouncer="user",
     )
     event_loop: EventLoop = setting(
         "auto", "Which loop runs; auto is uvloop where it is installed.", reload=False

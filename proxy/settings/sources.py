@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -24,7 +25,14 @@ _LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)://")
 
 
 class Source(PydanticBaseSettingsSource):
-    """Values by the name of their setting, from one place."""
+    """Values by the name of their setting, from one place.
+
+    `problems`: what is wrong there besides the values; `notes`: what was understood and is
+    worth saying.
+    """
+
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__(Settings)
@@ -104,3 +112,9 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise SettingsError([f"file {file}: is not UTF-8; save it as UTF-8"]) from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError([f"file {file}: is not TOML: {error}; correct that line"]) from None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What to write instead of `name`: the nearest of `known`."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else "remove it, or see `pgfunnel settings`"

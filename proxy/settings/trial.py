@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from proxy.settings.databases import Target
@@ -67,7 +67,12 @@ def _targets(settings: Settings) -> dict[str, Target]:
         label: settings.target(ANY_DATABASE if name == "*" else name)
         for label, name in names.items()
     }
-    return {label: target for label, target in found.items() if target is not None}
+    return {
+        label if len(target.hosts) == 1 else f"{label} at {host}": replace(target, host=host)
+        for label, target in found.items()
+        if target is not None
+        for host in target.hosts
+    }
 
 
 async def _try_one(settings: Settings, label: str, target: Target) -> tuple[str, bool]:

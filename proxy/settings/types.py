@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grp
+import pwd
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +24,35 @@ class Kind:
 
 @dataclass(frozen=True)
 class Declared:
-    """What a setting's declaration says besides its type and default."""
+    """What a setting's declaration says besides its type and default.
+
+    `pgbouncer` is PgBouncer's name for it where that is another one, `differs` what it does
+    otherwise than PgBouncer's.
+    """
 
     doc: str
     reload: bool
     unit: str
     secret: bool
+    pgbouncer: str
+    differs: str
 
 
 def setting(
-    default: Any, doc: str, *, reload: bool = True, unit: str = "", secret: bool = False
+    default: Any,
+    doc: str,
+    *,
+    reload: bool = True,
+    unit: str = "",
+    secret: bool = False,
+    pgbouncer: str = "",
+    differs: str = "",
 ) -> Any:
     """Declare a setting: its default, one sentence, and whether a SIGHUP changes it.
 
     A name is given by the attribute, a type by its annotation (one of this module's).
     """
-    declared = Declared(doc=doc, reload=reload, unit=unit, secret=secret)
+    declared = Declared(doc, reload, unit, secret, pgbouncer, differs)
     return Field(default=default, description=doc, json_schema_extra={"declared": declared})  # type: ignore[dict-item]
 
 
@@ -51,6 +66,25 @@ def declared(field: FieldInfo) -> Declared:
 def kind(field: FieldInfo) -> str:
     """The phrase for what `field` accepts."""
     return next(_phrases(field.annotation, field.metadata), "text")
+
+
+def printed(field: FieldInfo, value: object) -> str:
+    """`value` as it is written in a TOML file, empty if there is none."""
+    return _toml(value, octal="octal" in kind(field))
+
+
+def _toml(value: Any, *, octal: bool = False) -> str:
+    if value is None or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if octal:
+        return f"0o{value:o}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(part) for part in value)}]"
+    if isinstance(value, str | Path):
+        return f'"{value}"'
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _phrases(annotation: Any, metadata: list[Any]) -> Iterator[str]:
@@ -128,6 +162,24 @@ def _folder(value: str) -> str:
     return value
 
 
+def _placed(value: str) -> str:
+    if value and not Path(value).absolute().parent.is_dir():
+        raise ValueError(f"{value} is in no folder; create it or correct the path")
+    return value
+
+
+def _group(value: str) -> str:
+    if value and value not in {entry.gr_name for entry in grp.getgrall()}:
+        raise ValueError(f"{value} is not a group of this machine; create it or correct the name")
+    return value
+
+
+def _account(value: str) -> str:
+    if value and value not in {entry.pw_name for entry in pwd.getpwall()}:
+        raise ValueError(f"{value} is not a user of this machine; create it or correct the name")
+    return value
+
+
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0), Kind("a whole number, 0 or more")]
 Positive = Annotated[int, BeforeValidator(_no_bool), Field(ge=1), Kind("a whole number, 1 or more")]
 Seconds = Annotated[
@@ -135,6 +187,12 @@ Seconds = Annotated[
     BeforeValidator(_no_bool),
     Field(ge=0, allow_inf_nan=False),
     Kind("a number of seconds, 0 or more"),
+]
+Period = Annotated[
+    float,
+    BeforeValidator(_no_bool),
+    Field(gt=0, allow_inf_nan=False),
+    Kind("a number of seconds, more than 0"),
 ]
 Port = Annotated[
     int,
@@ -183,6 +241,11 @@ ReadableFile = Annotated[
     Kind("the path of a readable file"),
 ]
 Folder = Annotated[str, AfterValidator(_folder), Kind("the path of a folder, or empty for none")]
+NewFile = Annotated[
+    str, AfterValidator(_placed), Kind("the path of a file to write, or empty for none")
+]
+Group = Annotated[str, AfterValidator(_group), Kind("a group of this machine, or empty")]
+Account = Annotated[str, AfterValidator(_account), Kind("a user of this machine, or empty")]
 Secret = Annotated[SecretStr, Kind("text")]
 
 AuthType = Annotated[
@@ -192,6 +255,7 @@ AuthType = Annotated[
 ]
 PoolMode = Literal["session", "transaction", "statement"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+HostChoice = Literal["round-robin", "disable"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 EventLoop = Literal["auto", "uvloop", "asyncio"]

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -53,7 +53,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     """What `serve` hands to the app, which does not start."""
     handed: Served = []
 
-    def run(settings: Settings, reload: Callable[[], Settings]) -> int:
+    def run(settings: Settings, reload: Callable[[], Settings], notes: Sequence[str] = ()) -> int:
         handed.append((settings, reload))
         if settings.default_pool_size == 77:
             raise UpstreamUnreachable("nothing there.", hint="Start Postgres.")

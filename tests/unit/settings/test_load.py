@@ -127,7 +127,8 @@ def test_tables_of_a_file(toml: Path) -> None:
         ("auth_file", "/no/such/file", "/no/such/file cannot be read (no such file or directory)"),
         ("auth_file", "/", "cannot be read (is a directory)"),
         ("read_buffer", "10", "from 1024 to 16777216"),
-        ("databases", "x", "is not a table"),
+        ("databases", "x", "is not JSON"),
+        ("databases", "[1]", "is not a table"),
         ("event_loop", "gevent", "give one of auto, uvloop, asyncio"),
     ],
 )

@@ -1,0 +1,162 @@
+"""PgBouncer's ini file as a source of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from proxy.settings import pgbouncer
+from proxy.settings.ini import Entry, IniReader, parse_pairs
+from proxy.settings.sources import Source, suggestion
+
+SUFFIXES: Final = (".ini", ".conf", ".cfg")
+CONSOLE: Final = "pgbouncer"
+# What PgBouncer does without these lines and a user relies on: who may come in, and from where.
+_UNSAID: Final = ("listen_addr", "unix_socket_dir", "auth_type")
+
+
+class PgBouncerFile(Source):
+    """The sections [pgbouncer], [databases], [users] and [peers] of a file.
+
+    [pgfunnel] stands beside [pgbouncer] for settings that PgBouncer does not have; either takes
+    all. Lines that mean the same setting: the last one wins.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__({})
+        self.file = file
+        self._places: dict[tuple[str, ...], str] = {}
+        self._found: list[str] = []
+        self._ignored: dict[str, Entry] = {}
+        reader = IniReader(file)
+        self._found += reader.problems
+        for entry in reader.entries:
+            self._read(entry)
+        self._fill_in()
+        self.problems = tuple(self._found)
+        self.notes = tuple(self._said())
+
+    def origin(self, path: tuple[str, ...]) -> str:
+        for length in range(len(path), 0, -1):
+            if path[:length] in self._places:
+                return self._places[path[:length]]
+        return "PgBouncer's default"
+
+    def _read(self, entry: Entry) -> None:
+        sections: Mapping[str, Callable[[Entry], None]] = {
+            "pgbouncer": self._setting,
+            "pgfunnel": self._setting,
+            "databases": self._database,
+            "users": self._user,
+            "peers": self._peer,
+        }
+        read = sections.get(entry.section)
+        if read is None:
+            where = f"section [{entry.section}]" if entry.section else "a line before any section"
+            remedy = "write it under [pgbouncer], [pgfunnel], [databases], [users] or [peers]"
+            self._wrong(entry, f"{where} means nothing; {remedy}")
+            return
+        try:
+            read(entry)
+        except ValueError as problem:
+            self._wrong(entry, f"{entry.key} {problem}")
+
+    def _wrong(self, entry: Entry, words: str) -> None:
+        self._found.append(f"{entry.place}: {words}")
+
+    # -- [pgbouncer] -----------------------------------------------------------------------
+
+    def _setting(self, entry: Entry) -> None:
+        name = pgbouncer.setting_of(entry.key)
+        if name is not None:
+            self.values[name] = _translated(name, entry.value)
+            self._places[name,] = entry.place
+        elif entry.key in pgbouncer.IGNORED:
+            self._ignore(entry)
+        elif entry.key not in pgbouncer.GLOBAL:
+            raise ValueError(f"is not a setting; {suggestion(entry.key, _known())}")
+        elif not pgbouncer.asks_for_nothing(pgbouncer.GLOBAL[entry.key], entry.value):
+            raise ValueError(_not_yet(pgbouncer.GLOBAL[entry.key]))
+
+    def _ignore(self, entry: Entry) -> None:
+        self._ignored.pop(entry.key, None)
+        if not pgbouncer.asks_for_nothing(pgbouncer.GLOBAL[entry.key], entry.value):
+            self._ignored[entry.key] = entry
+
+    # -- [databases], [users], [peers] -----------------------------------------------------
+
+    def _database(self, entry: Entry) -> None:
+        if entry.key == CONSOLE:
+            raise ValueError("is the name of the admin console; call the database otherwise")
+        self._table("databases", entry)
+
+    def _user(self, entry: Entry) -> None:
+        self._table("users", entry)
+
+    def _table(self, table: str, entry: Entry) -> None:
+        values = {}
+        for key, value in parse_pairs(entry.value):
+            name = pgbouncer.ALIASES.get(key, key)
+            if name in pgbouncer.MODELS[table].model_fields:
+                values[name] = value
+            else:
+                _check_missing(pgbouncer.TABLES[table], table, key, value)
+        if values.get("query_wait_timeout") == "-1":
+            del values["query_wait_timeout"]
+        self.values.setdefault(table, {})[entry.key] = values
+        self._places[table, entry.key] = entry.place
+        self._places.setdefault((table,), entry.place)
+
+    def _peer(self, entry: Entry) -> None:
+        if not (entry.key.isascii() and entry.key.isdigit() and 0 < int(entry.key[:6]) <= 16383):
+            raise ValueError("is not a peer's number; give 1 to 16383")
+        for key, _ in parse_pairs(entry.value):
+            if key not in pgbouncer.PEER:
+                raise ValueError(f"has an unknown key {key}; {suggestion(key, pgbouncer.PEER)}")
+        self._ignored.setdefault("[peers]", entry)
+
+    # -- what follows from the whole -------------------------------------------------------
+
+    def _fill_in(self) -> None:
+        """What PgBouncer does where the file is silent."""
+        for name in _UNSAID:
+            self.values.setdefault(name, pgbouncer.GLOBAL[name])
+        if ("unix_socket_dir",) not in self._places and not Path(pgbouncer.SOCKET_FOLDER).is_dir():
+            self.values["unix_socket_dir"] = ""
+        folder = self.values["unix_socket_dir"] or pgbouncer.SOCKET_FOLDER
+        entries: dict[str, dict[str, Any]] = self.values.get("databases", {})
+        for values in entries.values():
+            values["host"] = values.get("host") or folder
+
+    def _said(self) -> list[str]:
+        reasons = {**pgbouncer.IGNORED, "[peers]": pgbouncer.PEERS_IGNORED}
+        return [
+            f"{entry.place}: {key} is accepted and has no effect: {reasons[key]}"
+            for key, entry in self._ignored.items()
+        ]
+
+
+def _translated(name: str, value: str) -> str:
+    """PgBouncer's `<empty>` is an empty statement, which `;` is too."""
+    return ";" if name == "server_check_query" and value == "<empty>" else value
+
+
+def _known() -> set[str]:
+    from proxy.settings.model import Settings
+
+    return {*pgbouncer.GLOBAL, *Settings.model_fields}
+
+
+def _check_missing(keys: Mapping[str, str], table: str, key: str, value: str) -> None:
+    """Raises ValueError unless `key` is PgBouncer's and asks for nothing."""
+    if key not in keys:
+        known = {*keys, *pgbouncer.MODELS[table].model_fields}
+        raise ValueError(f"has an unknown key {key}; {suggestion(key, known)}")
+    if not pgbouncer.asks_for_nothing(keys[key], value):
+        raise ValueError(f"has {key}, which {_not_yet(keys[key])}")
+
+
+def _not_yet(default: str) -> str:
+    remedy = f"remove it or set it to {default}" if default and len(default) < 20 else "remove it"
+    return f"is a setting of PgBouncer that pgfunnel does not have yet; {remedy}"
