@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from proxy import relay, web
 from proxy.auth.secret import Secret
 from proxy.auth.userlist import parse_userlist
-from proxy.daemon import LogFile, PidFile, become
+from proxy.daemon import PidFile, become, open_log
 from proxy.errors import SettingsError
 from proxy.relay.funnel import Funnel
 from proxy.relay.listen import Listener, open_sockets
@@ -27,7 +28,6 @@ from proxy.web import WebServer
 
 log = logging.getLogger("pgfunnel")
 
-STDERR: Final = 2
 _SPARE_FILES = 64
 """Descriptors for everything that is neither a client nor a server."""
 
@@ -40,17 +40,28 @@ def run(settings: Settings, reload: Callable[[], Settings], notes: Sequence[str]
     """
     if settings.run_as:
         become(settings.run_as)
-    log_file = LogFile(Path(settings.logfile)) if settings.logfile else None
-    logs.setup(settings.log_format, settings.log_level, log_file.fd if log_file else STDERR)
+    _set_up_log(settings)
     for note in notes:
         log_event(log, logging.WARNING, "setting_has_no_effect", note=note)
     pid_file = PidFile(Path(settings.pidfile)) if settings.pidfile else None
     try:
         with asyncio.Runner(loop_factory=_loop_factory(settings.event_loop)) as runner:
-            return runner.run(_App(settings, reload, log_file).serve())
+            return runner.run(_App(settings, reload).serve())
     finally:
         if pid_file is not None:
             pid_file.remove()
+
+
+def _set_up_log(settings: Settings) -> None:
+    """Log as the settings say, to a file opened now or to stderr. Raises SettingsError."""
+    if not settings.logfile:
+        logs.setup(settings.log_format, settings.log_level)
+        return
+    fd = open_log(Path(settings.logfile))
+    try:
+        logs.setup(settings.log_format, settings.log_level, fd)
+    finally:
+        os.close(fd)
 
 
 def _loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -77,12 +88,9 @@ def read_users(settings: Settings) -> dict[str, Secret]:
 
 
 class _App:
-    def __init__(
-        self, settings: Settings, reload: Callable[[], Settings], log_file: LogFile | None
-    ) -> None:
+    def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
         self._settings = settings
         self._reload = reload
-        self._log_file = log_file
         self._averages = Averages(monotonic())
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
@@ -137,17 +145,9 @@ class _App:
             log_event(log, logging.INFO, "stats", **rates)
         self._say_stats_later(funnel)
 
-    def _reopen_log(self) -> None:
-        if self._log_file is None:
-            return
-        try:
-            self._log_file.reopen()
-        except OSError as error:
-            log_event(log, logging.ERROR, "logfile_not_reopened", error=error.strerror)
-
     def _follow(self, funnel: Funnel) -> None:
-        """SIGHUP: new settings, or none of them."""
-        self._reopen_log()
+        """SIGHUP: new settings, or none of them; the log file is opened anew in any case."""
+        self._open_log(self._settings)
         try:
             new = self._reload()
             funnel.use(new, read_users(new))
@@ -155,11 +155,19 @@ class _App:
             for problem in error.problems:
                 log_event(log, logging.ERROR, "reload_failed", problem=problem)
             return
+        self._open_log(new)
         for change in diff(self._settings, new):
             event = "setting_needs_restart" if change.restart else "setting_changed"
             log_event(log, logging.INFO, event, setting=change.name)
         self._settings = new
         log_event(log, logging.INFO, "reloaded")
+
+    def _open_log(self, settings: Settings) -> None:
+        try:
+            _set_up_log(settings)
+        except SettingsError as error:
+            log_event(log, logging.ERROR, "log_unchanged", problem=error.message)
+        logs.defer(asyncio.get_running_loop().call_soon)
 
     async def _drain(self, funnel: Funnel, listener: Listener) -> None:
         """Let transactions finish; a second signal ends them."""

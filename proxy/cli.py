@@ -199,10 +199,13 @@ def check(words: Sequence[str]) -> int:
         understood = _loader("check", "Validate the settings and try every upstream.", words)()
     except SettingsError as error:
         return _complain(error.problems, FAILED)
+    from proxy.app import read_users
     from proxy.settings.trial import try_all
 
+    users = read_users(understood.settings)
+    passwords = {name: secret.password for name, secret in users.items()}
     _say("\n".join((*understood.given, *understood.notes)))
-    outcome = try_all(understood.settings)
+    outcome = try_all(understood.settings, passwords)
     _say("\n".join(outcome.lines))
     return _complain(outcome.problems, FAILED if outcome.problems else OK)
 

@@ -65,21 +65,9 @@ def _lives(path: Path) -> bool:
     return True
 
 
-class LogFile:
-    """A file to log to; `fd` stays the same when it is opened anew. Raises SettingsError."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self.fd = self._open()
-        except OSError as error:
-            raise SettingsError([f"logfile {path}: {error.strerror}; correct the path"]) from None
-
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-
-    def reopen(self) -> None:
-        """After a rotation: go on in the file that has the name now. Raises OSError."""
-        new = self._open()
-        os.dup2(new, self.fd, inheritable=False)
-        os.close(new)
+def open_log(path: Path) -> int:
+    """A file descriptor that appends to the log file. Raises SettingsError."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise SettingsError([f"logfile {path}: {error.strerror}; correct the path"]) from None

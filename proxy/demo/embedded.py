@@ -253,9 +253,9 @@ class EmbeddedPostgres:
 
     def _run_on(self, port: int) -> None:
         options = {
+            "listen_addresses": self.host,
             **self._settings,
             "port": str(port),
-            "listen_addresses": self.host,
             "unix_socket_directories": str(self.socket_dir),
         }
         command = [str(self.bindir / "postgres"), "-D", str(self._data)]

@@ -249,7 +249,6 @@ class Outside(BaseModel):
     logfile: NewFile = setting(
         "",
         "File for the log, instead of stderr; opened anew at SIGHUP.",
-        reload=False,
         differs="the log goes there alone, not to stderr too",
     )
 

@@ -6,7 +6,9 @@ import asyncio
 import os
 import socket
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from proxy.settings.databases import Target
@@ -24,6 +26,10 @@ select coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), fals
 """
 
 
+Passwords = Mapping[str, str | None]
+_NONE: Final[Passwords] = MappingProxyType({})
+
+
 @dataclass
 class Outcome:
     """What was understood and seen, and what is wrong; no line holds a secret."""
@@ -32,14 +38,17 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
 
-def try_all(settings: Settings) -> Outcome:
-    """Log in at each upstream, side by side."""
-    return asyncio.run(_try_all(settings))
+def try_all(settings: Settings, passwords: Passwords = _NONE) -> Outcome:
+    """Log in at each upstream, side by side; `passwords` of the users of auth_file, if known."""
+    return asyncio.run(_try_all(settings, passwords))
 
 
-async def _try_all(settings: Settings) -> Outcome:
+async def _try_all(settings: Settings, passwords: Passwords) -> Outcome:
     outcome = Outcome(lines=_understood(settings))
-    tries = [_try_one(settings, name, target) for name, target in _targets(settings).items()]
+    tries = [
+        _try_one(settings, label, _with_password(target, passwords))
+        for label, target in _targets(settings).items()
+    ]
     for line, problem in await asyncio.gather(*tries):
         (outcome.problems if problem else outcome.lines).append(line)
     return outcome
@@ -73,6 +82,14 @@ def _targets(settings: Settings) -> dict[str, Target]:
         if target is not None
         for host in target.hosts
     }
+
+
+def _with_password(target: Target, passwords: Passwords) -> Target:
+    """The user of an entry without a password has that of auth_file, or cannot be tried."""
+    if target.user is None or target.password is not None or target.user not in passwords:
+        return target
+    password = passwords[target.user]
+    return replace(target, user=target.user if password else None, password=password)
 
 
 async def _try_one(settings: Settings, label: str, target: Target) -> tuple[str, bool]:

@@ -32,10 +32,10 @@ class Averages:
         self._at, self._before = now, readings
         xacts, queries, received, sent, busy, waited = sums
         return {
-            "xacts_per_s": round(xacts / seconds, 1),
-            "queries_per_s": round(queries / seconds, 1),
-            "in_bytes_per_s": round(received / seconds),
-            "out_bytes_per_s": round(sent / seconds),
+            "xacts_per_second": round(xacts / seconds, 1),
+            "queries_per_second": round(queries / seconds, 1),
+            "in_bytes_per_second": round(received / seconds),
+            "out_bytes_per_second": round(sent / seconds),
             "xact_us": round(1e6 * busy / xacts) if xacts else 0,
             "wait_us": round(1e6 * waited / xacts) if xacts else 0,
         }
