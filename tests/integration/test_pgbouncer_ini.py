@@ -16,8 +16,6 @@ from tests.funnel import ROOT, Funnel, clean_environment, write_userlist
 from tests.integration.observe import until
 from tests.postgres import USERS, Postgres, make_dsn
 
-NOT_IN_THE_ENVIRONMENT = {"upstream": None, "listen_addr": None, "auth_file": None}
-
 
 @pytest.fixture
 def ini(postgres: Postgres, tmp_path: Path) -> Path:
@@ -46,7 +44,9 @@ def ini(postgres: Postgres, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def funnel(pgfunnel: StartFunnel, ini: Path) -> Funnel:
-    return pgfunnel(args=(str(ini),), upstream_grace=0.1, **NOT_IN_THE_ENVIRONMENT)
+    return pgfunnel(
+        args=(str(ini),), upstream_grace=0.1, upstream=None, listen_addr=None, auth_file=None
+    )
 
 
 def ask(funnel: Funnel, database: str, sql: str, user: str = "alice") -> object:

@@ -111,8 +111,13 @@ def test_server_lifetime_of_a_database(pgfunnel: StartFunnel, postgres: Postgres
 @pytest.mark.parametrize("setting", ["pool_idle_timeout", "autodb_idle_timeout"])
 def test_pools_are_forgotten(pgfunnel: StartFunnel, postgres: Postgres, setting: str) -> None:
     databases = {"own": {"dbname": postgres.database}, "*": {"dbname": postgres.database}}
-    limits = {"server_idle_timeout": 0.2, setting: 0.2}
-    funnel = pgfunnel(databases=databases, **limits)
+    unused = {"pool_idle_timeout": 0.0, "autodb_idle_timeout": 0.0} | {setting: 0.2}
+    funnel = pgfunnel(
+        databases=databases,
+        server_idle_timeout=0.2,
+        pool_idle_timeout=unused["pool_idle_timeout"],
+        autodb_idle_timeout=unused["autodb_idle_timeout"],
+    )
 
     def pools() -> set[str]:
         return set(re.findall(r'pgfunnel_pool_size{database="(\w+)"', funnel.get("/metrics")))
@@ -145,7 +150,7 @@ def addresses(funnel: Funnel) -> list[str]:
         for _ in range(3):
             peer = stack.enter_context(log_in(funnel, database="many"))
             peer.query("BEGIN")
-            found.append(peer.rows("SELECT host(inet_server_addr())")[0][0].decode())
+            found.append((peer.rows("SELECT host(inet_server_addr())")[0][0] or b"").decode())
         return found
 
 

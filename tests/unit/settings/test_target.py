@@ -106,7 +106,7 @@ def test_limits_of_all() -> None:
     mine = settings("postgresql://h")
     target = mine.target("x")
     assert target is not None
-    assert mine.limits(target, "u") == Limits("transaction", 20, 0, 0, 0, 0)
+    assert mine.limits(target, "u") == Limits("transaction", 20, 0, 0, 0, 0, 3600.0, 120.0)
 
 
 def test_a_user_comes_before_a_database_before_all() -> None:
@@ -117,17 +117,27 @@ def test_a_user_comes_before_a_database_before_all() -> None:
         min_pool_size=0,
         reserve_pool_size=2,
         max_db_connections=9,
+        server_lifetime=60,
+        query_wait_timeout=10,
     )
     mine = Settings(
         databases={"db": entry},
-        users={"u": UserSettings(pool_mode="statement", pool_size=3, max_user_connections=4)},
+        users={
+            "u": UserSettings(
+                pool_mode="statement",
+                pool_size=3,
+                reserve_pool_size=1,
+                max_user_connections=4,
+                query_wait_timeout=0,
+            )
+        },
         min_pool_size=5,
         max_user_connections=6,
     )
     target = mine.target("db")
     assert target is not None
-    assert mine.limits(target, "u") == Limits("statement", 3, 0, 2, 9, 4)
-    assert mine.limits(target, "v") == Limits("session", 7, 0, 2, 9, 6)
+    assert mine.limits(target, "u") == Limits("statement", 3, 0, 1, 9, 4, 60, 0)
+    assert mine.limits(target, "v") == Limits("session", 7, 0, 2, 9, 6, 60, 10)
 
 
 def test_diff_names_what_changed_and_what_needs_a_restart() -> None:
