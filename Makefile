@@ -40,7 +40,8 @@ check: $(INSTALLED) ## format, lint, types, layers, and whether generated docs a
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(BIN)/pgfunnel settings --markdown | diff -u docs/settings.md - && \
-	$(BIN)/pgfunnel settings --example | diff -u docs/pgfunnel.example.toml - || \
+	$(BIN)/pgfunnel settings --example | diff -u docs/pgfunnel.example.toml - && \
+	$(BIN)/python -m proxy.settings.compatibility | diff -u docs/compatibility.md - || \
 	{ echo 'the generated docs are out of date: run make docs' >&2; exit 1; }
 
 bench: $(COMPILED) ## measure against PgBouncer (BENCH_ARGS=...)
@@ -50,9 +51,10 @@ build: $(INSTALLED) ## compile the hot modules in place; a failure is an error
 	PGFUNNEL_PURE=0 $(BIN)/python setup.py --quiet build_ext --inplace
 	@touch $(COMPILED)
 
-docs: $(INSTALLED) ## write the generated docs: the settings' reference and example
+docs: $(INSTALLED) ## write the generated docs: the settings, an example, PgBouncer's settings
 	$(BIN)/pgfunnel settings --markdown > docs/settings.md
 	$(BIN)/pgfunnel settings --example > docs/pgfunnel.example.toml
+	$(BIN)/python -m proxy.settings.compatibility > docs/compatibility.md
 
 clean: ## remove what was built, .venv included
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -162,7 +162,7 @@ class Pool:
     def room(self, now: float) -> int:
         """Places left for servers of this pool."""
         limit = self.size.size
-        if self.size.reserve and self.oldest_wait(now) >= self.size.reserve_after:
+        if self.size.reserve and 0 < self.size.reserve_after <= self.oldest_wait(now):
             limit += self.size.reserve
         left = limit - len(self.servers)
         for bound in self.bounds:

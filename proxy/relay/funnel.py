@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -75,7 +76,7 @@ class Funnel:
         self.settings = settings
         self._policies = policies
         self.users = Users(secrets, settings.upstream_user())
-        self.check_delay = settings.server_check_delay or float("inf")
+        self.check_delay = _check_delay(settings)
         self.check_query = settings.server_check_query.encode()
         self.reset_query = settings.server_reset_query.encode()
         self.entrance.use(settings, client_tls, self.users)
@@ -392,6 +393,11 @@ class PoolSnapshot:
 
     def oldest_wait(self, now: float) -> float:
         return self._pool.oldest_wait(now)
+
+
+def _check_delay(settings: Settings) -> float:
+    """Seconds; a delay of 0 is every time that a server is lent, but not again after the check."""
+    return max(settings.server_check_delay, 1e-9) if settings.server_check_query else math.inf
 
 
 def _path(value: object) -> str:

@@ -41,12 +41,16 @@ class DatabaseSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: Hosts | None = setting(
-        None, "Host name, address, or folder of the unix socket; several, separated by commas."
+        None,
+        "Host name, address, or folder of the unix socket; several, separated by commas.",
+        differs="the addresses of one name are tried in order; servers outlive a change of DNS",
     )
     port: HostPort | None = setting(None, "Port of the Postgres server.")
     dbname: str | None = setting(None, "Name of the database there, if it is another one.")
     user: str | None = setting(None, "Log in as this user, whoever the client is.")
-    password: Secret | None = setting(None, "Password of that user.", secret=True)
+    password: Secret | None = setting(
+        None, "Password of that user.", secret=True, differs="only together with user"
+    )
     sslmode: SslMode | None = setting(None, "As server_tls_sslmode, for this database.")
     pool_mode: PoolMode | None = setting(None, "As pool_mode, for this database.")
     pool_size: Positive | None = setting(None, "As default_pool_size, for this database.")

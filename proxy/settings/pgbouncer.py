@@ -170,6 +170,9 @@ USER: Final = MappingProxyType(
         "max_user_client_connections": "",
     }
 )
+# Where PgBouncer's file is silent about these, its defaults hold here too: who may come in, and
+# from where.
+AS_THERE: Final = ("listen_addr", "unix_socket_dir", "auth_type")
 PEER: Final = ("host", "port", "pool_size")
 TABLES: Final = MappingProxyType({"databases": DATABASE, "users": USER})
 

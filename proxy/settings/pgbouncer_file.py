@@ -12,8 +12,6 @@ from proxy.settings.sources import Source, suggestion
 
 SUFFIXES: Final = (".ini", ".conf", ".cfg")
 CONSOLE: Final = "pgbouncer"
-# What PgBouncer does without these lines and a user relies on: who may come in, and from where.
-_UNSAID: Final = ("listen_addr", "unix_socket_dir", "auth_type")
 
 
 class PgBouncerFile(Source):
@@ -120,7 +118,7 @@ class PgBouncerFile(Source):
 
     def _fill_in(self) -> None:
         """What PgBouncer does where the file is silent."""
-        for name in _UNSAID:
+        for name in pgbouncer.AS_THERE:
             self.values.setdefault(name, pgbouncer.GLOBAL[name])
         if ("unix_socket_dir",) not in self._places and not Path(pgbouncer.SOCKET_FOLDER).is_dir():
             self.values["unix_socket_dir"] = ""

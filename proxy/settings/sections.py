@@ -76,7 +76,9 @@ class Listening(BaseModel):
 class Login(BaseModel):
     """Who may come in"""
 
-    auth_type: AuthType = setting("scram-sha-256", "How clients prove who they are.")
+    auth_type: AuthType = setting(
+        "scram-sha-256", "How clients prove who they are.", differs="see below for each"
+    )
     auth_file: ReadableFile = setting(
         None, "Users and their secrets, in the format of PgBouncer's userlist.txt."
     )
@@ -87,7 +89,9 @@ class Login(BaseModel):
         1000, "Peers that may be connected without having logged in.", unit="clients"
     )
     ignore_startup_parameters: Words = setting(
-        (), "Startup parameters that are accepted and not passed on."
+        (),
+        "Startup parameters that are accepted and not passed on.",
+        differs="others are passed on to Postgres, not refused",
     )
 
 
@@ -101,7 +105,10 @@ class Pools(BaseModel):
         20, "Servers that a pool, one user on one database, may have.", unit="servers"
     )
     min_pool_size: Count = setting(
-        0, "Servers that a pool keeps open even when idle.", unit="servers"
+        0,
+        "Servers that a pool keeps open even when idle.",
+        unit="servers",
+        differs="holds from a pool's first client on, also when the last has left",
     )
     reserve_pool_size: Count = setting(
         0, "Further servers for a pool whose clients wait too long.", unit="servers"
@@ -150,7 +157,10 @@ class Servers(BaseModel):
     """Connections to Postgres"""
 
     server_lifetime: Seconds = setting(
-        3600.0, "An unused server older than this is closed; 0 is after each use.", unit="s"
+        3600.0,
+        "An unused server older than this is closed; 0 is after each use.",
+        unit="s",
+        differs="shortened by up to a tenth, so that servers do not end together",
     )
     server_idle_timeout: Seconds = setting(
         600.0, "A server unused for this long is closed; 0 is no limit.", unit="s"
@@ -159,7 +169,10 @@ class Servers(BaseModel):
         15.0, "A login at Postgres that takes longer is given up; 0 is no limit.", unit="s"
     )
     server_login_retry: Seconds = setting(
-        15.0, "The longest pause between two tries to log in after a failure.", unit="s"
+        15.0,
+        "The longest pause between two tries to log in after a failure.",
+        unit="s",
+        differs="the first pause is a tenth of a second, each one doubles up to this",
     )
     max_server_logins: Positive = setting(
         8, "Logins that run side by side at one Postgres.", unit="servers"
@@ -221,7 +234,9 @@ class Tls(BaseModel):
     client_tls_cert_file: ReadableFile = setting(None, "Certificate shown to clients.")
     client_tls_ca_file: ReadableFile = setting(None, "Authorities that vouch for clients.")
     server_tls_sslmode: SslMode = setting(
-        "prefer", "Whether Postgres is spoken to over TLS; sslmode in a DSN comes first."
+        "prefer",
+        "Whether Postgres is spoken to over TLS; sslmode in a DSN comes first.",
+        differs="allow tries without TLS first, then with, as libpq does",
     )
     server_tls_key_file: ReadableFile = setting(None, "Private key shown to Postgres.")
     server_tls_cert_file: ReadableFile = setting(None, "Certificate shown to Postgres.")
@@ -244,7 +259,11 @@ class Outside(BaseModel):
     log_pooler_errors: bool = setting(
         default=True, doc="One line for each error of ours that a client is told."
     )
-    log_stats: bool = setting(default=True, doc="One line of statistics every stats_period.")
+    log_stats: bool = setting(
+        default=True,
+        doc="One line of statistics every stats_period.",
+        differs="the line begins with stats and has its rates in brackets",
+    )
     stats_period: Period = setting(60.0, "Time between two lines of statistics.", unit="s")
     logfile: NewFile = setting(
         "",

@@ -18,7 +18,7 @@ host "Sp ace"more u\
 ser all trust
 """
 SQL = """
-SELECT line_number, type, database, user_name, nullif(address, 'all'), netmask, auth_method, error
+SELECT line_number, type, database, user_name, nullif(address, 'all'), netmask, auth_method
 FROM pg_hba_file_rules ORDER BY 1
 """
 
@@ -39,7 +39,6 @@ def test_as_postgres_reads_them(own_postgres: Postgres) -> None:
             str(rule.network.network_address) if rule.network else None,
             str(rule.network.netmask) if rule.network else None,
             rule.method,
-            None,
         )
         for rule in parse_hba(LINES, "hba", lambda name: (folder / name).read_text())
     ]

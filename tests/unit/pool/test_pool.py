@@ -138,6 +138,22 @@ def test_the_reserve_opens_after_a_long_wait() -> None:
     assert pool.wanted(105.0) == 1
 
 
+def test_no_reserve_without_a_time_for_it() -> None:
+    pool = make(PoolSize(size=1, reserve=1, reserve_after=0.0))
+    opened(pool, 1)
+    pool.borrow()
+    pool.wait(Client(waiting_since=100.0))
+    assert pool.wanted(200.0) == 0
+
+
+def test_the_longest_idle_is_lent_in_turn() -> None:
+    pool = make(PoolSize(size=3, round_robin=True))
+    first, second, third = opened(pool, 3)
+    assert pool.borrow() is first
+    pool.release(first)
+    assert [pool.borrow() for _ in range(3)] == [second, third, first]
+
+
 def test_after_a_failure_one_login_at_a_time() -> None:
     pool = make(PoolSize(size=5))
     for _ in range(3):

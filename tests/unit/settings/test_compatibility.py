@@ -1,0 +1,41 @@
+"""The page about PgBouncer is current and true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from proxy.settings import Settings, compatibility, pgbouncer
+from proxy.settings.compatibility import NOT_YET, SAME
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_the_page_is_current() -> None:
+    remedy = "run `python -m proxy.settings.compatibility > docs/compatibility.md`"
+    found = (DOCS / "compatibility.md").read_text()
+    assert found == compatibility.page().rstrip() + "\n", remedy
+
+
+def test_nothing_is_both_declared_and_ignored() -> None:
+    assert not [key for key in pgbouncer.IGNORED if pgbouncer.setting_of(key)]
+    assert pgbouncer.IGNORED.keys() <= pgbouncer.GLOBAL.keys()
+    assert set(pgbouncer.RENAMED) <= pgbouncer.GLOBAL.keys()
+
+
+def test_every_key_of_a_table_is_known_there() -> None:
+    for table, model in pgbouncer.MODELS.items():
+        ours_alone = model.model_fields.keys() - pgbouncer.TABLES[table].keys()
+        assert ours_alone <= {"sslmode"}
+
+
+@pytest.mark.parametrize("method", list(compatibility.METHODS))
+def test_the_methods_are_as_it_says(method: str) -> None:
+    status, _ = compatibility.METHODS[method]
+    try:
+        Settings(auth_type=method)  # type: ignore[arg-type]
+    except ValueError:
+        assert status == NOT_YET
+    else:
+        assert status == SAME
