@@ -39,6 +39,7 @@ commands:
 # The declared defaults, repeated for a health check that does not load the settings.
 HTTP_ADDR: Final = "127.0.0.1"
 HTTP_PORT: Final = 9127
+INI: Final = (".ini", ".conf", ".cfg")
 OK: Final = 0
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -253,7 +254,7 @@ def _http_place(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, 
 def _top_level(file: str | Path | None) -> dict[str, Any]:
     if not file:
         return {}
-    if Path(file).suffix in (".ini", ".conf", ".cfg"):
+    if Path(file).suffix in INI:
         lines = Path(file).read_text(encoding="utf-8")
         return dict(
             re.findall(r"(?m)^[ \t]*(http_addr|http_port)[ \t]*=[ \t]*(.*?)[ \t\r]*$", lines)

@@ -20,8 +20,7 @@ NOT_YET: Final = "not yet"
 SAME: Final = "same"
 DIFFERENT: Final = "different"
 NO_USE: Final = "not applicable"
-# Console command: what becomes of it here. There is no console yet.
-COMMANDS: Final = (
+_COMMANDS: Final = (
     *("SHOW HELP", "SHOW POOLS", "SHOW STATS", "SHOW STATS_TOTALS", "SHOW STATS_AVERAGES"),
     *("SHOW TOTALS", "SHOW CLIENTS", "SHOW SERVERS", "SHOW SOCKETS", "SHOW ACTIVE_SOCKETS"),
     *("SHOW DATABASES", "SHOW USERS", "SHOW LISTS", "SHOW CONFIG", "SHOW STATE", "SHOW VERSION"),
@@ -30,6 +29,8 @@ COMMANDS: Final = (
     *("KILL_CLIENT", "WAIT_CLOSE", "SUSPEND", "RELOAD", "SET", "SHUTDOWN"),
     *("SHUTDOWN WAIT_FOR_SERVERS", "SHUTDOWN WAIT_FOR_CLIENTS"),
 )
+# There is no console yet.
+CONSOLE: Final = MappingProxyType(dict.fromkeys(_COMMANDS, (NOT_YET, "")))
 METHODS: Final = MappingProxyType(
     {
         "trust": (SAME, ""),
@@ -74,6 +75,21 @@ takes 0 for "no pool size". Where a file is silent, `listen_addr`, `unix_socket_
 are as PgBouncer has them, not as pgfunnel has them elsewhere. An entry of `[databases]` without a
 `host` means the unix socket in `unix_socket_dir`.
 """
+_HBA: Final = """\
+## HBA and ident files
+
+`proxy.auth.hba` and `proxy.auth.ident` read `auth_hba_file` and `auth_ident_file` as PgBouncer and
+Postgres do; logins do not ask them yet. A line that is not understood makes the whole file wrong:
+a rule that is passed over could let somebody in.
+
+- Types `local`, `host`, `hostssl`, `hostnossl`; several names separated by commas; quoted names;
+  `@file`; `all`, `sameuser`, `replication`; addresses as `all`, with a length or with a mask.
+- Methods `trust`, `reject`, `password` (also called `plain`), `md5`, `scram-sha-256`, `cert` (in
+  `hostssl`), `peer` (in `local`); the option `map=` for the last two.
+- Ident maps: lines of `map-name system-user database-user`, `all` for any database user.
+- Refused by name and line: `+group`, `samerole`, `samegroup`, `/regular expressions`, host names,
+  `samehost`, `samenet`, `include`, other methods and options.
+"""
 
 
 def page() -> str:
@@ -88,7 +104,8 @@ def page() -> str:
     }
     lines += _table("Keys, in [peers]", "key", peers)
     lines += _table("Authentication", "auth_type", METHODS)
-    lines += _table("Console", "command", dict.fromkeys(COMMANDS, (NOT_YET, "")))
+    lines.append(_HBA)
+    lines += _table("Console", "command", CONSOLE)
     lines += _table("Signals", "signal", SIGNALS)
     return "\n".join(lines)
 

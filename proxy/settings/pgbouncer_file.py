@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -120,7 +121,8 @@ class PgBouncerFile(Source):
         """What PgBouncer does where the file is silent."""
         for name in pgbouncer.AS_THERE:
             self.values.setdefault(name, pgbouncer.GLOBAL[name])
-        if ("unix_socket_dir",) not in self._places and not Path(pgbouncer.SOCKET_FOLDER).is_dir():
+        usable = os.access(pgbouncer.SOCKET_FOLDER, os.W_OK | os.X_OK)
+        if ("unix_socket_dir",) not in self._places and not usable:
             self.values["unix_socket_dir"] = ""
         folder = self.values["unix_socket_dir"] or pgbouncer.SOCKET_FOLDER
         entries: dict[str, dict[str, Any]] = self.values.get("databases", {})

@@ -169,14 +169,22 @@ def _placed(value: str) -> str:
 
 
 def _group(value: str) -> str:
-    if value and value not in {entry.gr_name for entry in grp.getgrall()}:
-        raise ValueError(f"{value} is not a group of this machine; create it or correct the name")
+    try:
+        if value:
+            grp.getgrnam(value)
+    except KeyError:
+        words = f"{value} is not a group of this machine; create it or correct the name"
+        raise ValueError(words) from None
     return value
 
 
 def _account(value: str) -> str:
-    if value and value not in {entry.pw_name for entry in pwd.getpwall()}:
-        raise ValueError(f"{value} is not a user of this machine; create it or correct the name")
+    try:
+        if value:
+            pwd.getpwnam(value)
+    except KeyError:
+        words = f"{value} is not a user of this machine; create it or correct the name"
+        raise ValueError(words) from None
     return value
 
 

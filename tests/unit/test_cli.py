@@ -17,6 +17,7 @@ import proxy
 from proxy import cli
 from proxy.errors import UpstreamUnreachable
 from proxy.settings import Settings
+from proxy.settings.pgbouncer_file import SUFFIXES
 from tests.conftest import StartPostgres
 from tests.postgres import Postgres
 
@@ -228,6 +229,22 @@ def test_healthy_by_option_environment_and_file(run: Run, web: int, tmp_path: Pa
     file.write_text(f"http_port = {web}\nhttp_addr = '0.0.0.0'\n")
     assert run("healthcheck", "--config", str(file), http_port="tcp://10.0.0.1:1") == healthy
     assert run("healthcheck", http_port=str(web)) == healthy
+    ini = tmp_path / "pgbouncer.ini"
+    ini.write_text(f"[pgbouncer]\n;http_port = 1\n  http_port = {web} \nhttp_addr=*\n")
+    assert run("healthcheck", "--config", str(ini)) == healthy
+
+
+@pytest.mark.parametrize("words", [["serve"], [], ["serve", "--default-pool-size=4"]])
+def test_a_file_as_the_first_word(
+    words: list[str], run: Run, served: Served, tmp_path: Path
+) -> None:
+    file = tmp_path / "pgbouncer.ini"
+    file.write_text("[databases]\na = host=h\n[pgbouncer]\nauth_type = trust\nmin_pool_size = 1\n")
+    code, _, err = run(*words[:1], str(file), *words[1:])
+    assert (code, err) == (5, "")
+    ((settings, _),) = served
+    assert settings.min_pool_size == 1
+    assert settings.default_pool_size == (4 if len(words) > 1 else 20)
 
 
 def test_unhealthy(run: Run, web: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +270,7 @@ def test_nobody_answers(run: Run, web: int, postgres: Postgres) -> None:
 def test_the_health_checks_defaults_are_the_declared_ones() -> None:
     assert Settings().http_addr == cli.HTTP_ADDR
     assert Settings().http_port == cli.HTTP_PORT
+    assert cli.INI == SUFFIXES
 
 
 def test_check_logs_in(run: Run, postgres: Postgres) -> None:
