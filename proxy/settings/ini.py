@@ -107,5 +107,5 @@ def parse_pairs(text: str) -> Iterator[tuple[str, str]]:
         if match is None or (match.end() < len(text) and not text[match.end()].isspace()):
             raise ValueError("is not a list of key=value; put a value with spaces into '…'")
         name, quoted, plain = match.groups()
-        yield name.lower(), plain if quoted is None else quoted.replace("''", "'")
+        yield name, plain if quoted is None else quoted.replace("''", "'")
         at = match.end()
