@@ -21,6 +21,7 @@ cdef enum:
     STAR = 42
     PLUS = 43
     MINUS = 45
+    DOT = 46
     SLASH = 47
     SEMICOLON = 59
     BACKSLASH = 92
@@ -46,3 +47,4 @@ cdef Py_ssize_t _line(unsigned char *p, Py_ssize_t at, Py_ssize_t end) noexcept
 cdef Py_ssize_t _comment(unsigned char *p, Py_ssize_t at, Py_ssize_t end) noexcept
 cdef bint _same(unsigned char *p, Py_ssize_t at, Py_ssize_t other, Py_ssize_t size) noexcept
 cdef Py_ssize_t _closer(unsigned char *p, Py_ssize_t at, Py_ssize_t end, bint backslashes) noexcept
+cdef Py_ssize_t _digits(unsigned char *p, Py_ssize_t at, Py_ssize_t end) noexcept

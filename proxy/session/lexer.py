@@ -22,7 +22,7 @@ else:
     KIND, IN_WORD, IN_TAG = 7, 8, 16
     TAB, LINE, RETURN = b"\t\n\r"
     DOUBLE, DOLLAR, AMPERSAND, SINGLE, OPEN, SHUT, STAR, PLUS = b"\"$&'()*+"
-    MINUS, SLASH, SEMICOLON, BACKSLASH = b"-/;\\"
+    MINUS, DOT, SLASH, SEMICOLON, BACKSLASH = b"-./;\\"
     LOWER_B, LOWER_E, LOWER_P, LOWER_U, LOWER_X = b"bepux"
 
 
@@ -156,18 +156,23 @@ def _word(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> c
 
 def _number(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
     """Behind the digits from `at` and an exponent; before Postgres 15 a word may follow at once."""
-    while at < end and classes()[p[at]] & KIND == NUMBER:
-        at += 1
+    at = _digits(p, at, end)
+    # 1..2 is no number but a range in PL/pgSQL.
+    if at < end and p[at] == DOT and (at + 1 == end or p[at + 1] != DOT):
+        at = _digits(p, at + 1, end)
     if at == end or p[at] | 32 != LOWER_E:
         return at
     digit: cython.Py_ssize_t = at + 1
     if digit < end and (p[digit] == PLUS or p[digit] == MINUS):
         digit += 1
-    if digit == end or classes()[p[digit]] & KIND != NUMBER:
-        return at
-    while digit < end and classes()[p[digit]] & KIND == NUMBER:
-        digit += 1
-    return digit
+    exponent: cython.Py_ssize_t = _digits(p, digit, end)
+    return exponent if exponent > digit else at
+
+
+def _digits(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    while at < end and classes()[p[at]] & KIND == NUMBER:
+        at += 1
+    return at
 
 
 def _find(
@@ -247,9 +252,7 @@ def _dollar(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) ->
     """What begins with a dollar sign, like `step`: a parameter, a dollar quote, or a mark."""
     stop: cython.Py_ssize_t = at + 1
     if stop < end and classes()[p[stop]] & KIND == NUMBER:
-        while stop < end and classes()[p[stop]] & KIND == NUMBER:
-            stop += 1
-        return stop << 3 | NUMBER
+        return _digits(p, stop, end) << 3 | NUMBER
     while stop < end and classes()[p[stop]] & IN_TAG:
         stop += 1
     if stop < end and p[stop] == DOLLAR:

@@ -25,3 +25,5 @@ cdef class Tokens:
     cpdef bint run_to(self, bytes word)
     cpdef bint called(self)
     cpdef str word(self)
+
+cdef str _folded(bytes text, Py_ssize_t start, Py_ssize_t stop)

@@ -274,7 +274,6 @@ class Tokens:
         return None if b"'" in inside.replace(b"''", b"") else inside.replace(b"''", b"'")
 
 
-@cython.cfunc
 def _folded(text: bytes, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> str:
     if stop - start > _LONGEST_WORD:
         return ""

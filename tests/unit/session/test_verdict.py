@@ -1,0 +1,373 @@
+"""What a text means for the session, one kind of statement after another."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.session import conditions, findings
+from proxy.session.conditions import (
+    ADVISORY,
+    ANYTHING,
+    CONDITIONS,
+    HOLD,
+    LISTEN,
+    LOAD,
+    PARAMETERS,
+    PREPARED,
+    SEED,
+    SEQUENCES,
+    TEMP,
+)
+from proxy.session.findings import NOTHING
+from proxy.session.lexer import TWO
+from proxy.session.verdict import Verdicts, read, verdict
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ";",
+        "select 1",
+        "begin; update t set a = 1; commit",
+        "set local x = 1",
+        "SET LOCAL SESSION AUTHORIZATION bob",
+        "set transaction isolation level serializable",
+        "set constraints all deferred",
+        "set transaction_isolation = 'serializable'",
+        "set session transaction_read_only to on",
+        "reset transaction isolation level",
+        "select set_config('a.b', 'c', true)",
+        "select set_config($1, $2, 't'::bool)",
+        "select set_config('x', 'y', TRUE), 'set_config'",
+        "select set_config, pg_advisory_lock from currval",
+        "select pg_advisory_xact_lock(1), pg_try_advisory_xact_lock(1), nextval('s')",
+        "prepare transaction 'x'",
+        "commit prepared 'x'; rollback prepared 'y'",
+        "create trigger t after insert on x for each row execute function f()",
+        "create trigger t before update on x for each row when (true) execute procedure f()",
+        "grant execute on function f to bob",
+        "select 1 as execute from x",
+        "create view v as select 1 as execute from x",
+        "explain select (1) execute from x",
+        "insert into temp values (1)",
+        "merge into temp using x on true when matched then delete",
+        "select temp, temporary from local",
+        "create temp table t (a int) on commit drop",
+        "create temporary table t on commit drop as select 1",
+        "create table t (a int)",
+        "declare c cursor for select 1",
+        "declare c cursor without hold for select 1",
+        'select "PG_ADVISORY_LOCK"(1)',
+        "do $$ begin perform 1; update t set a = 1; end $$",
+        "DO LANGUAGE plpgsql 'begin if true then null; end if; end'",
+    ],
+)
+def test_nothing_lasts(text: str) -> None:
+    assert read(text.encode()) is NOTHING
+
+
+@pytest.mark.parametrize(
+    "text, names",
+    [
+        ("set a = 1", "a"),
+        ("SET SESSION My.Tag TO 'x'", "my.tag"),
+        ('set "Work_Mem" = 1', "work_mem"),
+        ('set U&"d\\0061te" = 1', "date"),
+        ("set U&\"d!0061te\" uescape '!' = 1", "date"),
+        ("set/**/a/**/.--\nb to 1, 2", "a.b"),
+        ("set local.x = 1; set session.y = 2", "local.x session.y"),
+        ("set local x = 1; set y = 2", "y"),
+        ("set time zone 'utc'", "timezone"),
+        ("set session time zone interval '1' hour to minute", "timezone"),
+        ("set time.zone = 1", "time.zone"),
+        ("set names 'utf8'", "client_encoding"),
+        ("set schema 'x'", "search_path"),
+        ("set xml option document", "xmloption"),
+        ("set role none", "role"),
+        ("set role = 'bob'", "role"),
+        ("set session authorization bob", "session_authorization role"),
+        ("set session session authorization 'bob'", "session_authorization role"),
+        ("set session_authorization = bob", "session_authorization role"),
+        (
+            "set session characteristics as transaction read only, isolation level serializable",
+            "default_transaction_read_only default_transaction_isolation",
+        ),
+        (
+            "set session characteristics as transaction not deferrable",
+            "default_transaction_deferrable",
+        ),
+        ("select set_config('A.b', 'c', false)", "a.b"),
+        ("select pg_catalog.\"set_config\" ('a'::text, f(1, 2), 'f')", "a"),
+        ("select * from x where set_config($a$b$a$, 'it''s', $1) = '1'", "b"),
+        ("with x as (select set_config(E'a', null, false)) select 1", "a"),
+        ("do $$ begin set a = 1; perform set_config('b', 'c', false); end $$", "a b"),
+        ("do $$ begin if x then set a = 1; else set b = 1; end if; end $$", "a b"),
+        ("do 'begin execute_it; do $x$begin reset c; end$x$; end'", "c"),
+    ],
+)
+def test_names(text: str, names: str) -> None:
+    found = read(text.encode())
+    assert found.names == tuple(names.split())
+    assert not found.everything
+    assert not found.opaque
+    assert (found.makes | found.clears) & PARAMETERS
+    assert not (found.makes | found.clears) & ~PARAMETERS
+
+
+@pytest.mark.parametrize(
+    "text, names",
+    [
+        ("reset a.b", "a.b"),
+        ("set a to default", "a"),
+        ("set time zone local", "timezone"),
+        ("reset time zone", "timezone"),
+        ("set names", "client_encoding"),
+        ("reset session authorization", "session_authorization role"),
+        ("set session authorization default", "session_authorization role"),
+        ("reset role", "role"),
+        ("reset session.x", "session.x"),
+        ("select set_config('a', null, false)", "a"),
+    ],
+)
+def test_resets(text: str, names: str) -> None:
+    found = read(text.encode())
+    assert found.resets == found.names == tuple(names.split())
+    assert (found.makes, found.clears) == (0, PARAMETERS)
+
+
+def test_a_computed_value_may_be_null() -> None:
+    found = read(b"select set_config('a', $1, false)")
+    assert found.names == found.resets == ("a",)
+    assert found.makes == found.clears == PARAMETERS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select set_config($1, 'x', false)",
+        "select set_config('a' || 'b', 'x', false)",
+        "select set_config(E'a\\142', 'x', false)",
+        "select set_config(U&'a', 'x', false)",
+        "select set_config('a'\n'b', 'x', false)",
+        "select set_config(setting_name => 'a', new_value => 'b', is_local => false)",
+        "select set_config(" + "x + " * 50 + "x, 'x', true)",
+        "select set_config(",
+    ],
+)
+def test_which_parameter_cannot_be_told(text: str) -> None:
+    found = read(text.encode())
+    assert found.everything
+    assert not found.opaque
+    assert found.names == ()
+
+
+@pytest.mark.parametrize(
+    "text, makes, clears",
+    [
+        ("listen a; notify b", LISTEN, 0),
+        ("unlisten a", 0, LISTEN),
+        ("load 'x'", LOAD, 0),
+        ("select pg_advisory_lock(1)", ADVISORY, 0),
+        ("select PG_CATALOG . PG_TRY_ADVISORY_LOCK_SHARED /* */ (1)", ADVISORY, 0),
+        ('select U&"pg_advisory_lock_share\\0064"(1)', ADVISORY, 0),
+        ("select U&\"pg_advisory_loc!006B\" uescape '!' (1)", ADVISORY, 0),
+        ("select pg_advisory_unlock(1), pg_advisory_unlock_shared(2)", 0, ADVISORY),
+        ("create temp table t (a int)", TEMP, 0),
+        ("create or replace local temporary view v as select 1", TEMP, 0),
+        ("create temp table t (a int) on commit delete rows", TEMP, 0),
+        ("create global temporary sequence s", TEMP, 0),
+        ("create temp table a () on commit drop; create temp table b ()", TEMP, 0),
+        ("explain analyze create temp table t as select 1", TEMP, 0),
+        ("with x as (select 1) select * into local temp table t from x", TEMP, 0),
+        ("select 1 into temp x", TEMP, 0),
+        ("create table pg_temp.x (a int)", TEMP, 0),
+        ('create table "pg_temp_3".x (a int)', TEMP, 0),
+        ("drop table x", 0, TEMP),
+        ("declare c insensitive no scroll cursor with hold for select 1", HOLD, 0),
+        ("close c", 0, HOLD),
+        ("select currval('s'), lastval()", SEQUENCES, 0),
+        ("select setseed(0.5)", SEED, 0),
+        ("set seed to 0.5", SEED, 0),
+        ("select set_config('seed', '0.5', false)", SEED, 0),
+        ("do $$ begin listen x; drop table y; create temp table z (); end $$", LISTEN | TEMP, TEMP),
+        ("do $$ begin for i in 1..2 loop perform pg_advisory_lock(i); end loop; end $$", 4, 0),
+        ("discard sequences", 0, SEQUENCES),
+        ("discard temporary", 0, TEMP),
+        ("discard plans", 0, 0),
+    ],
+)
+def test_conditions(text: str, makes: int, clears: int) -> None:
+    found = read(text.encode())
+    assert (found.makes, found.clears) == (makes, clears)
+    assert not found.everything
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "call f()",
+        "do $$ begin execute 'set x = 1'; end $$",
+        "do $$ begin return query execute x; end $$",
+        "do $$ begin call f(); end $$",
+        "do $$ plpy.execute('set x') $$ language plpython3u",
+        "do language 'plperl' 'x'",
+        "do E'begin \\163et x = 1; end'",
+        "do U&'begin s\\0065t x = 1; end'",
+        "do $1$ do $2$ $2$ $1$" + " x" * 100,
+        "select query_to_xml('select set_config(''a'', ''b'', false)', true, false, '')",
+        "do $a$ begin do $b$ begin do $c$ begin do $d$ begin end $d$; end $c$; end $b$; end $a$",
+        "set a = 1;" * 2000,
+        "select pg_temp.f() " * 2000,
+    ],
+)
+def test_what_cannot_be_read_may_do_anything(text: str) -> None:
+    found = read(text.encode())
+    assert found.opaque
+    assert found.everything
+    assert found.makes & ANYTHING == found.clears & ANYTHING == ANYTHING
+
+
+def test_dynamic_sql_hints_at_what_no_server_can_tell() -> None:
+    body = "do $$ begin execute 'load ''x'''; execute 'select setseed(1), lastval()'; end $$"
+    assert read(body.encode()).makes == ANYTHING | LOAD | SEED | SEQUENCES
+    assert read(b"do $$ begin execute 'select payload'; end $$").makes == ANYTHING
+
+
+@pytest.mark.parametrize(
+    "text, pieces",
+    [
+        ("prepare a as select 1", [("PREPARE", "a", "prepare a as select 1", "a")]),
+        (
+            ' prepare "A b" (int) as select $1 ; execute "A b" (1);select 1',
+            [
+                ("PREPARE", "A b", 'prepare "A b" (int) as select $1', '"A b"'),
+                ("EXECUTE", "A b", 'execute "A b" (1)', '"A b"'),
+            ],
+        ),
+        ("PREPARE transaction AS select 1", [("PREPARE", "transaction", None, "transaction")]),
+        ("deallocate prepare A /* */ -- x", [("DEALLOCATE", "a", "deallocate prepare A", "A")]),
+        ("deallocate prepare", [("DEALLOCATE", "prepare", "deallocate prepare", "prepare")]),
+        ("deallocate all", [("DEALLOCATE", None, "deallocate all", "all")]),
+        ("deallocate prepare all", [("DEALLOCATE", None, "deallocate prepare all", "all")]),
+        ('deallocate "all"', [("DEALLOCATE", "all", None, '"all"')]),
+        ("explain analyze verbose execute p(1)", [("EXECUTE", "p", None, "p")]),
+        ("explain (analyze, costs off) execute p", [("EXECUTE", "p", None, "p")]),
+        (
+            "create unlogged table if not exists a.t (x) with (f=1) as execute p(1) with no data",
+            [("EXECUTE", "p", None, "p")],
+        ),
+        ("explain analyze create table t as execute p", [("EXECUTE", "p", None, "p")]),
+        (
+            'execute U&"d!0061!!t""!00E4!+01F600" UESCAPE \'!\' (1)',
+            [("EXECUTE", 'da!t"ä\U0001f600', None, None)],
+        ),
+        (f"execute {'é' * 40}", [("EXECUTE", "é" * 31, None, "é" * 40)]),
+        (f"execute {'x' * 70}", [("EXECUTE", "x" * 63, None, "x" * 70)]),
+    ],
+)
+def test_prepared(text: str, pieces: list[tuple[str, str | None, str | None, str | None]]) -> None:
+    octets = text.encode()
+    found = read(octets)
+    assert len(found.prepared) == len(pieces)
+    for piece, (verb, name, statement, written) in zip(found.prepared, pieces, strict=True):
+        assert (piece.verb, piece.name) == (verb, name)
+        assert octets[piece.start : piece.end].decode() == (statement or text)
+        if written:
+            assert octets[piece.name_start : piece.name_end].decode() == written
+    assert found.makes == PREPARED
+
+
+def test_prepared_in_a_body_has_no_piece() -> None:
+    found = read(b"do $$ begin prepare x as select 1; deallocate x; end $$")
+    assert found.prepared == ()
+    assert found.makes == found.clears == PREPARED
+
+
+@pytest.mark.parametrize(
+    "text, does",
+    [
+        ("discard all", findings.DISCARD_ALL),
+        (" ; /* x */ Discard All ;", findings.DISCARD_ALL),
+        (
+            "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;",
+            findings.UNLOCK_ALL | findings.CLOSE_ALL | findings.UNLISTEN_ALL | findings.RESET_ALL,
+        ),
+        ("select pg_catalog.pg_advisory_unlock_all()", findings.UNLOCK_ALL),
+        (
+            "SET SESSION AUTHORIZATION DEFAULT;RESET ALL;DISCARD SEQUENCES;DISCARD TEMP",
+            findings.RESET_ALL | findings.DISCARD_SEQUENCES | findings.DISCARD_TEMP,
+        ),
+        ("deallocate all; discard plans", findings.DEALLOCATE_ALL | findings.DISCARD_PLANS),
+    ],
+)
+def test_whole_resets(text: str, does: int) -> None:
+    found = read(text.encode())
+    assert found.whole_reset
+    assert found.does == does
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select 1",
+        "select 1; reset all",
+        "reset x",
+        "discard all; set x = 1",
+        'close "all"',
+        'reset "all"',
+        "unlisten x",
+        "select pg_advisory_unlock_all() from x",
+        "reset all" + " " * 1000,
+    ],
+)
+def test_not_whole_resets(text: str) -> None:
+    assert not read(text.encode()).whole_reset
+
+
+def test_discard_all_clears_what_can_be_cleared() -> None:
+    found = read(b"DISCARD ALL")
+    assert found.everything
+    assert found.makes == 0
+    assert found.clears == ANYTHING | SEQUENCES
+
+
+def test_names_of_long_encodings_keep_their_bytes() -> None:
+    text = b"set x = E'\x95\\'; execute \x83A"
+    found = read(text, wide=TWO)
+    assert found.names == ("x",)
+    assert [text[p.name_start : p.name_end] for p in found.prepared] == [b"\x83A"]
+
+
+def test_a_body_is_read_with_the_backslashes_of_its_text() -> None:
+    text = b"do $$ begin perform 'a\\'; set x = 1; --'; end $$"
+    assert read(text).names == ("x",)
+    assert read(text, backslashes=True) is NOTHING
+
+
+def test_conditions_are_declared_once() -> None:
+    bits = [condition.bit for condition in CONDITIONS]
+    assert bits == [1 << place for place in range(len(bits))]
+    assert len({condition.word for condition in CONDITIONS}) == len(bits)
+    assert conditions.words(LISTEN | SEED) == ["listen", "seed"]
+
+
+def test_verdicts_are_kept() -> None:
+    kept = Verdicts()
+    first = kept.of(b"set x = 1")
+    assert kept.of(bytes(bytearray(b"set x = 1"))) is first
+    assert kept.of(b"select 'a\\'; set x --'").names == ("x",)
+    assert kept.of(b"select 'a\\'; set x --'", True) is NOTHING
+    assert verdict(b"set x = 1") == first
+
+
+def test_what_is_kept_has_a_bound() -> None:
+    kept = Verdicts(limit=100_000, longest=1000)
+    for number in range(1000):
+        kept.of(b"set x%d = 1" % number)
+        assert len(kept) * Verdicts.OVERHEAD <= 100_000
+        recent = kept.of(b"set recent = 1")
+    assert recent is kept.of(b"set recent = 1")
+    before = len(kept)
+    assert kept.of(b"set y = '" + b"y" * 1000 + b"'").names == ("y",)
+    assert len(kept) == before
