@@ -117,6 +117,7 @@ def _stick(before: str, token: str) -> bool:
     return not (before in "(),=." or token in "(),=.")
 
 
+@settings(deadline=None)
 @given(texts(KNOWN + HARMLESS))
 def test_the_verdict_is_what_the_parts_mean(made: tuple[str, list[Part]]) -> None:
     text, parts = made
@@ -137,12 +138,14 @@ def test_the_verdict_is_what_the_parts_mean(made: tuple[str, list[Part]]) -> Non
     assert found is NOTHING or glance(bytearray(octets), 0, len(octets), False)
 
 
+@settings(deadline=None)
 @given(texts([HARMLESS[place] for place in QUIET]))
 def test_harmless_texts_are_passed_at_a_glance(made: tuple[str, list[Part]]) -> None:
     octets = made[0].encode()
     assert not glance(bytearray(octets), 0, len(octets), False)
 
 
+@settings(deadline=None)
 @given(texts(KNOWN + HARMLESS), st.sampled_from(["$x$", "$$", "$_1$"]))
 def test_what_is_in_a_string_or_comment_means_nothing(
     made: tuple[str, list[Part]], quote: str
@@ -193,7 +196,7 @@ HOSTILE = st.lists(st.sampled_from(PIECES), max_size=30).map(lambda made: "".joi
 ANY = st.one_of(HOSTILE, st.binary(max_size=60))
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(ANY, st.booleans(), st.sampled_from([0, TWO, TWO_BUT_KANA]))
 def test_what_a_glance_passes_means_nothing(text: bytes, backslashes: bool, wide: int) -> None:
     found = read(text, backslashes, wide)
@@ -205,6 +208,7 @@ def test_what_a_glance_passes_means_nothing(text: bytes, backslashes: bool, wide
         assert 0 <= piece.start < piece.name_start < piece.name_end <= piece.end <= len(text)
 
 
+@settings(deadline=None)
 @given(ANY, st.booleans())
 def test_tokens_cover_the_text(text: bytes, backslashes: bool) -> None:
     tokens = Tokens(text, backslashes)
@@ -266,6 +270,7 @@ MORE = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(st.one_of(texts(KNOWN + HARMLESS).map(lambda made: made[0]), MORE))
 def test_tokens_are_those_of_postgres(text: str) -> None:
     """Operators aside, of which ours are single characters."""

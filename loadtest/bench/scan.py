@@ -1,0 +1,57 @@
+"""What the scan of a statement costs: `python -m loadtest.bench.scan` prints ns per text.
+
+`glance` runs on every text; `seen` and `new` are the verdict's, on those the glance does not pass.
+CPU time, the least of several runs, the call from Python included.
+"""
+
+import timeit
+from collections.abc import Callable
+from time import process_time
+
+from proxy.session import lexer
+from proxy.session.glance import glance
+from proxy.session.verdict import Verdicts, read
+
+TEXTS = [
+    b"SELECT abalance FROM pgbench_accounts WHERE aid = 12345;",
+    b"SELECT u.id, u.name, p.title FROM users u JOIN posts p ON p.user_id = u.id WHERE u.id = $1;",
+    b'SELECT "users"."id", "users"."email" FROM "users" WHERE "users"."email" = \'bob@x\' LIMIT 1',
+    b"INSERT INTO events (id, kind, payload) VALUES "
+    + b", ".join([b"(123456, 'click', '{\"x\": 1, \"y\": 2}')"] * 250),
+    b"SET search_path = tenant_17, public",
+    b"SELECT set_config('app.user_id', $1, false)",
+    b"SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;",
+]
+RUNS = 7
+
+
+def nanoseconds(call: Callable[[], object]) -> float:
+    """Of one call, at best."""
+    timer = timeit.Timer(call, timer=process_time)
+    number, _ = timer.autorange()
+    number = max(1, number // 10)
+    return min(timer.repeat(RUNS, number)) / number * 1e9
+
+
+def main() -> None:
+    compiled = not str(lexer.__file__).endswith(".py")
+    print("compiled" if compiled else "not compiled")
+    print(f"{'bytes':>6} {'glance':>8} {'seen':>8} {'new':>8}  text")
+    for text in TEXTS:
+        print(_row(text))
+
+
+def _row(text: bytes) -> str:
+    buffer, size = bytearray(text), len(text)
+    verdicts = Verdicts()
+    costs = f"{size:>6} {nanoseconds(lambda: glance(buffer, 0, size, False)):>8.0f}"
+    if glance(buffer, 0, size, False):
+        costs += f" {nanoseconds(lambda: verdicts.of(text, False)):>8.0f}"
+        costs += f" {nanoseconds(lambda: read(text, False)):>8.0f}"
+    else:
+        costs += f" {'-':>8} {'-':>8}"
+    return f"{costs}  {text[:60].decode()}"
+
+
+if __name__ == "__main__":
+    main()
