@@ -171,6 +171,8 @@ def matters(
 ) -> cython.bint:
     """Whether p[at:stop] may be one of the words; of the commands too when it comes `first`."""
     size: cython.Py_ssize_t = stop - at
+    if size < 2:
+        return False
     code: cython.uint = p[at]
     lengths: cython.uint = _opens[code] if first else _calls[code]
     if size < 32 and lengths >> size & 1 and _listed(_hashed(p, at, stop)):

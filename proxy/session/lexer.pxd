@@ -48,3 +48,4 @@ cdef Py_ssize_t _comment(unsigned char *p, Py_ssize_t at, Py_ssize_t end) noexce
 cdef bint _same(unsigned char *p, Py_ssize_t at, Py_ssize_t other, Py_ssize_t size) noexcept
 cdef Py_ssize_t _closer(unsigned char *p, Py_ssize_t at, Py_ssize_t end, bint backslashes) noexcept
 cdef Py_ssize_t _digits(unsigned char *p, Py_ssize_t at, Py_ssize_t end) noexcept
+cdef Py_ssize_t _bits(unsigned char *p, Py_ssize_t at, Py_ssize_t end) noexcept

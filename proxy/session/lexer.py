@@ -145,7 +145,7 @@ def _word(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> c
         if letter == LOWER_E:
             return _string(p, stop + 1, end, True) << 3 | STRING
         if letter == LOWER_B or letter == LOWER_X:
-            return _string(p, stop + 1, end, False) << 3 | STRING
+            return _bits(p, stop + 1, end) << 3 | STRING
     elif p[stop] == AMPERSAND and letter == LOWER_U and stop + 1 < end:
         if p[stop + 1] == SINGLE:
             return _string(p, stop + 2, end, False) << 3 | STRING
@@ -210,6 +210,18 @@ def _string(
         if p[at] == SINGLE:
             at += 1
             continue
+        more: cython.Py_ssize_t = _continued(p, at, end)
+        if more < 0:
+            return at
+        at = more
+
+
+def _bits(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """`_string` for those in B'' and X'', where two quotes do not stand for one."""
+    while True:
+        at = _find(p, at, end, SINGLE) + 1
+        if at >= end:
+            return end
         more: cython.Py_ssize_t = _continued(p, at, end)
         if more < 0:
             return at
