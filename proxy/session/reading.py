@@ -31,7 +31,7 @@ MANY = 1000
 _DEEPEST_BODY = 3
 _LONGEST_CALL, _LONGEST_HEAD = 32, 16
 _TRUE = (b"t", b"true", b"y", b"yes", b"on", b"1")
-# Of conditions outside of ANYTHING: how they look in the strings of dynamic SQL.
+# Of conditions outside of ANYTHING: how they look in what is not read.
 _HINTS = (
     (LOAD, re.compile(rb"\bload\s+'", re.IGNORECASE)),
     (SEED, re.compile(rb"\b(?:set)?seed\b", re.IGNORECASE)),
@@ -53,15 +53,14 @@ class Reading:
         self.pending: tuple[str, str | None, int, int] | None = None
 
     def run(self) -> None:
-        while self.tokens.seek():
-            if self.left <= 0:
-                self.found.anything()
-                return
+        while self.left > 0 and self.tokens.seek():
             command = _COMMANDS.get(self.tokens.word()) if self.tokens.first else None
             if command is None:
                 self.notice()
             else:
                 self.statement(command)
+        if self.left <= 0:
+            self.unreadable()
 
     def statement(self, command: Callable[[Reading], None]) -> None:
         tokens = self.tokens
@@ -90,7 +89,7 @@ class Reading:
         if word == "temp" or word == "temporary":
             self.temporary()
         if word == "execute" and tokens.body:
-            self.dynamic()
+            self.unreadable()
         name = word or tokens.name() or ""
         call = _CALLS.get(name)
         if call is not None:
@@ -110,8 +109,8 @@ class Reading:
         if creates and not self.drops:
             self.found.makes |= TEMP
 
-    def dynamic(self) -> None:
-        """EXECUTE in PL/pgSQL."""
+    def unreadable(self) -> None:
+        """Dynamic SQL, or too much of it all."""
         self.found.anything()
         for condition, hint in _HINTS:
             if hint.search(self.tokens.raw):
@@ -134,7 +133,7 @@ class Reading:
         self.found.makes |= SEED
 
     def call_runner(self, name: str) -> None:
-        self.dynamic()
+        self.unreadable()
 
     def call_set_config(self, name: str) -> None:
         arguments = self.arguments()
@@ -290,7 +289,7 @@ class Reading:
 
     def execute(self) -> None:
         if self.tokens.body:
-            self.dynamic()
+            self.unreadable()
         else:
             self.named_piece("EXECUTE", self.tokens)
 

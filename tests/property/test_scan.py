@@ -82,7 +82,7 @@ HARMLESS = [
     plain("select 1"),
     plain("update t set a = 1 where b = 'set~x~=~1;~listen~y'"),
     plain("insert into t ( a , b ) values ( $1 , $set$;set~x~=~1;~$set$ )"),
-    plain("select a as set_config , E'\\';set' , e'' , U&'\\' , x'' , \";set~x\""),
+    plain("select a as set_config , E'\\';set' , e'' , U&'\\\\' , x'' , \";set~x\""),
     plain("begin"),
     plain("commit prepared 'x'"),
     plain("select pg_advisory_xact_lock ( 1 ) , nextval ( 's' )"),
@@ -283,3 +283,34 @@ def test_tokens_are_those_of_postgres(text: str) -> None:
             assert any(start <= ours.start < end for start, end in theirs)
         else:
             assert starts[ours.start] == ours.stop
+
+
+PREPARED_KINDS = ("PrepareStmt", "ExecuteStmt", "DeallocateStmt")
+
+
+@settings(deadline=None)
+@given(texts(KNOWN + HARMLESS))
+def test_statements_are_those_of_postgres(made: tuple[str, list[Part]]) -> None:
+    """Each piece is one of its statements, white space and comments around it aside."""
+    text = made[0]
+    assume(text.isascii())
+    parse = pytest.importorskip("pglast").parse_sql
+    theirs = []
+    for raw in parse(text):
+        inner = raw.stmt
+        if type(inner).__name__ in ("ExplainStmt", "CreateTableAsStmt"):
+            inner = inner.query
+        if type(inner).__name__ in PREPARED_KINDS:
+            end = raw.stmt_location + (raw.stmt_len or len(text))
+            theirs.append((inner.name, _stripped(text, raw.stmt_location, min(end, len(text)))))
+    found = read(text.encode())
+    assert [(piece.name, (piece.start, piece.end)) for piece in found.prepared] == theirs
+
+
+def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
+    tokens = Tokens(text[start:end].encode())
+    tokens.advance()
+    first = tokens.start
+    while tokens.advance():
+        pass
+    return start + first, start + tokens.last

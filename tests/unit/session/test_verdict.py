@@ -219,6 +219,7 @@ def test_conditions(text: str, makes: int, clears: int) -> None:
         "do $a$ begin do $b$ begin do $c$ begin do $d$ begin end $d$; end $c$; end $b$; end $a$",
         "set a = 1;" * 2000,
         "select pg_temp.f() " * 2000,
+        "explain select " + "pg_temp.f(), " * 2000 + "1",
     ],
 )
 def test_what_cannot_be_read_may_do_anything(text: str) -> None:
@@ -232,6 +233,7 @@ def test_dynamic_sql_hints_at_what_no_server_can_tell() -> None:
     body = "do $$ begin execute 'load ''x'''; execute 'select setseed(1), lastval()'; end $$"
     assert read(body.encode()).makes == ANYTHING | LOAD | SEED | SEQUENCES
     assert read(b"do $$ begin execute 'select payload'; end $$").makes == ANYTHING
+    assert read(b"set a = 1;" * 2000 + b"load 'x'").makes == ANYTHING | LOAD
 
 
 @pytest.mark.parametrize(
