@@ -1,5 +1,6 @@
 from proxy.relay.database cimport Database
 from proxy.relay.server cimport Borrower, Server
+from proxy.session.session cimport Statement
 from proxy.wire.octets cimport Pieces
 
 cdef Pieces _PIECES
@@ -57,8 +58,10 @@ cdef class Client(Borrower):
     cdef Py_ssize_t _may(self, object said, bytes text, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef object _ask(self)
     cdef object _answered(self, object error)
-    cdef object _settled_state(self)
-    cdef object _tell(self)
+    cdef object _known(self)
+    cdef bytes _told(self)
+    cdef Py_ssize_t _names(self, object said, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+    cdef Py_ssize_t _uses(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef object _judge(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
     cdef object _retry(self, Server server, object error)
     cdef object _resume(self)

@@ -579,6 +579,24 @@ class Client(Borrower):
         return 0
 
     @cython.cfunc
+    def _names(
+        self, said: Verdict, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
+    ) -> cython.Py_ssize_t:
+        """SQL is about to name statements that the protocol's Parse has made: let it find them."""
+        server: Server = self.server
+        for piece in said.prepared:
+            if piece.name is None:
+                server.owed.unsettled = True
+                continue
+            name: bytes = piece.name.encode()
+            statement: Statement = self.session.names.get(name)
+            if statement is not None and not server.knows(piece.name):
+                server.owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
+                run = self._ahead(messages.parse(name, statement.tail), buffer, run, at)
+                server.knows_as(piece.name)
+        return run
+
+    @cython.cfunc
     def _may(
         self,
         said: Verdict,
@@ -593,16 +611,7 @@ class Client(Borrower):
         """
         server: Server = self.server
         session: Session = self.session
-        for piece in said.prepared:
-            name: bytes = b"" if piece.name is None else piece.name.encode()
-            statement: Statement = session.names.get(name)
-            if piece.name is None:
-                server.owed.unsettled = True
-            elif statement is not None and not server.knows(piece.name):
-                # Under its own name, for SQL to find.
-                server.owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
-                run = self._ahead(messages.parse(name, statement.tail), buffer, run, at)
-                server.knows_as(piece.name)
+        run = self._names(said, buffer, run, at)
         alone: cython.bint = server.status == 73 and server.owed.nothing()
         if self.mode == SESSION:
             session.deallocated(said)
@@ -617,10 +626,9 @@ class Client(Borrower):
         server: Server = self.server
         if session.sure():
             server.parameters = session.reset()
-            self._tell()
-            return self._settled_state()
+            return self._known()
         if self.remaining > 0:
-            return None
+            return self._known()  # the next boundary is as good
         server.rows = []
         self._run_ahead(ASKING, [question(*session.question())])
         return None
@@ -635,25 +643,29 @@ class Client(Borrower):
             session.cannot_tell()
         else:
             server.parameters = session.believe(read_answer(*session.question(), rows[0]))
-            self._tell()
-        self._settled_state()
+        self._known()
         return self._resume()
 
     @cython.cfunc
-    def _settled_state(self) -> object:
+    def _known(self) -> object:
         """The session is known again: keep the server for a reason, or give it back."""
-        self.session.pin(self.pool.policy)
+        session: Session = self.session
+        session.pin(self.pool.policy)
+        if session.withholds:
+            session.withholds = False
+            self.send(self._told() + messages.READY_IDLE)
         return self._part()
 
     @cython.cfunc
-    def _tell(self) -> object:
+    def _told(self) -> bytes:
         """Postgres has reported what RESET led to; here it led to what the client began with."""
-        session: Session = self.session
+        values = self.session.parameters.values
+        told: list[bytes] = []
         for name, value in self.server.reported.items():
-            own = session.parameters.values.get(name.decode("utf-8", "replace").lower())
+            own = values.get(name.decode("utf-8", "replace").lower())
             if own is not None and own.encode() != value:
-                self.send(messages.parameter_status(name, own.encode()))
-        return None
+                told.append(messages.parameter_status(name, own.encode()))
+        return b"".join(told)
 
     # -- prepared statements ---------------------------------------------------------------
 
@@ -733,14 +745,12 @@ class Client(Borrower):
         statement: Statement
         if name == stop:
             statement = session.unnamed
-            if statement is not None and statement.verdict is not None and buffer[at] == BIND:
-                run = self._may(statement.verdict, statement.tail, buffer, run, at)
+            run = self._uses(statement, buffer, run, at)
             return self._ahead(server.shelf.need_unnamed(session, server.owed), buffer, run, at)
         key: bytes = part(buffer, name, stop)
         statement = session.names.get(key)
         if statement is not None:
-            if statement.verdict is not None and buffer[at] == BIND:
-                run = self._may(statement.verdict, statement.tail, buffer, run, at)
+            run = self._uses(statement, buffer, run, at)
             ahead: bytes = server.shelf.need(statement, server.owed)
             run = self._ahead(ahead, buffer, run, at)
             key = statement.server_name
@@ -754,6 +764,21 @@ class Client(Borrower):
         _PIECES.add(buffer, at + 5, name)
         _PIECES.add_bytes(key)
         return stop
+
+    @cython.cfunc
+    def _uses(
+        self,
+        statement: Statement,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
+        """A Bind or Describe of the statement, which may be None, stands at `at`."""
+        if statement is None or statement.verdict is None:
+            return run
+        if buffer[at] == BIND:
+            return self._may(statement.verdict, statement.tail, buffer, run, at)
+        return self._names(statement.verdict, buffer, run, at)
 
     @cython.cfunc
     def _ahead(
@@ -793,6 +818,8 @@ class Client(Borrower):
             _PIECES.add_bytes(messages.parse(b"", refusal + b"\0\0\0"))
             server.owed.push_noted(80, NOTHING_TO_UNDO)  # P
             return end
+        if said is not None:
+            run = self._names(said, buffer, run, at)
         if stop == at + 5:
             self._parse_unnamed(said, buffer, stop + 1, end)
             return run

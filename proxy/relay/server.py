@@ -254,6 +254,9 @@ class Server(Link):
         elif kind == 67:  # C
             self._command_complete(buffer, at + 5, end)
         swallow: cython.bint = owed.answer(kind) != 0
+        if kind == 90 and self.status == 73 and self.client is not None:  # Z I
+            if self.client.session.asks and owed.nothing() and not self.waited_for:
+                return self.client.session.withhold() or swallow
         if kind == 69:  # E
             return self._error(part(buffer, at + 5, min(n, end)), ours) or swallow
         return swallow

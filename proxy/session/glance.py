@@ -62,7 +62,7 @@ RUNNERS = """
     crosstab crosstab2 crosstab3 crosstab4 query_to_xml query_to_xml_and_xmlschema
     query_to_xmlschema ts_stat
 """.split()  # noqa: SIM905
-OTHERS = ["currval", "lastval", "set_config", "setseed", "temp", "temporary"]
+OTHERS = ["currval", "lastval", "pg_settings", "set_config", "setseed", "temp", "temporary"]
 WORDS = [*LOCKS, *UNLOCKS, *RUNNERS, *OTHERS]
 
 _SLOTS = 256

@@ -22,6 +22,10 @@ cdef class Session:
     cdef public int asks
     cdef readonly object doubt
     cdef public object texts
+    cdef public bint withholds
+    cdef bint withholds_next
+    cpdef bint withhold(self)
+    cdef object _will_withhold(self, object verdict, object reported)
     cpdef object follow(self, Parameters parameters)
     cpdef object touch(self, object verdict, bytes text, object policy, object reported, bint alone)
     cpdef object ask(self, int conditions)

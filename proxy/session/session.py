@@ -77,7 +77,8 @@ class Session:
     its prepared statements of SQL; `defaults`: what the server says they are without anybody's
     doing. `holds`: the conditions for which it keeps its server, `asks`: those to be asked about
     at the boundary, `doubt`: what to ask; `texts`: the last statements that may pin it, with
-    the conditions that they may bring about. `forgotten`: the unnamed statement that a query
+    the conditions that they may bring about. `withholds`: the client waits for ReadyForQuery
+    until its session is known again. `forgotten`: the unnamed statement that a query
     under way is about to destroy.
     """
 
@@ -102,6 +103,7 @@ class Session:
         self.asks = 0
         self.doubt = None
         self.texts = None
+        self.withholds = self.withholds_next = False
         self.follow(startup)
 
     @cython.ccall
@@ -133,6 +135,7 @@ class Session:
         `reported`: parameters that Postgres tells by itself; `alone`: nothing else is under way
         and no transaction is open.
         """
+        self._will_withhold(verdict, reported)
         if verdict.whole_reset and alone:
             self.asks |= SURE
             self.doubt = Doubt(reset=verdict)
@@ -150,6 +153,26 @@ class Session:
         self.holds |= asks & FOR_EVER | asks & SEQUENCES & policy.pinned
         self.asks |= asks & ~(FOR_EVER | SEQUENCES)
         return None
+
+    @cython.cfunc
+    def _will_withhold(self, verdict: Verdict, reported: AbstractSet[str]) -> object:
+        """Note whether parameters may go back to the server's default, not to this client's.
+
+        Then the client must not be told that its statement is done before what it believes of
+        them is put right.
+        """
+        if not self.startup.values or not (verdict.everything or verdict.resets):
+            return None
+        if verdict.everything or any(name in self.startup.values for name in verdict.resets):
+            self.withholds_next = True
+        return None
+
+    @cython.ccall
+    def withhold(self) -> cython.bint:
+        """At a boundary: whether its ReadyForQuery waits until the session is known again."""
+        self.withholds = self.withholds_next and self.asks != 0
+        self.withholds_next = False
+        return self.withholds
 
     @cython.cfunc
     def _touch_parameters(self, verdict: Verdict, reported: AbstractSet[str]) -> object:

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from proxy.session import lexer
-from proxy.session.conditions import (
+from proxy.conditions import (
     ADVISORY,
     HOLD,
     LISTEN,

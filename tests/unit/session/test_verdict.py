@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.session import conditions, findings
-from proxy.session.conditions import (
+from proxy.conditions import (
     ADVISORY,
     ANYTHING,
     CONDITIONS,
