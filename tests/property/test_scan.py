@@ -10,7 +10,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from proxy.session import lexer
 from proxy.conditions import (
     ADVISORY,
     HOLD,
@@ -21,6 +20,7 @@ from proxy.conditions import (
     SEQUENCES,
     TEMP,
 )
+from proxy.session import lexer
 from proxy.session.findings import NOTHING
 from proxy.session.glance import glance
 from proxy.session.lexer import TWO, TWO_BUT_KANA

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.session import conditions, findings
+from proxy import conditions
 from proxy.conditions import (
     ADVISORY,
     ANYTHING,
@@ -18,6 +18,7 @@ from proxy.conditions import (
     SEQUENCES,
     TEMP,
 )
+from proxy.session import findings
 from proxy.session.findings import NOTHING
 from proxy.session.lexer import TWO
 from proxy.session.verdict import Verdicts, read, verdict
