@@ -12,18 +12,19 @@ PXD := $(shell find proxy -name '*.pxd')
 HOT := $(PXD) $(wildcard $(PXD:.pxd=.py))
 
 # Parts of the development environment; CI adds deploy, the tools that tests/deploy asks.
-EXTRAS ?= demo,dev
+EXTRAS ?= demo,dev,loadtest
 DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
+LOADTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench build docs clean
+.PHONY: help demo test check bench loadtest build docs clean
 
 help: ## say what there is to do
 	@echo 'make TARGET, where TARGET is one of'
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r t d; do printf '  %-7s%s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r t d; do printf '  %-9s%s\n' "$$t" "$$d"; done
 
 demo: $(COMPILED) ## 500 simulated functions on 20 connections of an embedded Postgres (DEMO_ARGS=...)
 	$(BIN)/pgfunnel demo $(DEMO_ARGS)
@@ -46,6 +47,9 @@ check: $(INSTALLED) ## format, lint, types, layers, and whether generated docs a
 
 bench: $(COMPILED) ## measure against PgBouncer (BENCH_ARGS=...)
 	$(BIN)/python -m loadtest.bench $(BENCH_ARGS)
+
+loadtest: $(COMPILED) ## functions on 75 connections: straight, PgBouncer, pgfunnel; a report (LOADTEST_ARGS=...)
+	$(BIN)/python -m loadtest.lab $(LOADTEST_ARGS)
 
 build: $(INSTALLED) ## compile the hot modules in place; a failure is an error
 	PGFUNNEL_PURE=0 $(BIN)/python setup.py --quiet build_ext --inplace

@@ -1,0 +1,304 @@
+"""The report as one HTML file: no script, no external resource, readable on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from loadtest.lab.charts import Chart, Line
+from loadtest.lab.findings import Findings, codes
+from loadtest.lab.steps import NAMED_LEVELS, Result
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #111; background: #fff;
+  max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .87rem; width: 100%; }
+caption { text-align: left; padding-bottom: .4rem; }
+th, td { border: 1px solid #999; padding: .25rem .5rem; text-align: right; vertical-align: top; }
+th { background: #eee; } td.words, th.words { text-align: left; }
+figure { margin: 1rem 0; break-inside: avoid; } figcaption { font-weight: 600; }
+svg { width: 100%; max-width: 660px; height: auto; } svg text { font-size: 11px; fill: #111; }
+.rule { stroke: #ddd; } .limit { stroke: #111; stroke-width: 1.2; stroke-dasharray: 1 3; }
+.verdict { border: 2px solid #111; padding: .6rem 1rem; }
+@media print { body { margin: 0; max-width: none; font-size: 11px; } tr { break-inside: avoid; } }
+"""
+_MS_COLUMNS = ("p50 ms", "p95 ms", "p99 ms")
+
+
+def render(findings: Findings) -> str:
+    """The whole page."""
+    sections = (
+        _head(findings),
+        _levels(findings),
+        _steps(findings),
+        _queueing(findings),
+        _recoveries(findings),
+        _charts(findings),
+        _state(findings),
+        _generators(findings),
+        _reading(),
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>pgfunnel: the serverless lab</title><style>{_STYLE}</style></head><body>"
+        f"{''.join(sections)}</body></html>\n"
+    )
+
+
+def _head(findings: Findings) -> str:
+    about = findings.circumstances
+    versions = ", ".join(filter(None, about["paths"].values()))
+    facts = (
+        f"{about['when']} · Postgres {about.get('postgres', 'not started')}, max_connections "
+        f"{findings.limit} · pool of {findings.pool_size} · {versions} · {about['machine']}, "
+        f"load average {about['load_average']} at the start · Python {about['python']}"
+    )
+    return (
+        f"<h1>Functions on a Postgres with {findings.limit} connections</h1>"
+        f"<p>{escape(facts)}</p>{_verdict(findings)}{_list(findings.notes)}"
+    )
+
+
+def _verdict(findings: Findings) -> str:
+    faults = findings.faults()
+    words = "FAILED" if faults else "Passed: no cross-talk, totals add up, the bound held"
+    if findings.cut:
+        words += ". CUT SHORT: what follows is what had been measured until then"
+    return f'<div class="verdict"><strong>{escape(words)}.</strong>{_list(faults)}</div>'
+
+
+def _list(lines: Sequence[str]) -> str:
+    if not lines:
+        return ""
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+
+
+def _levels(findings: Findings) -> str:
+    rows = [
+        (
+            f"{NAMED_LEVELS[result.step.functions]} ({result.step.functions})",
+            result.path,
+            f"{result.tally.invocations:,}",
+            _share(result),
+            f"{result.peak} of {findings.limit}",
+            what_happened(result, findings.limit),
+        )
+        for result in _of(findings, "level")
+        if result.step.functions in NAMED_LEVELS
+    ]
+    rows.sort(key=lambda row: int(row[0].rpartition("(")[2][:-1]))
+    headings = (
+        "functions at once",
+        "path",
+        "invocations",
+        "failed",
+        "connections",
+        "what happened",
+    )
+    return _section("The four traffic levels", headings, rows, words=(0, 1, 5))
+
+
+def what_happened(result: Result, limit: int) -> str:
+    """One sentence about a step."""
+    if not result.tally.invocations:
+        return "Nothing was measured."
+    queue = result.tally.queueing.percentile(95) or 0.0
+    if not result.failures:
+        peak = f"at most {result.peak} of {limit} connections"
+        return f"Nothing failed, on {peak}; queueing p95 {queue:,.0f} ms."
+    full = " Postgres was full:" if "53300" in result.tally.failed else ""
+    retried = result.tally.refused.total()
+    return f"{_share(result)} failed ({codes(result)});{full} {retried:,} attempts in vain."
+
+
+def _share(result: Result) -> str:
+    if not result.failures:
+        return "0"
+    return f"{result.failures:,} ({result.failures / result.tally.invocations:.1%})"
+
+
+def _steps(findings: Findings) -> str:
+    headings = (
+        "step", "path", "invocations", "failed", "by SQLSTATE", "peak conn.", "average conn.",
+        "peak waiters", *_MS_COLUMNS, "per second",
+    )  # fmt: skip
+    rows = [
+        (
+            _name(result),
+            result.path,
+            f"{result.tally.invocations:,}",
+            f"{result.failures:,}",
+            codes(result) or "-",
+            str(result.peak),
+            f"{result.average:.1f}",
+            "-" if result.peak_waiters is None else f"{result.peak_waiters:,}",
+            *_percentiles(result, "latency"),
+            f"{result.throughput:,.0f}",
+        )
+        for result in findings.results
+    ]
+    return _section("Every step", headings, rows, words=(0, 1, 4))
+
+
+def _name(result: Result) -> str:
+    marks = [*(["cut short"] if result.cut else []), *(["*"] if result.tally.saturated else [])]
+    return " ".join([result.step.name, *marks])
+
+
+def _percentiles(result: Result, name: str) -> Iterable[str]:
+    found = getattr(result.tally, name)
+    return (_ms(found.percentile(p)) for p in (50, 95, 99))
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f}"
+
+
+def _queueing(findings: Findings) -> str:
+    waits = ("queueing", "connecting")
+    headings = ("step", "path", *(f"{wait} {column}" for wait in waits for column in _MS_COLUMNS))
+    rows = [
+        (_name(result), result.path, *(t for w in waits for t in _percentiles(result, w)))
+        for result in findings.results
+    ]
+    return _section(
+        "Queueing and connecting",
+        headings,
+        rows,
+        words=(0, 1),
+        caption="Queueing is the time until BEGIN is answered: a pooler answers it once there is "
+        "a server. Connecting is socket, TLS and SCRAM.",
+    )
+
+
+def _recoveries(findings: Findings) -> str:
+    rows = [
+        (
+            _name(result),
+            result.path,
+            _recovery(result),
+            f"{result.failures:,}",
+            codes(result) or "-",
+        )
+        for result in findings.results
+        if result.event_at is not None
+    ]
+    return _section(
+        "Recovery",
+        ("step", "path", "seconds until as before", "failed in the step", "by SQLSTATE"),
+        rows,
+        words=(0, 1, 4),
+        caption="From the end of the spike, or from the moment Postgres is stopped (it stays away "
+        "for a second), until half-seconds without a failure and with a p95 as before follow.",
+    )
+
+
+def _recovery(result: Result) -> str:
+    seconds = result.recovery()
+    return "not within the step" if seconds is None else f"{seconds:.1f}"
+
+
+def _charts(findings: Findings) -> str:
+    names = list(dict.fromkeys(result.step.name for result in findings.results))
+    drawn = "".join(_step_charts(findings, name) for name in names)
+    return f"<h2>Over time</h2>{drawn}" if drawn else ""
+
+
+def _step_charts(findings: Findings, name: str) -> str:
+    results = [result for result in findings.results if result.step.name == name]
+    limit = ("max_connections", float(findings.limit)) if findings.limit else None
+    charts = (
+        Chart(
+            "connections that Postgres sees", "connections", _lines(results, "connections"), limit
+        ),
+        Chart("functions that wait for a server", "waiters", _lines(results, "waiters")),
+        Chart("latency, p95", "ms, logarithmic", _lines(results, "p95_ms"), log=True),
+        Chart("failures", "per half-second", _lines(results, "failures")),
+    )
+    drawn = "".join(chart.svg() for chart in charts)
+    return f"<h3>{escape(name)} functions</h3>{drawn}" if drawn else ""
+
+
+def _lines(results: Sequence[Result], name: str) -> list[Line]:
+    return [Line(result.path, result.series()[name]) for result in results]
+
+
+def _state(findings: Findings) -> str:
+    rows = []
+    for label in dict.fromkeys(result.path for result in findings.results):
+        tallies = [result.tally for result in findings.results if result.path == label]
+        totals = [check for check in findings.checks if check.path == label]
+        rows.append(
+            (
+                label,
+                f"{sum(t.checks for t in tallies):,}",
+                f"{sum(t.violation_count for t in tallies):,}",
+                f"{sum(t.killed for t in tallies):,}",
+                f"{totals[0].totals.orders:,}" if totals else "-",
+                ("; ".join(totals[0].faults) or "add up") if totals else "not checked",
+            )
+        )
+    headings = ("path", "state checks", "violations", "killed in mid-transaction", "orders",
+        "totals")  # fmt: skip
+    return _section("State and totals", headings, rows, words=(0, 5))
+
+
+def _generators(findings: Findings) -> str:
+    rows = [
+        (
+            result.step.name,
+            result.path,
+            ", ".join(f"{g.cpu_share:.0%}" for g in result.tally.generators),
+            ", ".join(f"{g.lag_p99_ms:,.0f}" for g in result.tally.generators),
+            "yes: read its latencies as an upper bound" if result.tally.saturated else "no",
+        )
+        for result in findings.results
+    ]
+    return _section(
+        "Was the generator the bottleneck?",
+        ("step", "path", "share of a core", "its own delay p99 ms", "bottleneck"),
+        rows,
+        words=(0, 1, 4),
+        caption="Steps with * above. Functions are a closed loop: one that waits sends nothing "
+        "meanwhile, so a slow path is asked less (coordinated omission).",
+    )
+
+
+def _reading() -> str:
+    return (
+        "<h2>How to read it</h2><p>An invocation fails when its fourth attempt fails, or at once "
+        "where a retry makes no sense; its latency has its retries in it. Percentiles are of "
+        "invocations that succeeded: where many fail, they are those of the lucky. "
+        "Sizing from these figures: loadtest/README.md.</p>"
+    )
+
+
+def _of(findings: Findings, scenario: str) -> list[Result]:
+    return [result for result in findings.results if result.step.scenario == scenario]
+
+
+def _section(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    words: Sequence[int],
+    caption: str = "",
+) -> str:
+    if not rows:
+        return ""
+    head = "".join(_cell("th", text, n in words) for n, text in enumerate(headings))
+    lines = ("".join(_cell("td", text, n in words) for n, text in enumerate(row)) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        f'<h2>{escape(title)}</h2><div class="scroll"><table>'
+        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(tag: str, text: str, words: bool) -> str:
+    kind = ' class="words"' if words else ""
+    return f"<{tag}{kind}>{escape(text)}</{tag}>"

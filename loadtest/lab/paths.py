@@ -1,0 +1,279 @@
+"""The ways to Postgres that are compared: straight, through PgBouncer, through pgfunnel."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
+
+import psycopg
+
+from loadtest.bench.children import (
+    Child,
+    find_program,
+    unprivileged,
+    version_text,
+    version_tuple,
+)
+from loadtest.bench.proxies import Site
+from loadtest.lab import LabError
+from loadtest.lab.watch import Waiters
+from proxy.demo.children import LOOPBACK, free_port
+
+QUERY_WAIT_SECONDS = 10
+MAX_CLIENTS = 12_000
+_CONSOLE_USER = "lab_console"
+_WAITERS = re.compile(r"^pgfunnel_pool_waiters\{[^}]*\} (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The Postgres of a comparison. `encrypts`: it takes TLS connections."""
+
+    dsn: str
+    folder: Path
+    pool_size: int
+    encrypts: bool
+
+    @property
+    def user(self) -> str:
+        return unquote(urlsplit(self.dsn).username or "")
+
+    @property
+    def password(self) -> str:
+        return unquote(urlsplit(self.dsn).password or "")
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.dsn).hostname or LOOPBACK
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.dsn).port or 5432
+
+    @property
+    def database(self) -> str:
+        return unquote(urlsplit(self.dsn).path.lstrip("/")) or self.user
+
+    @property
+    def sslmode(self) -> str:
+        """How the proxies speak to Postgres: as the DSN says."""
+        return parse_qs(urlsplit(self.dsn).query).get("sslmode", ["prefer"])[0]
+
+    def site(self) -> Site:
+        """The same in the words of the bench, for its files and certificate."""
+        return Site(self.folder, self.host, self.port, self.user, self.password, "", self.pool_size)
+
+    def through(self, port: int, encrypted: bool) -> str:
+        """The DSN of functions whose pooler listens on `port` of loopback."""
+        place = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}@{LOOPBACK}:{port}"
+        query = f"sslmode={'require' if encrypted else 'disable'}"
+        return urlunsplit(("postgresql", place, f"/{quote(self.database)}", query, ""))
+
+
+@dataclass(frozen=True)
+class Open:
+    """A path that can be used: where functions connect, who waits, its process."""
+
+    dsn: str
+    waiters: Waiters
+
+
+@dataclass(frozen=True)
+class Way:
+    """One path. `session_state`: it promises each client a session of its own."""
+
+    label: str
+    version: str
+    open: Callable[[Target], Iterator[Open]]
+    session_state: bool = True
+    prepared: bool = True
+
+    @contextmanager
+    def opened(self, target: Target) -> Iterator[Open]:
+        """Start what the path needs; stop it afterwards."""
+        yield from self.open(target)
+
+
+def ways(names: list[str]) -> list[Way]:
+    """The paths called so, in their order; PgBouncer only where it is installed."""
+    found = [_WAYS[name]() for name in names]
+    return [way for way in found if way is not None]
+
+
+def straight() -> Way:
+    return Way("straight", "", _straight)
+
+
+def pgfunnel() -> Way:
+    return Way("pgfunnel", version_text([sys.executable, "-m", "proxy"]), _pgfunnel)
+
+
+def pgbouncer() -> Way | None:
+    """The installed one; it documents that SET is not for transaction pooling."""
+    program = find_program("pgbouncer")
+    if program is None:
+        return None
+    version = version_text([program])
+    prepared = version_tuple(version) >= (1, 21)
+    return Way("PgBouncer", version, _pgbouncer, session_state=False, prepared=prepared)
+
+
+_WAYS: dict[str, Callable[[], Way | None]] = {
+    "straight": straight,
+    "pgbouncer": pgbouncer,
+    "pgfunnel": pgfunnel,
+}
+WAY_NAMES = tuple(_WAYS)
+
+
+def _straight(target: Target) -> Iterator[Open]:
+    mode = "require" if target.encrypts else target.sslmode
+    parts = urlsplit(target.dsn)
+    yield Open(urlunsplit(parts._replace(query=f"sslmode={mode}")), lambda: None)
+
+
+def _certified() -> bool:
+    """Whether functions come in by TLS: openssl makes the certificate."""
+    return find_program("openssl") is not None
+
+
+def _pgfunnel(target: Target) -> Iterator[Open]:
+    port, http_port = free_port(), free_port()
+    settings: dict[str, object] = {
+        "upstream": target.dsn,
+        "listen_addr": LOOPBACK,
+        "listen_port": port,
+        "http_port": http_port,
+        "default_pool_size": target.pool_size,
+        "max_client_conn": MAX_CLIENTS,
+        "max_unauthenticated": MAX_CLIENTS,
+        "query_wait_timeout": QUERY_WAIT_SECONDS,
+        "log_connections": 0,
+        "log_disconnections": 0,
+        "drain_timeout": 0,
+    }
+    if _certified():
+        key, cert = target.site().certificate()
+        settings |= {
+            "client_tls_sslmode": "require",
+            "client_tls_key_file": key,
+            "client_tls_cert_file": cert,
+        }
+    ours = {f"PGFUNNEL_{name.upper()}": str(value) for name, value in settings.items()}
+    command = [sys.executable, "-m", "proxy", "serve"]
+    with _running("pgfunnel", command, target, port, _environment() | ours):
+        yield Open(target.through(port, _certified()), lambda: _scraped_waiters(http_port))
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what pgfunnel or libpq would read, but for the choice of pure Python."""
+    return {k: v for k, v in os.environ.items() if k == "PGFUNNEL_PURE" or k[:2] != "PG"}
+
+
+def _scraped_waiters(http_port: int) -> int | None:
+    try:
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{http_port}/metrics", timeout=2) as page:
+            text = page.read().decode()
+    except OSError:
+        return None
+    return sum(int(float(number)) for number in _WAITERS.findall(text))
+
+
+def _pgbouncer(target: Target) -> Iterator[Open]:
+    port, console = free_port(), secrets.token_urlsafe(18)
+    program = find_program("pgbouncer")
+    if program is None:
+        raise LabError("pgbouncer is missing (Debian package: pgbouncer)")
+    ini = target.site().write("pgbouncer.ini", _ini(target, port, console))
+    command = [program, str(ini)]
+    with _running("PgBouncer", command, target, port, _environment(), unprivileged()):
+        dsn = f"postgresql://{_CONSOLE_USER}:{console}@{LOOPBACK}:{port}/pgbouncer"
+        with ExitStack() as stack:
+            yield Open(
+                target.through(port, _certified()),
+                _Console(f"{dsn}?sslmode=prefer", stack).waiters,
+            )
+
+
+def _ini(target: Target, port: int, console: str) -> str:
+    site = target.site()
+    users = f'"{_quoted(target.user)}" "{_quoted(target.password)}"\n'
+    users += f'"{_CONSOLE_USER}" "{console}"\n'
+    settings: dict[str, object] = {
+        "listen_addr": LOOPBACK,
+        "listen_port": port,
+        "unix_socket_dir": "",
+        "pool_mode": "transaction",
+        "default_pool_size": target.pool_size,
+        "max_client_conn": MAX_CLIENTS,
+        "query_wait_timeout": QUERY_WAIT_SECONDS,
+        "server_login_retry": 1,
+        "server_tls_sslmode": target.sslmode,
+        "auth_type": "scram-sha-256",
+        "auth_file": site.write("pgbouncer-users.txt", users),
+        "stats_users": _CONSOLE_USER,
+        "log_connections": 0,
+        "log_disconnections": 0,
+    }
+    if version_tuple(version_text([find_program("pgbouncer") or "pgbouncer"])) >= (1, 21):
+        settings["max_prepared_statements"] = 200
+    if _certified():
+        key, cert = site.certificate()
+        settings |= {
+            "client_tls_sslmode": "allow",
+            "client_tls_key_file": key,
+            "client_tls_cert_file": cert,
+        }
+    lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
+    place = f"host={target.host} port={target.port}"
+    return f"[databases]\n* = {place}\n[pgbouncer]\n{lines}\n"
+
+
+def _quoted(text: str) -> str:
+    return text.replace('"', '""')
+
+
+class _Console:
+    """PgBouncer's admin console, connected at the first question."""
+
+    def __init__(self, dsn: str, stack: ExitStack) -> None:
+        self._dsn = dsn
+        self._stack = stack
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+
+    def waiters(self) -> int | None:
+        try:
+            if self._connection is None:
+                self._connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=5)
+                self._stack.callback(self._connection.close)
+            cursor = self._connection.execute("SHOW POOLS")
+            column = [found.name for found in cursor.description or ()].index("cl_waiting")
+            return sum(int(str(row[column])) for row in cursor.fetchall())
+        except psycopg.Error:
+            return None
+
+
+@contextmanager
+def _running(
+    label: str,
+    command: list[str],
+    target: Target,
+    port: int,
+    environment: dict[str, str],
+    user: int | None = None,
+) -> Iterator[None]:
+    log = target.folder / f"{label}.log"
+    child = Child(label, command, log, environment=environment, user=user)
+    try:
+        child.await_port(port)
+        yield
+    finally:
+        child.stop()
