@@ -71,7 +71,7 @@ class _Load:
         self.workloads = [name for name in options.workloads.split(",") if name in SHARES]
         self._lag = Histogram()
         self._began = (time.monotonic(), time.process_time())
-        self._lag_meter = gevent.spawn(self._measure_lag)
+        gevent.spawn(self._measure_lag)
 
     def _measure_lag(self) -> None:
         while True:
@@ -84,14 +84,16 @@ class _Load:
         shares = [SHARES[name] for name in self.workloads]
         return str(random.choices(self.workloads, shares)[0])
 
-    def write(self, folder: Path) -> None:
-        self._lag_meter.kill()
+    def write(self, folder: Path, ended: bool) -> None:
+        """The tally so far, in a file that is complete at any moment."""
         elapsed = time.monotonic() - self._began[0]
         share = (time.process_time() - self._began[1]) / elapsed
         late = self._lag.percentile(99) or 0.0
-        self.tally.generators.append(Generator(round(share, 3), round(late, 1)))
+        self.tally.generators = [Generator(round(share, 3), round(late, 1), ended)]
         file = folder / f"tally-{os.getpid()}.json"
-        file.write_text(json.dumps(self.tally.to_json()))
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(self.tally.to_json()))
+        part.replace(file)
 
 
 _loads: dict[Environment, _Load] = {}
@@ -111,14 +113,24 @@ def _begin(environment: Environment, **_: Any) -> None:
     _loads[environment] = _Load(environment)
 
 
+@events.test_stopping.add_listener
+def _keep(environment: Environment, **_: Any) -> None:
+    """Before functions are stopped, which may take longer than anybody waits."""
+    _write(environment, ended=False)
+
+
 @events.quit.add_listener
 def _report(**_: Any) -> None:
     for environment, load in _loads.items():
-        options: Any = environment.parsed_options
-        if options.tally_dir:
-            load.write(Path(options.tally_dir))
+        _write(environment, ended=True)
         for words in load.tally.violations:
             print(f"cross-talk: {words}", file=sys.stderr)
+
+
+def _write(environment: Environment, ended: bool) -> None:
+    options: Any = environment.parsed_options
+    if options.tally_dir and environment in _loads:
+        _loads[environment].write(Path(options.tally_dir), ended)
 
 
 @events.quitting.add_listener

@@ -212,8 +212,9 @@ class _Path:
             raise
         finally:
             result.tally, result.samples = collect(folder), watch.samples
-            complete = len(result.tally.generators) == processes(step.functions)
-            self._whole = self._whole and complete
+            ended = [generator.ended for generator in result.tally.generators]
+            complete = len(ended) == processes(step.functions)
+            self._whole = self._whole and complete and all(ended)
             _say(_line(result))
         if not complete:
             raise LabError(f"a generator left no tally; its log:\n{generators.last_words()}")

@@ -18,7 +18,7 @@ from proxy.demo.children import die_with_parent
 
 _LOCUSTFILE = Path(__file__).resolve().parents[1] / "locustfile.py"
 _STOP_SECONDS = 10.0
-_LATE_SECONDS = 45.0
+_LATE_SECONDS = 15.0
 _FUNCTIONS_EACH = 1000
 _FREEZE_SHARE = 0.3
 
@@ -92,14 +92,13 @@ class Generators:
         return len(self._children)
 
     def running(self) -> bool:
-        """Whether load is still made. Raises LabError when a generator failed or hangs."""
-        if time.monotonic() > self._deadline:
-            raise LabError(f"Locust did not end in time:\n{self._last_words(0)}")
+        """Whether load is still made, and may be. Raises LabError when a generator failed."""
         for number, child in enumerate(self._children):
             # 1 is Locust's own word for "some requests failed".
             if child.poll() not in (None, 0, 1):
                 raise LabError(f"Locust ended with {child.poll()}:\n{self._last_words(number)}")
-        return any(child.poll() is None for child in self._children)
+        late = time.monotonic() > self._deadline
+        return not late and any(child.poll() is None for child in self._children)
 
     def last_words(self) -> str:
         """The ends of their logs."""

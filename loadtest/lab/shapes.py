@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 Plan = tuple[int, float]
 _CALM = 0.02
-_FASTEST = 400.0
+_FASTEST = 150.0
 
 
 def planned(shape: str, most: int, seconds: float, elapsed: float) -> Plan | None:

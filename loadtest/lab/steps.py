@@ -56,7 +56,7 @@ def full(levels: Sequence[int]) -> list[Step]:
 
 
 def _level_seconds(level: int) -> float:
-    return 12.0 if level <= 1000 else 20.0 if level <= 2000 else 30.0
+    return 12.0 if level <= 1000 else 25.0 if level <= 2000 else 40.0
 
 
 def quick(levels: Sequence[int]) -> list[Step]:

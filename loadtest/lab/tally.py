@@ -31,10 +31,14 @@ class Bin:
 
 @dataclass
 class Generator:
-    """One load-generating process: its share of a core, how late its loop ran (ms), its limit."""
+    """One load-generating process: its share of a core, how late its loop ran (ms).
+
+    `ended`: it stopped in order; otherwise what its functions did last is not counted.
+    """
 
     cpu_share: float
     lag_p99_ms: float
+    ended: bool
 
     @property
     def saturated(self) -> bool:
@@ -116,7 +120,7 @@ class Tally:
         histograms = {name: getattr(self, name).to_json() for name in _HISTOGRAMS}
         workloads = {name: found.to_json() for name, found in self.workloads.items()}
         bins = {n: [b.done, b.failed, b.latency.to_json()] for n, b in self.bins.items()}
-        generators = [[g.cpu_share, g.lag_p99_ms] for g in self.generators]
+        generators = [[g.cpu_share, g.lag_p99_ms, g.ended] for g in self.generators]
         nested = {"workloads": workloads, "bins": bins, "generators": generators}
         return plain | histograms | nested
 
