@@ -6,12 +6,9 @@ import argparse
 import importlib.util
 import os
 import resource
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 from loadtest.bench import BenchError
@@ -21,24 +18,24 @@ from loadtest.lab.findings import Findings
 from loadtest.lab.paths import WAY_NAMES, ways
 from loadtest.lab.report import write
 from loadtest.lab.steps import full, quick
+from loadtest.lab.stopping import Stopped, Stopping
 from proxy.demo.embedded import EmbeddedPostgresError
 
 _LEVELS = (10, 50, 100, 500, 2000, 5000)
 _QUICK_LEVELS = (10, 100)
 _QUICK_WAYS = ("straight", "pgfunnel")
 _INTERRUPTED = 130
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 passed, 1 failed or could not run, 130 interrupted; 2 for wrong arguments."""
     chosen = _parse(arguments)
     _raise_open_files_limit()
-    for number in _STOPPING:
-        signal.signal(number, _interrupt)
+    stopping = Stopping()
+    stopping.listen()
     plan = _plan(chosen)
     findings = findings_of(plan)
-    code = _compare(plan, findings)
+    code = _compare(plan, findings, stopping)
     try:
         write(findings, chosen.out)
     except OSError as error:
@@ -47,17 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _conclude(findings, chosen.out, code)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Once: what follows is cleaning up, which nobody may interrupt."""
-    for number in _STOPPING:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _compare(plan: Plan, findings: Findings) -> int:
+def _compare(plan: Plan, findings: Findings, stopping: Stopping) -> int:
     try:
-        compare(plan, findings)
-    except KeyboardInterrupt:
+        compare(plan, findings, stopping)
+    except Stopped:
         findings.cut = True
         _say("interrupted; everything it started has been stopped")
         return _INTERRUPTED

@@ -23,6 +23,7 @@ from loadtest.lab.findings import Findings, PathCheck
 from loadtest.lab.generator import Generators, Load, generating, processes
 from loadtest.lab.paths import Open, Target, Way
 from loadtest.lab.steps import Result, Step
+from loadtest.lab.stopping import Stopping
 from loadtest.lab.tally import Tally, added, collect
 from loadtest.lab.totals import read_totals
 from loadtest.lab.watch import Watch
@@ -60,10 +61,10 @@ def findings_of(plan: Plan) -> Findings:
     return Findings(circumstances, plan.pool_size, bounded=not plan.dsn)
 
 
-def compare(plan: Plan, findings: Findings) -> None:
+def compare(plan: Plan, findings: Findings, stopping: Stopping) -> None:
     """Everything, into `findings`; whatever ends it early, what it found is there.
 
-    Raises LabError, EmbeddedPostgresError, BenchError and KeyboardInterrupt.
+    Raises LabError, EmbeddedPostgresError, BenchError and Stopped.
     """
     with tempfile.TemporaryDirectory(prefix="pgfunnel-lab-") as name:
         folder = Path(name)
@@ -73,7 +74,7 @@ def compare(plan: Plan, findings: Findings) -> None:
             findings.limit, version = _limit(place.admin_dsn)
             findings.circumstances["postgres"] = version
             for way in plan.ways:
-                _Path(plan, way, place, findings).run()
+                _Path(plan, way, place, findings, stopping).run()
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,13 @@ def _limit(dsn: str) -> tuple[int, str]:
 class _Path:
     """All steps of one path, on tables of their own."""
 
-    def __init__(self, plan: Plan, way: Way, place: _Place, findings: Findings) -> None:
+    def __init__(
+        self, plan: Plan, way: Way, place: _Place, findings: Findings, stopping: Stopping
+    ) -> None:
         self._way = way
         self._place = place
         self._findings = findings
+        self._stopping = stopping
         kept = plan.session_state
         self._session_state = way.session_state if kept == "auto" else kept == "yes"
         self._workloads = [name for name in SHARES if way.prepared or name != "prepared"]
@@ -192,6 +196,7 @@ class _Path:
         count = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND pid <> %s"
         with _administering(self._place.admin_dsn) as admin:
             while time.monotonic() < deadline:
+                self._stopping.check()
                 arguments = (self._place.target.user, admin.info.backend_pid)
                 row = admin.execute(count, arguments).fetchone()
                 if row is not None and row[0] <= most:
@@ -225,6 +230,7 @@ class _Path:
         due = None if after is None else time.monotonic() + _STARTING_SECONDS + after
         while generators.running():
             time.sleep(_POLL_SECONDS)
+            self._stopping.check()
             if due is not None and time.monotonic() >= due:
                 due, result.event = None, time.time()
                 assert self._place.server is not None

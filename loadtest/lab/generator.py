@@ -65,7 +65,7 @@ class Generators:
             sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *step.users,
             "--headless", "--only-summary", "--loglevel", "WARNING", "--prepared",
             "--users", str(functions), "--run-time", f"{step.seconds:.0f}s",
-            "--stop-timeout", "2", "--shape", step.shape, "--pace", f"{step.pace:.3f}",
+            "--stop-timeout", "1", "--shape", step.shape, "--pace", f"{step.pace:.3f}",
             "--freeze", f"{step.seconds * _FREEZE_SHARE:.1f}",
             "--workloads", ",".join(load.workloads),
             "--session-state", "yes" if load.session_state else "no",

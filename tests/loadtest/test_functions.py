@@ -132,11 +132,12 @@ def test_backoff_grows_up_to_a_limit() -> None:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as ours:
-            theirs, _ = server.accept()
-            with theirs:
-                yield ours, theirs
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as ours,
+        server.accept()[0] as theirs,
+    ):
+        yield ours, theirs
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="Linux drops what arrives")

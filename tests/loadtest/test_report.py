@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -177,7 +177,7 @@ def test_a_chart_is_one_figure_with_lines_that_differ_without_colour(log: bool) 
         Line("empty", []),
     ]
     svg = Chart("t & u", "ms", lines, ("limit", 75), log).svg()
-    figure = ElementTree.fromstring(svg)
+    figure = ET.fromstring(svg)
     drawn = list(figure.iter("polyline"))
     assert len({line.get("stroke-dasharray") for line in drawn}) == len(drawn) == 3
     texts = {t.text: float(t.get("y", "")) for t in figure.iter("text")}
@@ -187,7 +187,7 @@ def test_a_chart_is_one_figure_with_lines_that_differ_without_colour(log: bool) 
     assert max(heights) <= 230
 
 
-def _heights(line: ElementTree.Element) -> list[str]:
+def _heights(line: ET.Element) -> list[str]:
     return [point.split(",")[1] for point in line.get("points", "").split()]
 
 
