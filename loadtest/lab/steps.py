@@ -62,7 +62,7 @@ def _level_seconds(level: int) -> float:
 def quick(levels: Sequence[int]) -> list[Step]:
     """The same in short."""
     return [
-        *(Step("level", level, 2) for level in levels),
+        *(Step("level", level, 3) for level in levels),
         Step("spike", 150, 5, "spike"),
         Step("restart", 20, 5, restarts=True, only="pgfunnel"),
     ]
