@@ -27,7 +27,7 @@ from loadtest.lab import LabError
 from loadtest.lab.watch import Waiters
 from proxy.demo.children import LOOPBACK, free_port
 
-QUERY_WAIT_SECONDS = 10
+QUERY_WAIT_SECONDS = 30
 MAX_CLIENTS = 12_000
 _CONSOLE_USER = "lab_console"
 _WAITERS = re.compile(r"^pgfunnel_pool_waiters\{[^}]*\} (\S+)$", re.MULTILINE)

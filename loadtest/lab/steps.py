@@ -13,7 +13,7 @@ MIX = ("ColdFunction", "WarmFunction", "FrozenFunction", "KilledFunction", "Pool
 LEAK = ("LeakyFunction", "WarmFunction")
 NAMED_LEVELS = {10: "low", 50: "moderate", 100: "spike", 500: "Black Friday"}
 
-_RATE = 200.0
+_RATE = 100.0
 _SETTLED_RATIO, _SETTLED_MS = 3.0, 100.0
 _RESTART_AFTER = 0.35
 
@@ -36,7 +36,7 @@ class Step:
 
     @property
     def pace(self) -> float:
-        """Seconds between the invocations of one function: at most 200 a second of all."""
+        """Seconds between the invocations of one function: what one generator can play."""
         return max(0.5, self.functions / _RATE)
 
     @property
@@ -56,7 +56,7 @@ def full(levels: Sequence[int]) -> list[Step]:
 
 
 def _level_seconds(level: int) -> float:
-    return 12.0 if level <= 1000 else 25.0 if level <= 2000 else 40.0
+    return 12.0 if level <= 1000 else 30.0 if level <= 2000 else 55.0
 
 
 def quick(levels: Sequence[int]) -> list[Step]:
