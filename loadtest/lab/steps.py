@@ -122,7 +122,9 @@ class Result:
         after = self._numbered(event, began + self.step.seconds)
         if not after:
             return None
-        bad = [number for number in after if _bad(self.tally.bins.get(number), limit)]
+        # Nothing answered after a restart is an outage; after a spike there may be little to answer.
+        silent = Bin(failed=1) if self.step.restarts else Bin()
+        bad = [number for number in after if _bad(self.tally.bins.get(number, silent), limit)]
         if not bad:
             return 0.0
         return None if bad[-1] == after[-1] else (bad[-1] + 1) * BIN_SECONDS - event
@@ -156,11 +158,9 @@ def _settled(before: Bin) -> float:
     return max(usual * _SETTLED_RATIO, usual + _SETTLED_MS)
 
 
-def _bad(found: Bin | None, limit: float) -> bool:
-    """Nothing ended in it, something failed, or it took too long."""
-    if found is None or found.failed or not found.done:
-        return True
-    return (found.latency.percentile(95) or 0.0) > limit
+def _bad(found: Bin, limit: float) -> bool:
+    """Something failed, or took too long."""
+    return found.failed > 0 or (found.latency.percentile(95) or 0.0) > limit
 
 
 def _moment(number: int, began: float) -> float:
