@@ -10,7 +10,7 @@ from loadtest.lab.tally import BIN_SECONDS, Bin, Tally
 from loadtest.lab.watch import Sample
 
 MIX = ("ColdFunction", "WarmFunction", "FrozenFunction", "KilledFunction", "PooledFunction")
-LEAK = ("LeakyFunction", "WarmFunction")
+LEAK = ("LeakyFunction",)
 NAMED_LEVELS = {10: "low", 50: "moderate", 100: "spike", 500: "Black Friday"}
 
 _RATE = 100.0
@@ -51,7 +51,7 @@ def full(levels: Sequence[int]) -> list[Step]:
         Step("spike", 500, 24, "spike"),
         Step("restart", 50, 18, restarts=True),
         Step("storm", 500, 20, "storm"),
-        Step("leak", 60, 18, "leak", LEAK),
+        Step("leak", 20, 18, "leak", LEAK),
     ]
 
 
@@ -122,7 +122,7 @@ class Result:
         after = self._numbered(event, began + self.step.seconds)
         if not after:
             return None
-        # Nothing answered after a restart is an outage; after a spike there may be little to answer.
+        # Silence after a restart is an outage; after a spike there may be little to answer.
         silent = Bin(failed=1) if self.step.restarts else Bin()
         bad = [number for number in after if _bad(self.tally.bins.get(number, silent), limit)]
         if not bad:
