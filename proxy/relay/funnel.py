@@ -33,6 +33,7 @@ from proxy.settings.databases import Target
 from proxy.telemetry.counters import PoolCounters, Totals
 from proxy.telemetry.logs import log_closed, log_event, log_opened
 from proxy.telemetry.reasons import CloseReason, Side
+from proxy.telemetry.views import PinningStatement, PinView
 
 log = logging.getLogger("pgfunnel")
 

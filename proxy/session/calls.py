@@ -59,6 +59,8 @@ class Calls:
                 call(self, name)
         elif name == "pg_temp" or name.startswith("pg_temp_"):
             self.found.makes |= TEMP
+        elif name == "pg_settings" and b"update" in tokens.raw[: tokens.start].lower():
+            self.found.unknown()  # a rule makes it set_config
 
     def temporary(self) -> None:
         """CREATE TEMP, CREATE OR REPLACE TEMP, SELECT INTO TEMP; not INSERT INTO temp."""
