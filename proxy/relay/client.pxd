@@ -11,6 +11,8 @@ cdef enum:
     SETTING = 2
     PREPARING = 3
     ASKING = 4
+    RESTORING = 5
+    RESTORED = 6
 
 cdef class Client(Borrower):
     cdef readonly object hub
@@ -50,6 +52,7 @@ cdef class Client(Borrower):
     cdef object _wait(self, bint front)
     cdef bint _have(self, Server server, double moment)
     cdef bint _set_up(self, Server server, double moment)
+    cdef bint _set(self, Server server, bint wait)
     cdef bint _run_ahead(self, int what, object queries)
     cpdef bint at_rest(self)
     cdef object _part(self)
@@ -59,9 +62,12 @@ cdef class Client(Borrower):
     cdef object _ask(self)
     cdef object _answered(self, object error)
     cdef object _known(self)
-    cdef bytes _told(self)
+    cdef bytes _told(self, object values)
+    cdef object _restore(self)
+    cdef object _restored(self, int what, object error)
+    cdef object _goes_on(self, object told)
     cdef Py_ssize_t _names(self, object said, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
-    cdef Py_ssize_t _uses(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+    cdef Py_ssize_t _uses(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end)
     cdef object _judge(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
     cdef object _retry(self, Server server, object error)
     cdef object _resume(self)

@@ -21,7 +21,7 @@ from proxy.errors import (
     TooManyWaiters,
 )
 from proxy.session.inquiry import question, read_answer
-from proxy.session.parameters import NONE, certain, difference, preparations
+from proxy.session.parameters import NONE, certain, difference, preparations, settings_query
 from proxy.session.policy import NOT_NOW, REFUSED
 from proxy.session.prepared import NOTHING_TO_UNDO
 from proxy.session.session import PREFIX, UNREADABLE
@@ -84,13 +84,14 @@ session, and to repeat it on other servers."""
 _MAX_SIZE: cython.Py_ssize_t = messages.MAX_MESSAGE
 _PREFIX: bytes = PREFIX
 _REFUSED: bytes = REFUSED.encode()
+_MAX_LOOK: cython.Py_ssize_t = 4096
 _PIECES: Pieces = Pieces()
 """What goes to the server when it is not one run of the shared buffer."""
 
 TRANSACTION, SESSION, STATEMENT = 0, 1, 2
 
 if not cython.compiled:
-    NOTHING, CHECKING, SETTING, PREPARING, ASKING = range(5)
+    NOTHING, CHECKING, SETTING, PREPARING, ASKING, RESTORING, RESTORED = range(7)
 
 
 @cython.cclass
@@ -400,6 +401,11 @@ class Client(Borrower):
         if server.shared and self.pool.careful:
             server.shared = False
             _PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
+        return self._set(server, self.greeting)
+
+    @cython.cfunc
+    def _set(self, server: Server, wait: cython.bint) -> cython.bint:
+        """Bring the server to this client's parameters and statements; `wait` until it is done."""
         have, want = server.parameters, self.session.parameters
         if have is want:
             return True
@@ -410,7 +416,7 @@ class Client(Borrower):
                 [part for part in (difference(have, NONE), difference(NONE, want)) if part]
             )
         self.had = have
-        if certain(have, want) and not self.greeting:
+        if certain(have, want) and not wait:
             server.parameters = want
             _PIECES.add_bytes(server.query_ahead(sql))
             return True
@@ -440,6 +446,8 @@ class Client(Borrower):
         self.ahead = NOTHING
         if what == ASKING:
             return self._answered(error)
+        if what == RESTORING or what == RESTORED:
+            return self._restored(what, error)
         if error is not None and what == CHECKING:
             return self._retry(server, error)
         if error is not None and what == SETTING:
@@ -491,7 +499,7 @@ class Client(Borrower):
             self.greeting = False
             self.hub.greet(self, self.server)
             self._give_back()
-        if held is None or self.fd < 0:
+        if held is None or self.fd < 0 or self.ahead:
             return None
         self.held = None
         try:
@@ -509,7 +517,9 @@ class Client(Borrower):
         self.in_transaction = False
         if session.holds and self.pool.waiters:
             session.ask(session.holds)
-        if session.asks and self.mode != SESSION:
+        if session.watches:
+            session.ask(session.watches)
+        if session.asks and (self.mode != SESSION or session.withholds):
             return self._ask()
         return self._part()
 
@@ -520,9 +530,12 @@ class Client(Borrower):
         self.active_at = now()
         if session.texts is not None or session.holds != self.pinned_for:
             self.hub.pins.follow(self)
-        if self.keeps or session.holds or self.remaining > 0:
+        if self.remaining > 0:
             return None
-        return self._give_back()
+        if not self.keeps and not session.holds:
+            return self._give_back()
+        self._set(self.server, True)
+        return None
 
     @cython.cfunc
     def _give_back(self) -> object:
@@ -541,7 +554,7 @@ class Client(Borrower):
                 hint='Set pool_mode to "transaction" for this database or user.',
             )
             return self.close(CloseReason.REFUSED, error)
-        return None
+        return self._restore() if self.session.withholds else None
 
     @cython.ccall
     def on_server_lost(self, error: object) -> object:
@@ -560,8 +573,9 @@ class Client(Borrower):
         So it fails where it stands, and Postgres itself skips what comes behind it; `Server`
         puts the right words in place of its complaint.
         """
-        refused: cython.int = said.makes & self.pool.policy.rejected
-        if not refused and said.makes & SEQUENCES:
+        makes: cython.int = self.session.makes(said)
+        refused: cython.int = makes & self.pool.policy.rejected
+        if not refused and makes & SEQUENCES:
             refused = self._sequences()
         return b"%s%d" % (_REFUSED, refused) if refused else b""
 
@@ -613,10 +627,7 @@ class Client(Borrower):
         session: Session = self.session
         run = self._names(said, buffer, run, at)
         alone: cython.bint = server.status == 73 and server.owed.nothing()
-        if self.mode == SESSION:
-            session.deallocated(said)
-        else:
-            session.touch(said, text, self.pool.policy, self.pool.reported, alone)
+        session.touch(said, text, self.pool.policy, self.pool.reported, alone)
         return run
 
     @cython.cfunc
@@ -652,20 +663,48 @@ class Client(Borrower):
         session: Session = self.session
         session.pin(self.pool.policy)
         if session.withholds:
-            session.withholds = False
-            self.send(self._told() + messages.READY_IDLE)
+            self._goes_on(session.parameters.values)
         return self._part()
 
     @cython.cfunc
-    def _told(self) -> bytes:
+    def _goes_on(self, told: Any) -> object:
+        """The ReadyForQuery that was withheld, behind what these parameters are for the client."""
+        self.session.withholds = False
+        return self.send(self._told(told) + messages.ready(self.server.status))
+
+    @cython.cfunc
+    def _told(self, values: Any) -> bytes:
         """Postgres has reported what RESET led to; here it led to what the client began with."""
-        values = self.session.parameters.values
         told: list[bytes] = []
-        for name, value in self.server.reported.items():
+        for name in self.server.reported:
             own = values.get(name.decode("utf-8", "replace").lower())
-            if own is not None and own.encode() != value:
+            if own is not None:
                 told.append(messages.parameter_status(name, own.encode()))
         return b"".join(told)
+
+    @cython.cfunc
+    def _restore(self) -> object:
+        """In a transaction, RESET leads to what the client began with, too."""
+        self.server.rows = []
+        self._run_ahead(RESTORING, [question(*self.session.question_now())])
+        return None
+
+    @cython.cfunc
+    def _restored(self, what: cython.int, error: Any) -> object:
+        server: Server = self.server
+        session: Session = self.session
+        rows, server.rows = server.rows, None
+        if what == RESTORING and error is None and len(rows) == 1:
+            session.restore(read_answer(*session.question_now(), rows[0]))
+            if session.back:
+                self._run_ahead(RESTORED, [settings_query(session.back.items()).encode()])
+                return None
+        if what == RESTORED and error is None:
+            known = {k: v for k, v in session.back.items() if k in self.pool.reported}
+            server.parameters = server.parameters.with_values(known)
+            session.follow(session.parameters.with_values(known))
+        self._goes_on(session.back)
+        return self._resume()
 
     # -- prepared statements ---------------------------------------------------------------
 
@@ -745,12 +784,12 @@ class Client(Borrower):
         statement: Statement
         if name == stop:
             statement = session.unnamed
-            run = self._uses(statement, buffer, run, at)
+            run = self._uses(statement, buffer, run, at, end)
             return self._ahead(server.shelf.need_unnamed(session, server.owed), buffer, run, at)
         key: bytes = part(buffer, name, stop)
         statement = session.names.get(key)
         if statement is not None:
-            run = self._uses(statement, buffer, run, at)
+            run = self._uses(statement, buffer, run, at, end)
             ahead: bytes = server.shelf.need(statement, server.owed)
             run = self._ahead(ahead, buffer, run, at)
             key = statement.server_name
@@ -772,13 +811,18 @@ class Client(Borrower):
         buffer: bytearray,
         run: cython.Py_ssize_t,
         at: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
         """A Bind or Describe of the statement, which may be None, stands at `at`."""
         if statement is None or statement.verdict is None:
             return run
-        if buffer[at] == BIND:
-            return self._may(statement.verdict, statement.tail, buffer, run, at)
-        return self._names(statement.verdict, buffer, run, at)
+        if buffer[at] != BIND:
+            return self._names(statement.verdict, buffer, run, at)
+        text: bytes = statement.tail
+        if statement.verdict.everything:
+            # The name of a parameter may be among the values.
+            text += b"\0" + bytes(buffer[at : min(end, at + _MAX_LOOK)])
+        return self._may(statement.verdict, text, buffer, run, at)
 
     @cython.cfunc
     def _ahead(

@@ -53,6 +53,7 @@ cdef class Server(Link):
     cdef public int number
     cdef bint _seen_whole(self, int kind)
     cdef bint _account(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef bint _withhold(self)
     cdef bint _piece(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef bint _answer_due(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end)
     cdef object _pass_on(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end, bint pieces)

@@ -254,12 +254,18 @@ class Server(Link):
         elif kind == 67:  # C
             self._command_complete(buffer, at + 5, end)
         swallow: cython.bint = owed.answer(kind) != 0
-        if kind == 90 and self.status == 73 and self.client is not None:  # Z I
-            if self.client.session.asks and owed.nothing() and not self.waited_for:
-                return self.client.session.withhold() or swallow
+        if kind == 90 and self.client is not None and self.client.session.asks:  # Z
+            return swallow or self._withhold()
         if kind == 69:  # E
             return self._error(part(buffer, at + 5, min(n, end)), ours) or swallow
         return swallow
+
+    @cython.cfunc
+    def _withhold(self) -> cython.bint:
+        """Whether this ReadyForQuery waits until the client's session is known again."""
+        if self.status == 69 or self.waited_for or not self.owed.nothing():  # E
+            return False
+        return self.client.session.withhold()
 
     @cython.cfunc
     def _piece(

@@ -20,16 +20,19 @@ cdef class Session:
     cdef readonly int wide
     cdef public int holds
     cdef public int asks
+    cdef readonly int watches
+    cdef readonly dict back
     cdef readonly object doubt
     cdef public object texts
     cdef public bint withholds
     cdef bint withholds_next
     cpdef bint withhold(self)
-    cdef object _will_withhold(self, object verdict, object reported)
+    cdef object _will_withhold(self, object verdict)
+    cdef object _note(self, object verdict, bytes text, object policy, object reported)
     cpdef object follow(self, Parameters parameters)
     cpdef object touch(self, object verdict, bytes text, object policy, object reported, bint alone)
     cpdef object ask(self, int conditions)
     cpdef object unsure(self)
     cpdef bint sure(self)
     cpdef bint in_sql(self, bytes name)
-    cdef object _touch_parameters(self, object verdict, object reported)
+    cdef object _touch_parameters(self, object verdict, bytes text, object reported)

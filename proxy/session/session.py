@@ -7,18 +7,20 @@ keeps a doubt.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Set as AbstractSet
 from itertools import count
 from weakref import WeakValueDictionary
 
 import cython
 
-from proxy.conditions import ANYTHING, LOAD, PARAMETERS, PREPARED, SEED, SEQUENCES, UNSURE
+from proxy.conditions import ANYTHING, LOAD, PARAMETERS, PREPARED, SEED, SEQUENCES, TEMP, UNSURE
 from proxy.session.findings import DISCARD_ALL, RESET_ALL, Verdict
 from proxy.session.inquiry import ASKABLE, Answer, Doubt
 from proxy.session.lexer import width
 from proxy.session.parameters import IDENTITY, NONE
 from proxy.session.policy import Policy
+from proxy.session.verdict import verdict as judge
 
 if cython.compiled:
     from cython.cimports.proxy.session.parameters import Parameters
@@ -38,6 +40,7 @@ FOR_EVER = LOAD | SEED
 UNREADABLE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
 """The verdict on a statement that is too long to be read."""
 
+_DOTTED = re.compile(rb"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)+", re.ASCII)
 _numbers = count(1)
 
 
@@ -104,6 +107,7 @@ class Session:
         self.doubt = None
         self.texts = None
         self.withholds = self.withholds_next = False
+        self.back: dict[str, str] = {}
         self.follow(startup)
 
     @cython.ccall
@@ -112,6 +116,8 @@ class Session:
         self.parameters = parameters
         self.backslashes = self._value("standard_conforming_strings") == "off"
         self.wide = width(self._value("client_encoding"))
+        # There, plain CREATE TABLE makes temporary tables.
+        self.watches = TEMP if "pg_temp" in parameters.values.get("search_path", "") else 0
         return None
 
     def _value(self, name: str) -> str:
@@ -135,16 +141,26 @@ class Session:
         `reported`: parameters that Postgres tells by itself; `alone`: nothing else is under way
         and no transaction is open.
         """
-        self._will_withhold(verdict, reported)
+        self._will_withhold(verdict)
         if verdict.whole_reset and alone:
             self.asks |= SURE
             self.doubt = Doubt(reset=verdict)
             return None
+        self._note(verdict, text, policy, reported)
+        for inner in self._inner(verdict):
+            self._note(inner, text, policy, reported)
+        return None
+
+    @cython.cfunc
+    def _note(
+        self, verdict: Verdict, text: bytes, policy: Policy, reported: AbstractSet[str]
+    ) -> object:
         may: cython.int = verdict.makes & ~policy.ignored
         asks: cython.int = may | (verdict.clears & (self.holds | PARAMETERS))
         if self.doubt is None:
             self.doubt = Doubt()
-        if asks & PARAMETERS & ~policy.pinned and not self._touch_parameters(verdict, reported):
+        told: cython.bint = not self._touch_parameters(verdict, text, reported)
+        if told and not policy.pinned & PARAMETERS:
             asks &= ~PARAMETERS
         if verdict.prepared:
             self.doubt.dropped.update(self.deallocated(verdict))
@@ -154,8 +170,30 @@ class Session:
         self.asks |= asks & ~(FOR_EVER | SEQUENCES)
         return None
 
+    def _inner(self, verdict: Verdict) -> list[Verdict]:
+        """What the statements may do that it executes by name."""
+        found: list[Verdict | None] = []
+        text: str | None
+        for piece in verdict.prepared:
+            if piece.verb != "EXECUTE" or piece.name is None:
+                continue
+            known = self.names.get(piece.name.encode("utf-8", "surrogateescape"))
+            text = self.parameters.statements.get(piece.name)
+            if known is not None:
+                found.append(known.verdict)
+            elif text is not None:
+                found.append(judge(text.encode()))
+        return [inner for inner in found if inner]
+
+    def makes(self, verdict: Verdict) -> int:
+        """The conditions that it may bring about, itself or by what it executes."""
+        makes = verdict.makes
+        for inner in self._inner(verdict):
+            makes |= inner.makes
+        return makes
+
     @cython.cfunc
-    def _will_withhold(self, verdict: Verdict, reported: AbstractSet[str]) -> object:
+    def _will_withhold(self, verdict: Verdict) -> object:
         """Note whether parameters may go back to the server's default, not to this client's.
 
         Then the client must not be told that its statement is done before what it believes of
@@ -175,10 +213,15 @@ class Session:
         return self.withholds
 
     @cython.cfunc
-    def _touch_parameters(self, verdict: Verdict, reported: AbstractSet[str]) -> object:
+    def _touch_parameters(
+        self, verdict: Verdict, text: bytes, reported: AbstractSet[str]
+    ) -> object:
         """Note which parameters to ask for; False when Postgres will tell of all of them."""
         doubt = self.doubt
         startup = self.startup.values
+        if verdict.everything:
+            # An application's own parameters are in no catalogue: what looks like one is asked for.
+            doubt.names.update(name.decode().lower() for name in _DOTTED.findall(text))
         doubt.names.update(name for name in verdict.names if name not in reported)
         doubt.resets.update(
             name for name in verdict.resets if name not in reported or name in startup
@@ -220,6 +263,14 @@ class Session:
         return bool(statements) and name.decode("utf-8", "replace") in statements
 
     # -- what they did ---------------------------------------------------------------------
+
+    def question_now(self) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
+        """As `question`, of parameters alone: in a transaction, other things are not done yet."""
+        return (PARAMETERS, *self.question()[1:])
+
+    def restore(self, answer: Answer) -> None:
+        """In a transaction: `back` is what must be set since RESET led to the server's default."""
+        self.back = self._back(answer)
 
     def question(self) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
         """What is to be asked now: arguments for `inquiry.question`."""
@@ -272,25 +323,28 @@ class Session:
 
     def _believe_parameters(self, answer: Answer) -> tuple[Parameters, Parameters]:
         """What the server is set to, and what the session is: RESET leads back to its start."""
-        there: dict[str, str | None] = {}
+        base = self.parameters
         if answer.session is not None:
-            kept = {n: v for n, v in self.parameters.values.items() if "." in n or n in IDENTITY}
-            base = Parameters.of({**kept, **answer.session}, self.parameters.statements)
-            back = {n: v for n, v in self.startup.values.items() if n not in base.values}
-        else:
-            base, back = self.parameters, {}
-        for name, value in answer.values.items():
-            unset = name == "role" and value == "none"
-            there[name] = None if unset else value
-            if name in self.startup.values and (unset or value == "") and self.doubt.everything:
-                back[name] = self.startup.values[name]
-        for name in self.doubt.resets - answer.settled:
-            if name in self.startup.values:
-                back[name] = self.startup.values[name]
-            if "." not in name:
-                there[name] = None
+            kept = {n: v for n, v in base.values.items() if "." in n or n in IDENTITY}
+            base = Parameters.of({**kept, **answer.session}, base.statements)
+        there = {n: None if n == "role" and v == "none" else v for n, v in answer.values.items()}
+        there.update({name: None for name in self._unset(answer) if "." not in name})
         at_server = base.with_values(there)
-        return at_server, at_server.with_values(back)
+        return at_server, at_server.with_values(self._back(answer))
+
+    def _back(self, answer: Answer) -> dict[str, str]:
+        """Parameters that stand at the server's default now, and began otherwise."""
+        startup = self.startup.values
+        back = self._unset(answer)
+        if answer.session is not None:
+            back |= {n for n in startup if _in_catalogue(n)} - answer.session.keys()
+            back |= {n for n, v in answer.values.items() if not _in_catalogue(n) and v in _UNSET}
+        return {name: startup[name] for name in back if name in startup}
+
+    def _unset(self, answer: Answer) -> set[str]:
+        """Which of the parameters that may have been put back were."""
+        kept = {n for n, v in answer.values.items() if not _in_catalogue(n) and v not in _UNSET}
+        return self.doubt.resets - answer.settled - kept
 
     def _believe_names(self, answer: Answer) -> None:
         for name, statement in self.doubt.dropped.items():
@@ -300,6 +354,14 @@ class Session:
     def _forget_doubt(self) -> None:
         self.asks = 0
         self.doubt = None
+
+
+_UNSET = (None, "", "none")
+
+
+def _in_catalogue(name: str) -> bool:
+    """Whether pg_settings says of the parameter if somebody has set it."""
+    return "." not in name and name not in IDENTITY
 
 
 _STRAY = ""

@@ -49,6 +49,11 @@ def negotiate_protocol_version(newest: int, unknown: Sequence[bytes]) -> bytes:
     return message(b"v", struct.pack("!II", newest, len(unknown)) + options)
 
 
+def ready(status: int) -> bytes:
+    """ReadyForQuery; `status` is I, T or E as a byte."""
+    return message(b"Z", bytes((status,)))
+
+
 def query(sql: bytes) -> bytes:
     return message(b"Q", sql + b"\0")
 
