@@ -49,6 +49,7 @@ cdef class Client(Borrower):
     cdef bint _alone(self, int kind)
     cdef bint _borrow(self)
     cpdef object be_greeted(self)
+    cpdef object hear_early(self)
     cdef object _wait(self, bint front)
     cdef bint _have(self, Server server, double moment)
     cdef bint _set_up(self, Server server, double moment)

@@ -162,7 +162,8 @@ class Client(Borrower):
     @cython.ccall
     def consume(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:
         if self.login is not None:
-            return self.login.feed(buffer, n)
+            self.login.feed(buffer, n)
+            return self.hear_early()
         if self.waiting or self.ahead or self.settling:
             return self._hold(buffer, 0, n)
         return self._relay(buffer, n)
@@ -507,6 +508,13 @@ class Client(Borrower):
         except ProtocolViolation as error:
             self.on_violation(error)
         return None
+
+    @cython.ccall
+    def hear_early(self) -> object:
+        """Go on with what came together with the last word of the login."""
+        if self.login is not None or self.held is None or self.fd < 0:
+            return None
+        return self._resume()
 
     # -- boundaries ------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ cdef class Login:
     cdef public bytes said
     cdef readonly Wish wish
     cpdef object feed(self, bytearray buffer, Py_ssize_t n)
+    cdef Py_ssize_t _take(self, bytearray buffer, Py_ssize_t n)
     cdef Py_ssize_t _first_packet(self, bytearray buffer, Py_ssize_t n)
     cdef object _start(self, Wish wish)
     cdef Py_ssize_t _password(self, bytearray buffer, Py_ssize_t n)

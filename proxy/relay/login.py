@@ -72,18 +72,25 @@ class Login:
         """Take bytes [0, n); what is left over is held by the client."""
         used: cython.Py_ssize_t
         try:
-            if self._step == _STARTUP:
-                used = self._first_packet(buffer, n)
-            elif self._step == _PASSWORD:
-                used = self._password(buffer, n)
-            else:
-                used = self._too_early(n)
+            used = self._take(buffer, n)
+            while 0 < used < n and self._client.login is self:
+                buffer, n = buffer[used:n], n - used
+                used = self._take(buffer, n)
         except PgfunnelError as error:
             self.refuse(error)
             return None
         if used < n and self._client.fd >= 0:
             self._client.held = buffer[used:n]
         return None
+
+    @cython.cfunc
+    def _take(self, buffer: bytearray, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Take one packet or message: its length, 0 when it is not for now."""
+        if self._step == _STARTUP:
+            return self._first_packet(buffer, n)
+        if self._step == _PASSWORD:
+            return self._password(buffer, n)
+        return self._too_early(n)
 
     def refuse(self, error: PgfunnelError) -> None:
         reasons: dict[type[PgfunnelError], CloseReason] = {
@@ -215,6 +222,8 @@ class Login:
             self._advance(self._conversation.supply(future.result()))
         except PgfunnelError as error:
             self.refuse(error)
+        else:
+            self._client.hear_early()
 
     @cython.cfunc
     def _advance(self, step: object) -> object:
@@ -235,6 +244,6 @@ class Login:
     @cython.cfunc
     def _too_early(self, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
         """A client that speaks before it was greeted is heard afterwards."""
-        if self._step == _NOTHING or n > _MAX_PASSWORD_MESSAGE:
+        if n > _MAX_PASSWORD_MESSAGE:
             raise ProtocolViolation("more was sent before the login was done")
         return 0

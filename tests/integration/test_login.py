@@ -16,6 +16,7 @@ from tests.funnel import Funnel
 from tests.integration.observe import resident, until
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres, make_dsn
+from tests.wireclient import Wire, message, query, rows, startup
 
 
 def whoami(dsn: str) -> str:
@@ -51,6 +52,27 @@ def test_users_and_the_upstreams_own(
         assert whoami(funnel.dsn(user)) == (user or postgres.user)
     if auth_type != "trust":
         assert refusal(funnel, "alice", "wrong")["C"] == "28P01"
+
+
+@pytest.mark.parametrize("pure", [False, True])
+@pytest.mark.parametrize("secret", ["trust", "plain", "stored"])
+def test_a_query_right_behind_the_login_is_answered(
+    pgfunnel: StartFunnel, postgres: Postgres, tmp_path: Path, secret: str, pure: bool
+) -> None:
+    """Sent in one write with the start-up packet and the password, as proxies and drivers may."""
+    postgres.require("alice")
+    users = tmp_path / "users.txt"
+    plain = f'"alice" "{USERS["alice"]}"\n'
+    users.write_text(secrets_of(postgres, "alice") if secret == "stored" else plain)
+    auth_type = "trust" if secret == "trust" else "password"
+    funnel = pgfunnel(auth_type=auth_type, auth_file=users, pure=pure)
+    password = b"" if secret == "trust" else message(b"p", USERS["alice"].encode() + b"\0")
+    hello = startup([("user", "alice"), ("database", postgres.database)])
+    for _ in range(3):  # greeted by a server, then from what is known
+        with Wire(funnel.host, funnel.port) as wire:
+            wire.send(hello + password + query("SELECT 'heard'"))
+            wire.until_ready()
+            assert rows(wire.until_ready()) == [["heard"]]
 
 
 def test_the_upstream_alone_is_enough(pgfunnel: StartFunnel, postgres: Postgres) -> None:
