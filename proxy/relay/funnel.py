@@ -67,13 +67,8 @@ class Funnel:
 
     def use(self, settings: Settings, secrets: Mapping[str, Secret]) -> None:
         """Follow these settings from now on. Raises SettingsError before anything changes."""
-        client_tls = client_policy(
-            settings.client_tls_sslmode,
-            key=_path(settings.client_tls_key_file),
-            cert=_path(settings.client_tls_cert_file),
-            ca=_path(settings.client_tls_ca_file),
-        )
-        policies = {mode: self._server_policy(settings, mode) for mode in _server_modes(settings)}
+        client_tls = client_tls_policy(settings)
+        policies = server_tls_policies(settings)
         self.settings = settings
         self._policies = policies
         self.users = Users(secrets, settings.upstream_user())
@@ -82,15 +77,6 @@ class Funnel:
         self.reset_query = settings.server_reset_query.encode()
         self.entrance.use(settings, client_tls, self.users)
         self.pools_by_key.reload()
-
-    @staticmethod
-    def _server_policy(settings: Settings, mode: str) -> TlsPolicy:
-        return server_policy(
-            mode,
-            key=_path(settings.server_tls_key_file),
-            cert=_path(settings.server_tls_cert_file),
-            ca=_path(settings.server_tls_ca_file),
-        )
 
     @property
     def keepalive(self) -> Keepalive:
@@ -283,12 +269,16 @@ class Funnel:
     # -- the end ---------------------------------------------------------------------------
 
     async def drain(self, timeout: float) -> None:
-        """Take nothing new, let transactions finish, end within `timeout` seconds."""
+        """Take nothing new, let transactions finish, end within `timeout` seconds.
+
+        Who has not sent a start-up packet yet is left alone until it does (see `admit`): to a
+        client that has asked for TLS an error would be no answer.
+        """
         self.draining = True
         deadline = monotonic() + timeout
         error = ShuttingDown("pgfunnel is shutting down")
-        while self.clients or self.logging_in:
-            for client in [*self.clients, *self.logging_in]:
+        while there := [*self.clients, *(c for c in self.logging_in if c.login.wish is not None)]:
+            for client in there:
                 if (client.server is None and not client.waiting) or monotonic() >= deadline:
                     client.close(CloseReason.SHUTTING_DOWN, error)
             await asyncio.sleep(0.02)
@@ -403,6 +393,29 @@ def _check_delay(settings: Settings) -> float:
 
 def _path(value: object) -> str:
     return str(value) if value else ""
+
+
+def client_tls_policy(settings: Settings) -> TlsPolicy:
+    """TLS towards clients. Raises SettingsError naming the file that does not load."""
+    return client_policy(
+        settings.client_tls_sslmode,
+        key=_path(settings.client_tls_key_file),
+        cert=_path(settings.client_tls_cert_file),
+        ca=_path(settings.client_tls_ca_file),
+    )
+
+
+def server_tls_policies(settings: Settings) -> dict[str, TlsPolicy]:
+    """TLS towards Postgres, by sslmode. Raises SettingsError naming the file that does not load."""
+    return {
+        mode: server_policy(
+            mode,
+            key=_path(settings.server_tls_key_file),
+            cert=_path(settings.server_tls_cert_file),
+            ca=_path(settings.server_tls_ca_file),
+        )
+        for mode in _server_modes(settings)
+    }
 
 
 def _server_modes(settings: Settings) -> set[str]:

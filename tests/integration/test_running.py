@@ -50,6 +50,8 @@ def test_a_drain_lets_transactions_finish(pgfunnel: StartFunnel, sig: signal.Sig
         with Peer(funnel.host, funnel.port) as late:
             late.start("alice", funnel.upstream.database)
             assert late.error()["C"] == "57P01"
+        with pytest.raises(psycopg.OperationalError, match="pgfunnel is shutting down"):
+            psycopg.connect(funnel.dsn("alice"))  # it asks for TLS first
         assert funnel.process.poll() is None
         assert busy.query("COMMIT")[0] == (b"C", b"COMMIT\0")
         assert busy.error()["C"] == "57P01"
