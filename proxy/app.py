@@ -18,7 +18,7 @@ from proxy.auth.secret import Secret
 from proxy.auth.userlist import parse_userlist
 from proxy.daemon import PidFile, become, open_log
 from proxy.errors import SettingsError
-from proxy.relay.funnel import Funnel
+from proxy.relay.funnel import Funnel, client_tls_policy, server_tls_policies
 from proxy.relay.listen import Listener, open_sockets
 from proxy.settings import Settings, diff
 from proxy.telemetry import logs
@@ -85,6 +85,22 @@ def read_users(settings: Settings) -> dict[str, Secret]:
     except OSError as error:
         raise SettingsError([f"auth_file {settings.auth_file}: {error.strerror}"]) from None
     return parse_userlist(raw, str(settings.auth_file))
+
+
+def file_problems(settings: Settings) -> list[str]:
+    """What is wrong in the files that the settings name: users, certificates, keys."""
+    problems: list[str] = []
+    readers: tuple[Callable[[Settings], object], ...] = (
+        read_users,
+        client_tls_policy,
+        server_tls_policies,
+    )
+    for read in readers:
+        try:
+            read(settings)
+        except SettingsError as error:
+            problems += error.problems
+    return problems
 
 
 class _App:

@@ -195,20 +195,23 @@ def serve(words: Sequence[str]) -> int:
 
 
 def check(words: Sequence[str]) -> int:
-    """Validate the settings, then try every upstream; 1 when anything is wrong."""
+    """Validate the settings and their files, and try every upstream; 1 when anything is wrong."""
     try:
         understood = _loader("check", "Validate the settings and try every upstream.", words)()
     except SettingsError as error:
         return _complain(error.problems, FAILED)
-    from proxy.app import read_users
+    from proxy import app
     from proxy.settings.trial import try_all
 
-    users = read_users(understood.settings)
+    settings = understood.settings
+    problems = app.file_problems(settings)
+    users = {} if problems else app.read_users(settings)
     passwords = {name: secret.password for name, secret in users.items()}
     _say("\n".join((*understood.given, *understood.notes)))
-    outcome = try_all(understood.settings, passwords)
+    outcome = try_all(settings, passwords)
+    problems += outcome.problems
     _say("\n".join(outcome.lines))
-    return _complain(outcome.problems, FAILED if outcome.problems else OK)
+    return _complain(problems, FAILED if problems else OK)
 
 
 def healthcheck(words: Sequence[str]) -> int:

@@ -323,6 +323,26 @@ def test_check_of_wrong_settings(run: Run) -> None:
     assert len(err.splitlines()) == 2
 
 
+def test_check_reads_the_files_that_serve_reads(
+    run: Run, postgres: Postgres, tmp_path: Path
+) -> None:
+    users, key = tmp_path / "users.txt", tmp_path / "key.pem"
+    users.write_text('"alice" "a"\nbob b\n')
+    key.write_text("not a key")
+    code, _, err = run(
+        "check",
+        upstream=postgres.dsn,
+        auth_file=str(users),
+        client_tls_sslmode="require",
+        client_tls_key_file=str(key),
+        client_tls_cert_file=str(key),
+    )
+    assert code == 1
+    assert "users.txt:2: " in err
+    assert "client_tls_cert_file and client_tls_key_file" in err
+    assert len(err.splitlines()) == 2
+
+
 def test_check_with_tls(run: Run, tls_postgres: Postgres) -> None:
     require = f"{tls_postgres.dsn}?sslmode=require"
     code, out, _ = run("check", upstream=require)
