@@ -265,15 +265,18 @@ class Pools:
         """A shared bound is full: let the pool that others crowd out have a place.
 
         One place at a time, from servers idle for a while, or from a pool that has at least two
-        more (a pool with none takes any): two busy pools come to rest at equal shares.
+        more (a pool with none takes any): two busy pools come to rest at equal shares. A busy
+        server that is to go may stay busy for long: an idle one goes all the same.
         """
         sharing = self._sharing(pool)
-        if any(server.reason is not None for server in sharing):
+        if any(server.state == "closing" for server in sharing):
             return
         now = monotonic()
         unused = [s for s in sharing if s.state == "idle" and now - s.idle_since >= _UNUSED]
         least = len(pool.servers) + 1 if pool.servers else 0
         larger = [s for s in sharing if len(s.pool.servers) > least]
+        if any(s.reason is not None for s in sharing):
+            larger = [s for s in larger if s.state == "idle"]
         if unused:
             self.retire(min(unused, key=lambda s: s.idle_since), CloseReason.SURPLUS)
         elif larger:

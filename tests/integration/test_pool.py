@@ -291,3 +291,27 @@ async def test_client_idle_timeout(pgfunnel: StartFunnel) -> None:
         assert peer.ended()
     # The clock is read at each tick of 0.1 s, and the answer is a moment older than its reading.
     assert time.monotonic() - answered > 0.3
+
+
+@pytest.mark.parametrize("longest", range(3))
+async def test_a_long_transaction_keeps_no_other_pool_out(
+    pgfunnel: StartFunnel, postgres: Postgres, longest: int
+) -> None:
+    """Places become free beside it, whichever server was asked to go first."""
+    postgres.require("bob")
+    funnel = pgfunnel(default_pool_size=3, max_db_connections=3, query_wait_timeout=5)
+    async with client(funnel) as a, client(funnel) as b, client(funnel) as c:
+        holders = [a, b, c]
+        for holder in holders:
+            await holder.execute("BEGIN")
+        late = asyncio.create_task(asyncpg.connect(funnel.dsn("bob"), timeout=10))
+        try:
+            await eventually(lambda: waiters(funnel, "bob") == 1)
+            for n, holder in enumerate(holders):
+                if n != longest:
+                    await holder.execute("COMMIT")
+        finally:
+            connection = await late
+        assert await connection.fetchval("SELECT session_user::text") == "bob"
+        await connection.close()
+        await holders[longest].execute("COMMIT")
