@@ -588,8 +588,12 @@ class Server(Link):
 
     @cython.cfunc
     def _finish_sending(self) -> object:
-        if self.tls is not None or self.fd < 0:
+        """Nothing more comes: Postgres leaves even when it waits for the rest of a message."""
+        if self.fd < 0:
             return None
+        if self.out is not None:
+            self.loop.remove_writer(self.fd)
+            self.out = None
         sock = socket.socket(fileno=self.fd)
         try:
             sock.shutdown(socket.SHUT_WR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from proxy.wire import messages
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
+from tests.integration.observe import pool_metric, until
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres
+from tests.wireclient import Wire, message, query
 
 
 @dataclass
@@ -204,3 +207,33 @@ def test_to_a_postgres_without_tls(pgfunnel: StartFunnel, postgres: Postgres, mo
     error = refused(funnel)
     assert error["C"] == "08001"
     assert "server_tls_sslmode" in error["M"]
+
+
+@pytest.mark.parametrize("mode", ["disable", "require"])
+@pytest.mark.parametrize("pure", [False, True])
+def test_a_client_that_dies_in_mid_message_costs_no_place(
+    pgfunnel: StartFunnel, shared_tls_postgres: Postgres, mode: str, pure: bool
+) -> None:
+    """Postgres waits for the rest of the message, and must hear that none will come."""
+    funnel = pgfunnel(shared_tls_postgres, server_tls_sslmode=mode, default_pool_size=1, pure=pure)
+    with Wire(funnel.host, funnel.port, "alice", "postgres", USERS["alice"]) as dying:
+        dying.send(message(b"Q", b"x" * 200_000)[:100_000])
+        until(lambda: pool_metric(funnel, "pgfunnel_servers", state="active") == 1)
+    with psycopg.connect(funnel.dsn("alice"), connect_timeout=5) as connection:
+        connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("mode", ["disable", "require"])
+@pytest.mark.parametrize("pure", [False, True])
+def test_a_client_that_dies_with_its_pipeline_blocked_costs_no_place(
+    pgfunnel: StartFunnel, shared_tls_postgres: Postgres, mode: str, pure: bool
+) -> None:
+    """What is left of it is dropped, and Postgres hears the end."""
+    funnel = pgfunnel(shared_tls_postgres, server_tls_sslmode=mode, default_pool_size=1, pure=pure)
+    with Wire(funnel.host, funnel.port, "alice", "postgres", USERS["alice"]) as dying:
+        many = query("SELECT 1") * 1000
+        sent = 0
+        while select.select([], [dying.socket], [], 1.0)[1]:
+            sent += dying.socket.send(many[sent % len(many) :])
+    with psycopg.connect(funnel.dsn("alice"), connect_timeout=30) as connection:
+        connection.execute("SELECT 1")
