@@ -16,7 +16,7 @@ from tests.funnel import Funnel
 from tests.integration.observe import pool_metric, until
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres
-from tests.wireclient import Wire, message, query
+from tests.wireclient import Wire, bind, parse, query
 
 
 @dataclass
@@ -217,7 +217,7 @@ def test_a_client_that_dies_in_mid_message_costs_no_place(
     """Postgres waits for the rest of the message, and must hear that none will come."""
     funnel = pgfunnel(shared_tls_postgres, server_tls_sslmode=mode, default_pool_size=1, pure=pure)
     with Wire(funnel.host, funnel.port, "alice", "postgres", USERS["alice"]) as dying:
-        dying.send(message(b"Q", b"x" * 200_000)[:100_000])
+        dying.send(parse("", "SELECT $1::text"), bind("", "", ["x" * 200_000])[:100_000])
         until(lambda: pool_metric(funnel, "pgfunnel_servers", state="active") == 1)
     with psycopg.connect(funnel.dsn("alice"), connect_timeout=5) as connection:
         connection.execute("SELECT 1")
