@@ -122,6 +122,7 @@ class Client(Borrower):
         self.mode = TRANSACTION
         self.remaining = 0
         self.keeps = False
+        self.leaving = False
         self.waiting = False
         self.ahead = NOTHING
         self.greeting = False
@@ -499,7 +500,9 @@ class Client(Borrower):
         if self.greeting:
             self.greeting = False
             self.hub.greet(self, self.server)
-            self._give_back()
+            server: Server = self.server
+            self.server = None
+            server.free()
         if held is None or self.fd < 0 or self.ahead:
             return None
         self.held = None
@@ -523,6 +526,8 @@ class Client(Borrower):
         session: Session = self.session
         self.pool.counters.transactions += 1
         self.in_transaction = False
+        if self.leaving:
+            return self.close(CloseReason.CLIENT_LEFT)
         if session.holds and self.pool.waiters:
             session.ask(session.holds)
         if session.watches:
@@ -556,6 +561,8 @@ class Client(Borrower):
     def on_in_transaction(self) -> object:
         self.in_transaction = True
         self.active_at = self.hub.now
+        if self.leaving:
+            return self.close(CloseReason.CLIENT_LEFT)
         if self.mode == STATEMENT:
             error = FeatureRefused(
                 "transaction blocks are not allowed in statement pooling mode",
@@ -616,6 +623,7 @@ class Client(Borrower):
                 server.owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
                 run = self._ahead(messages.parse(name, statement.tail), buffer, run, at)
                 server.knows_as(piece.name)
+                self.session.ask(PREPARED)
         return run
 
     @cython.cfunc
@@ -975,15 +983,27 @@ class Client(Borrower):
 
     @cython.cfunc
     def _leave(self, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t) -> object:
-        """Terminate: what came before it is still sent."""
+        """Terminate: what came before it is still done, and answered, as by Postgres."""
         self._send_on(buffer, run, at)
-        return self.close(CloseReason.CLIENT_LEFT)
+        owed: Owed = None if self.server is None else self.server.owed
+        if owed is None or owed.nothing() or owed.unsynced or owed.copying or owed.skipping:
+            return self.close(CloseReason.CLIENT_LEFT)
+        self.leaving = True
+        return self.pause()
+
+    @cython.ccall
+    def on_copy_in(self) -> object:
+        if self.leaving:
+            self.loop.call_soon(self.on_lost)
+        return None
 
     @cython.ccall
     def on_lost(self) -> object:
         if self.settling:
             # What it sent before is still done, as by Postgres: then its end is read again.
             return self.pause()
+        if self.leaving:
+            return self.close(CloseReason.CLIENT_LEFT)
         return self.close(CloseReason.CLIENT_VANISHED)
 
     @cython.ccall

@@ -83,6 +83,11 @@ class Borrower(Link):
         raise NotImplementedError
 
     @cython.ccall
+    def on_copy_in(self) -> object:
+        """The server waits for data to copy."""
+        raise NotImplementedError
+
+    @cython.ccall
     def on_prepared(self, error: object) -> object:
         """The query that `Server.run` sent ahead is done; `error` are its fields, or None."""
         raise NotImplementedError
@@ -254,6 +259,8 @@ class Server(Link):
         elif kind == 67:  # C
             self._command_complete(buffer, at + 5, end)
         swallow: cython.bint = owed.answer(kind) != 0
+        if kind == 71 and self.client is not None:  # G
+            self.client.on_copy_in()
         if kind == 90 and self.client is not None and self.client.session.asks:  # Z
             return swallow or self._withhold()
         if kind == 69:  # E
