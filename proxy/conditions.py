@@ -20,6 +20,10 @@ class Condition(NamedTuple):
     advice: str
 
 
+CHOICES = REPLAY, PIN, REJECT, IGNORE = ("replay", "pin", "reject", "ignore")
+"""What may be done about a condition: carry it to the next server, keep the server, refuse the
+statement, or let it happen and forget it."""
+
 PARAMETERS, LISTEN, ADVISORY, TEMP, HOLD = 1, 2, 4, 8, 16
 LOAD, PREPARED, SEQUENCES, SEED, UNSURE = 32, 64, 128, 256, 512
 

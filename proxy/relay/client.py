@@ -414,6 +414,7 @@ class Client(Borrower):
         sql: bytes = difference(have, want)
         if self.greeting:
             # A value may stand on what was there before (DateStyle): begin from nothing.
+            server.rows = []
             sql = b";".join(
                 [part for part in (difference(have, NONE), difference(NONE, want)) if part]
             )

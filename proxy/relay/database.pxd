@@ -13,3 +13,4 @@ cdef class Database(Pool):
     cdef public bint careful
     cdef public double audit_share
     cdef double audit_debt
+    cpdef bint audit_due(self)

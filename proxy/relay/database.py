@@ -11,8 +11,8 @@ from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
 from proxy.pool.pool import PoolSize
 from proxy.relay.connect import Address
-from proxy.session.parameters import NONE, READ_ONLY, Parameters
-from proxy.session.policy import DEFAULT, Policy
+from proxy.session.parameters import NONE, READ_ONLY, Parameters, canonical
+from proxy.session.policy import Policy
 from proxy.settings.databases import Limits, Target
 from proxy.telemetry.counters import PoolCounters
 from proxy.wire import messages
@@ -62,9 +62,24 @@ class Database(Pool):
         self.failure = None
         self.defaults = {}
         self.greetings = {}
-        self.policy = DEFAULT
         self.reported = frozenset()
         self.careful = False
+        self.audit_debt = 0.0
+        self.watch_sessions(limits)
+
+    def watch_sessions(self, limits: Limits) -> None:
+        """What is done about session state from now on."""
+        self.policy = Policy.of(limits.session_policy)
+        self.audit_share = limits.session_audit
+
+    @cython.ccall
+    def audit_due(self) -> cython.bint:
+        """Whether the server that is given back now is of the share to be audited."""
+        self.audit_debt += self.audit_share
+        if self.audit_debt < 1.0:
+            return False
+        self.audit_debt -= 1.0
+        return True
 
     def learn_defaults(self, reported: dict[bytes, bytes]) -> None:
         """A login has told what parameters are without anybody's doing."""
@@ -73,11 +88,16 @@ class Database(Pool):
             self.reported = frozenset(name.decode().lower() for name in reported)
             self.greetings = {NONE: (NONE, greeting(reported))}
 
-    def learn(self, asked: Parameters, reported: dict[bytes, bytes]) -> None:
-        """A server set as `asked` reports these values."""
+    def learn(
+        self,
+        asked: Parameters,
+        reported: dict[bytes, bytes],
+        rows: list[list[bytes | None]],
+    ) -> None:
+        """A server set as `asked` reports these values; setting them returned these `rows`."""
         if len(self.greetings) >= _MAX_GREETINGS:
             self.learn_defaults(dict(self.defaults))
-        values = dict(asked.values)
+        values = canonical(asked, rows[-1]) if rows else dict(asked.values)
         for name, value in reported.items():
             key = name.decode().lower()
             if key in READ_ONLY or key not in values:

@@ -219,7 +219,8 @@ class Entrance:
         login: Login = client.login
         wish: Wish = login.wish
         pool: Database = client.pool
-        pool.learn(wish.parameters, client.server.reported)
+        pool.learn(wish.parameters, client.server.reported, client.server.rows or [])
+        client.server.rows = None
         client.server.parameters = pool.greetings[wish.parameters][0]
         place: Place = self._places.get(wish)
         # A reload has come in between.

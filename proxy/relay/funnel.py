@@ -17,6 +17,7 @@ from time import monotonic
 
 from proxy.auth.login import unprepared
 from proxy.auth.secret import Secret
+from proxy.conditions import words
 from proxy.errors import PgfunnelError, ShuttingDown, UpstreamLost, WaitedTooLong
 from proxy.relay.client import Client
 from proxy.relay.connect import Address, Keepalive
@@ -154,6 +155,21 @@ class Funnel:
         if self.settings.log_connections:
             log_opened(log, Side.SERVER, server.number, *self._where(server))
 
+    def leaked(self, server: Server, conditions: int) -> None:
+        """An audit found session state on a server that should have been clean."""
+        for kind in words(conditions):
+            server.pool.counters.leaks[kind] += 1
+        log_event(
+            log,
+            logging.ERROR,
+            "leak",
+            id=f"S-{server.number:#x}",
+            database=server.pool.database,
+            user=server.pool.user,
+            kinds=",".join(words(conditions)),
+            last_client=f"C-{server.last:#x}",
+        )
+
     def server_login_failed(self, pool: Database, failure: PgfunnelError) -> None:
         log_event(
             log,
@@ -221,6 +237,7 @@ class Funnel:
         self.now = now = monotonic()
         self.entrance.check_logins(now)
         self.pools_by_key.tick(now)
+        self.pins.check_idle(now, self.settings.pin_idle_timeout)
         self._look_at_sockets()
         if self.settings.client_idle_timeout or self.settings.idle_transaction_timeout:
             self._check_idle(now)

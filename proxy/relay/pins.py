@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from time import monotonic
 
 from proxy.conditions import Condition, among
+from proxy.errors import PgfunnelError
 from proxy.relay.client import Client
 from proxy.session.wording import digest, normalised
 from proxy.telemetry.logs import log_event
+from proxy.telemetry.reasons import CloseReason
 from proxy.telemetry.views import PinningStatement, PinView
 
 log = logging.getLogger("pgfunnel")
 
 _MOST_STATEMENTS = 1000
+
+
+class PinnedAndIdle(PgfunnelError):
+    sqlstate = "57P05"
 
 
 @dataclass(slots=True)
@@ -56,10 +62,36 @@ class Pins:
             self._unpin(client, condition)
         client.pinned_for = 0
 
-    def statement(self, client: Client) -> str:
-        """The statement that pinned it first, without its literals."""
-        pins = self._held.get(client, {})
-        return next((pin.statement for pin in pins.values() if pin.statement), "")
+    def check_idle(self, now: float, timeout: float) -> None:
+        """End the pinned clients that were idle for so long (seconds) while others wait."""
+        if not timeout:
+            return
+        for client, held in list(self._held.items()):
+            waits = bool(client.pool.waiters) and client.server is not None
+            if waits and client.at_rest() and now - client.active_at >= timeout:
+                self._end(client, held, timeout)
+
+    @staticmethod
+    def _end(client: Client, held: dict[int, Pin], timeout: float) -> None:
+        pins = list(held.values())
+        statement = next((pin.statement for pin in pins if pin.statement), "")
+        log_event(
+            log,
+            logging.WARNING,
+            "pinned_and_idle",
+            id=f"C-{client.number:#x}",
+            database=client.pool.database,
+            user=client.user,
+            reason=",".join(pin.condition.word for pin in pins),
+            statement=statement,
+            digest=digest(statement),
+        )
+        error = PinnedAndIdle(
+            f"pinned to its server ({pins[0].condition.word}) and idle for {timeout:g} s while"
+            " others wait (pin_idle_timeout)",
+            hint=pins[0].condition.advice,
+        )
+        client.close(CloseReason.PIN_IDLE_TIMEOUT, error)
 
     def _pin(self, client: Client, condition: Condition, statement: str) -> None:
         pin = Pin(condition, monotonic(), statement)

@@ -123,6 +123,7 @@ class Pools:
             if target != pool.target or address != pool.address:
                 self._retire_all(pool)
             pool.target, pool.limits, pool.address = target, limits, address
+            pool.watch_sessions(limits)
             pool.resize(self.size_of(limits))
             pool.check_delay = self._funnel.check_delay
             pool.backoff.succeeded()

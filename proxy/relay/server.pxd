@@ -30,6 +30,7 @@ cdef class Server(Link):
     cdef public Parameters parameters
     cdef public long long last
     cdef public bint shared
+    cdef bint auditing
     cdef readonly dict reported
     cdef readonly dict defaults
     cdef public Borrower client
@@ -70,6 +71,8 @@ cdef class Server(Link):
     cpdef object run(self, bytes sql)
     cpdef bytes query_ahead(self, bytes sql)
     cpdef object free(self)
+    cdef object _audit(self)
+    cdef object _audited(self)
     cdef object _to_pool(self)
     cdef object _rest(self)
     cpdef object abandon(self, bint mid_message, bint orderly)

@@ -16,6 +16,7 @@ import cython
 
 from proxy.conditions import LOAD, PARAMETERS, PREPARED, UNSURE
 from proxy.errors import ProtocolViolation
+from proxy.session import audit
 from proxy.session.cleaning import cleaning
 from proxy.session.parameters import NONE, READ_ONLY
 from proxy.session.policy import REFUSED, refusal
@@ -165,6 +166,7 @@ class Server(Link):
         self.error = None
         self.instead = None
         self.rows = None
+        self.auditing = False
         self.last = 0
         self.shared = False
         self.opened_at = self.idle_since = now()
@@ -483,7 +485,28 @@ class Server(Link):
         if self.reset_query or self.cancels or self.cancelled or self.reason is not None:
             self.state = RESETTING
             return self._rest()
+        if self.pool.audit_share > 0 and self.pool.audit_due():
+            return self._audit()
         return self._to_pool()
+
+    @cython.cfunc
+    def _audit(self) -> object:
+        """Ask the server whether it is as it is believed to be, before it is lent again."""
+        self.state = RESETTING
+        self.auditing = True
+        self.rows = []
+        return self.run(audit.query(self.parameters))
+
+    @cython.cfunc
+    def _audited(self) -> object:
+        """Count, tell and repair what should not be there."""
+        self.auditing = False
+        rows, self.rows = self.rows, None
+        kinds: cython.int = audit.leaks(self.parameters, rows)
+        if kinds:
+            self.hub.leaked(self, kinds)
+            self.to_clean(kinds)
+        return None
 
     @cython.cfunc
     def _to_pool(self) -> object:
@@ -509,6 +532,8 @@ class Server(Link):
             # A cancel that arrives late must hit nothing of the next client's.
             self.cancelled = False
             return self.run(b"")
+        if self.auditing:
+            self._audited()
         if self.reset_query:
             sql, self.reset_query = self.reset_query, b""
             return self.run(sql)

@@ -69,15 +69,16 @@ class Answer:
 
     `held`: the conditions that hold. `values`: parameters as they are now. `settled`: those
     among them that somebody set in this session. `session`: every parameter that was set,
-    None when not asked. `statements`: texts of PREPARE by name, None when not asked or when one
-    cannot be repeated (then PREPARED is held). `strays`: protocol-level statements not of
-    pgfunnel's making.
+    None when not asked; `default`: those among them that were set to what they were before.
+    `statements`: texts of PREPARE by name, None when not asked or when one cannot be repeated
+    (then PREPARED is held). `strays`: protocol-level statements not of pgfunnel's making.
     """
 
     held: int = 0
     values: dict[str, str | None] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
     session: dict[str, str] | None = None
+    default: frozenset[str] = frozenset()
     statements: dict[str, str] | None = None
     strays: frozenset[str] = frozenset()
 
@@ -107,14 +108,14 @@ def read_answer(
     held = sum(c for c in _HELD if asks & c and next(columns) == b"t")
     values = {name: _read(next(columns)) for name in names}
     settled = frozenset(name for name in resets if _read(next(columns)) == "session")
-    session = _session(_read(next(columns))) if everything else None
+    session, default = _session(_read(next(columns))) if everything else (None, frozenset())
     if not asks & PREPARED:
-        return Answer(held, values, settled, session)
+        return Answer(held, values, settled, session, default)
     statements = _definitions(_read(next(columns)))
     strays = frozenset(json.loads(_read(next(columns)) or "[]"))
     if statements is None:
         held |= PREPARED
-    return Answer(held, values, settled, session, statements, strays)
+    return Answer(held, values, settled, session, default, statements, strays)
 
 
 def _text(expression: str) -> str:
@@ -137,7 +138,10 @@ def _json(expression: str) -> str:
 
 _SESSION = (
     "(SELECT "
-    + _json("pg_catalog.json_object_agg(pg_catalog.lower(name),pg_catalog.current_setting(name))")
+    + _json(
+        "pg_catalog.json_object_agg(pg_catalog.lower(name),pg_catalog.json_build_array("
+        "pg_catalog.current_setting(name),setting OPERATOR(pg_catalog.=) reset_val))"
+    )
     + " FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session')"
 )
 _STATEMENTS = (
@@ -153,9 +157,11 @@ _STRAYS = (
 )
 
 
-def _session(text: str | None) -> dict[str, str]:
-    found: dict[str, str] = json.loads(text or "{}")
-    return {name: value for name, value in found.items() if name not in _NOT_OF_THE_SESSION}
+def _session(text: str | None) -> tuple[dict[str, str], frozenset[str]]:
+    found: dict[str, tuple[str, bool | None]] = json.loads(text or "{}")
+    own = {name: known for name, known in found.items() if name not in _NOT_OF_THE_SESSION}
+    default = frozenset(name for name, known in own.items() if known[1])
+    return {name: known[0] for name, known in own.items()}, default
 
 
 _MAX_STATEMENTS = 1 << 20

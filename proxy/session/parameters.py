@@ -7,7 +7,7 @@ travel with its parameters: another server lacks both in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from weakref import WeakValueDictionary
 
@@ -158,6 +158,15 @@ def difference(have: Parameters, want: Parameters) -> bytes:
     if changes:
         commands.insert(0, settings_query(changes))
     return ";".join(commands).encode()
+
+
+def canonical(asked: Parameters, row: Sequence[bytes | None]) -> dict[str, str]:
+    """`asked` as the server itself writes it: `row` is what difference(NONE, asked) returned."""
+    names = [name for name, _ in _changes(NONE, asked)]
+    if len(row) != len(names):
+        return dict(asked.values)
+    shown = {n: v.decode("utf-8", "replace") for n, v in zip(names, row, strict=True) if v}
+    return {**asked.values, **{n: v for n, v in shown.items() if "\ufffd" not in v}}
 
 
 def preparations(have: Parameters, want: Parameters) -> list[bytes]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy.conditions import CONDITIONS, among
-
-REPLAY, PIN, REJECT, IGNORE = "replay", "pin", "reject", "ignore"
+from proxy.conditions import CONDITIONS, IGNORE, PIN, REJECT, REPLAY, among
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +21,9 @@ class Policy:
     ignored: int = 0
 
     @staticmethod
-    def of(choices: Mapping[str, str]) -> Policy:
-        """From choices by the condition's word."""
+    def of(words: Iterable[str]) -> Policy:
+        """From words such as listen=reject; a later one counts."""
+        choices = dict(word.split("=") for word in words)
         masks = {PIN: 0, REJECT: 0, IGNORE: 0, REPLAY: 0}
         for condition in CONDITIONS:
             masks[choices.get(condition.word, REPLAY)] |= condition.bit

@@ -17,6 +17,7 @@ from proxy.settings.types import (
     Positive,
     Seconds,
     Secret,
+    SessionPolicy,
     SslMode,
     setting,
 )
@@ -66,6 +67,9 @@ class DatabaseSettings(BaseModel):
     query_wait_timeout: Seconds | None = setting(
         None, "As query_wait_timeout, for this database.", unit="s"
     )
+    session_policy: SessionPolicy | None = setting(
+        None, "Before session_policy, for this database."
+    )
     load_balance_hosts: HostChoice = setting(
         "round-robin", "Of several hosts, take the next for each server, or the next on failure."
     )
@@ -95,6 +99,7 @@ class UserSettings(BaseModel):
     pool_mode: PoolMode | None = setting(None, "As pool_mode, for this user.")
     pool_size: Positive | None = setting(None, "As default_pool_size, for this user.")
     reserve_pool_size: Count | None = setting(None, "As reserve_pool_size, for this user.")
+    session_policy: SessionPolicy | None = setting(None, "Before session_policy, for this user.")
     max_user_connections: Count | None = setting(None, "As max_user_connections, for this user.")
     max_user_client_connections: Count | None = setting(
         None, "As max_user_client_connections, for this user."
@@ -153,6 +158,7 @@ class Target:
     max_db_client_connections: int | None = None
     server_lifetime: float | None = None
     query_wait_timeout: float | None = None
+    session_policy: tuple[str, ...] = ()
     load_balance: bool = True
     startup: tuple[tuple[str, str], ...] = ()
 
@@ -166,7 +172,8 @@ class Target:
 class Limits:
     """What holds for the pool of one (database, user); numbers of servers and seconds, 0: none.
 
-    A `server_lifetime` of 0 is the exception: a server then serves once.
+    A `server_lifetime` of 0 is the exception: a server then serves once. Of `session_policy` a
+    later word counts; `session_audit` is a share.
     """
 
     pool_mode: str
@@ -177,3 +184,5 @@ class Limits:
     max_user_connections: int
     server_lifetime: float
     query_wait_timeout: float
+    session_policy: tuple[str, ...] = ()
+    session_audit: float = 0.0

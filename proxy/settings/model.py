@@ -21,6 +21,7 @@ from proxy.settings.sections import (
     Postgres,
     Running,
     Servers,
+    Sessions,
     Sockets,
     Tls,
 )
@@ -46,6 +47,7 @@ class Settings(
     Outside,
     Tls,
     Sockets,
+    Sessions,
     Clients,
     Servers,
     Pools,
@@ -128,6 +130,7 @@ class Settings(
             max_db_client_connections=entry.max_db_client_connections,
             server_lifetime=entry.server_lifetime,
             query_wait_timeout=entry.query_wait_timeout,
+            session_policy=entry.session_policy or (),
             load_balance=entry.load_balance_hosts == "round-robin",
             startup=tuple(
                 (name, value) for name in STARTUP if (value := getattr(entry, name)) is not None
@@ -150,6 +153,12 @@ class Settings(
             query_wait_timeout=_first(
                 own.query_wait_timeout, target.query_wait_timeout, self.query_wait_timeout
             ),
+            session_policy=(
+                *self.session_policy,
+                *target.session_policy,
+                *(own.session_policy or ()),
+            ),
+            session_audit=self.session_audit,
         )
 
     def max_clients(self, target: Target, user: str) -> tuple[int, int]:

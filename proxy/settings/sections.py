@@ -28,6 +28,8 @@ from proxy.settings.types import (
     Positive,
     ReadableFile,
     Seconds,
+    SessionPolicy,
+    Share,
     SslMode,
     Statement,
     Upstream,
@@ -202,6 +204,22 @@ class Clients(BaseModel):
     )
 
 
+class Sessions(BaseModel):
+    """Session state in transaction pooling"""
+
+    session_policy: SessionPolicy = setting(
+        (), "What to do about session state, by condition: replay, pin, reject or ignore."
+    )
+    session_audit: Share = setting(
+        0.0, "Share of the servers given back that are asked whether they are really clean."
+    )
+    pin_idle_timeout: Seconds = setting(
+        300.0,
+        "A pinned client that is idle for this long is closed when others wait; 0 is no limit.",
+        unit="s",
+    )
+
+
 class Sockets(BaseModel):
     """Sockets"""
 
@@ -297,6 +315,7 @@ SECTIONS: tuple[type[BaseModel], ...] = (
     Pools,
     Servers,
     Clients,
+    Sessions,
     Sockets,
     Tls,
     Outside,

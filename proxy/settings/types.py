@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
 from pydantic.fields import FieldInfo
 
+from proxy.conditions import CHOICES, CONDITIONS
 from proxy.settings.dsn import Dsn, parse_dsn
 
 
@@ -188,6 +189,27 @@ def _account(value: str) -> str:
     return value
 
 
+def _policy(value: object) -> object:
+    words = _words(value)
+    if isinstance(words, dict):
+        words = tuple(f"{condition}={choice}" for condition, choice in words.items())
+    if not isinstance(words, tuple | list):
+        return words
+    for word in words:
+        _check_choice(str(word))
+    return tuple(words)
+
+
+def _check_choice(word: str) -> None:
+    known = {condition.word: condition for condition in CONDITIONS}
+    condition, _, choice = word.partition("=")
+    if condition not in known:
+        raise ValueError(f"has no condition {condition!r}; there are {', '.join(known)}")
+    choices = [c for c in CHOICES if c != "replay" or known[condition].replayed]
+    if choice not in choices:
+        raise ValueError(f"says {word!r}; write {condition}= and one of {', '.join(choices)}")
+
+
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0), Kind("a whole number, 0 or more")]
 Positive = Annotated[int, BeforeValidator(_no_bool), Field(ge=1), Kind("a whole number, 1 or more")]
 Seconds = Annotated[
@@ -235,6 +257,17 @@ Milliseconds = Annotated[
     Kind("a whole number of milliseconds, 0 or more"),
 ]
 Statement = Annotated[str, Kind("an SQL statement, or empty for none")]
+Share = Annotated[
+    float,
+    BeforeValidator(_no_bool),
+    Field(ge=0, le=1, allow_inf_nan=False),
+    Kind("a number from 0 to 1"),
+]
+SessionPolicy = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_policy),
+    Kind("condition=choice, separated by commas; see docs/safety.md"),
+]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words), Kind("names, separated by commas")]
 Upstream = Annotated[
     Dsn | None,

@@ -95,6 +95,10 @@ class CloseReason(StrEnum):
         "It sent nothing for client_idle_timeout.",
         "Nobody needed it for server_idle_timeout.",
     )
+    PIN_IDLE_TIMEOUT = (
+        "pin_idle_timeout",
+        "It was pinned and idle for pin_idle_timeout while others waited.",
+    )
     IDLE_TRANSACTION_TIMEOUT = (
         "idle_transaction_timeout",
         "It left a transaction open and idle for idle_transaction_timeout.",

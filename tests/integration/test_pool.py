@@ -321,5 +321,7 @@ def test_what_was_asked_before_goodbye_is_answered(pgfunnel: StartFunnel) -> Non
     funnel = pgfunnel(default_pool_size=1)
     peer = logged_in(funnel)
     peer.send(messages.query(b"SELECT 'last words' FROM pg_sleep(0.2)") + messages.TERMINATE)
-    assert [body for kind, body in peer.until(b"Z") if kind == b"D"] == [b"\0\x01\0\0\0\x0alast words"]
+    assert [body for kind, body in peer.until(b"Z") if kind == b"D"] == [
+        b"\0\x01\0\0\0\x0alast words"
+    ]
     assert peer.ended()

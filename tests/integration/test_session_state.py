@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import psycopg
@@ -312,3 +313,98 @@ async def test_the_page_of_pins(pgfunnel: StartFunnel) -> None:
         assert page["statements"][0]["times"] == 1
     until(lambda: not json.loads(funnel.get("/pins"))["pinned"])
     assert "password" not in funnel.log()
+
+
+REJECTED = [
+    ("listen", "LISTEN here"),
+    ("advisory_lock", "SELECT pg_advisory_lock(7)"),
+    ("temporary", "CREATE TEMP TABLE t (a int)"),
+    ("parameters", "SET work_mem = '9MB'"),
+    ("prepared", "PREPARE p AS SELECT 1"),
+    ("sequences", "SELECT lastval()"),
+    ("hold_cursor", "DECLARE c CURSOR WITH HOLD FOR SELECT 1"),
+    ("load", "LOAD 'auto_explain'"),
+    ("seed", "SELECT setseed(0.5)"),
+]
+
+
+@pytest.mark.parametrize("simple", [True, False])
+@pytest.mark.parametrize("condition, sql", REJECTED)
+async def test_policy_rejects(
+    pgfunnel: StartFunnel, condition: str, sql: str, simple: bool
+) -> None:
+    funnel = pgfunnel(default_pool_size=1, session_policy=f"{condition}=reject")
+    async with client(funnel) as one:
+        with pytest.raises(asyncpg.FeatureNotSupportedError, match="session_policy") as refused:
+            await (one.execute(sql) if simple else one.fetch(sql))
+        assert refused.value.hint
+        async with one.transaction():
+            with pytest.raises(asyncpg.FeatureNotSupportedError):
+                async with one.transaction():
+                    await (one.execute(sql) if simple else one.fetch(sql))
+            assert await one.fetchval("SELECT 1") == 1
+
+
+async def test_policy_of_database_and_user(pgfunnel: StartFunnel, tmp_path: Path) -> None:
+    config = tmp_path / "pgfunnel.toml"
+    config.write_text(
+        'session_policy = ["parameters=pin", "listen=reject"]\n'
+        '[users.alice]\nsession_policy = ["listen=ignore", "temporary=reject"]\n'
+    )
+    funnel = pgfunnel(default_pool_size=2, args=("--config", str(config)))
+    async with client(funnel) as one, client(funnel, user="") as other:
+        await one.execute("LISTEN here")
+        with pytest.raises(asyncpg.FeatureNotSupportedError):
+            await other.execute("LISTEN here")
+        with pytest.raises(asyncpg.FeatureNotSupportedError):
+            await one.execute("CREATE TEMP TABLE t (a int)")
+        assert not json.loads(funnel.get("/pins"))["pinned"]
+        await one.execute("SET work_mem = '9MB'")
+        until(lambda: json.loads(funnel.get("/pins"))["pinned"])
+        (pin,) = json.loads(funnel.get("/pins"))["pinned"]
+        assert pin["reason"] == "parameters"
+        await one.execute("RESET ALL")
+        until(lambda: not json.loads(funnel.get("/pins"))["pinned"])
+
+
+async def test_a_pinned_idle_client_makes_room_for_others(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, pin_idle_timeout=0.5)
+    async with client(funnel) as other:
+        one = await asyncpg.connect(funnel.dsn("alice"))
+        await one.execute("LISTEN here")
+        await asyncio.sleep(1.0)  # longer than the limit, and nobody waits: it stays
+        assert await one.fetchval("SELECT 1") == 1
+        assert await asyncio.wait_for(other.fetchval("SELECT 2"), 5) == 2
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await one.fetchval("SELECT 1")
+        until(lambda: "closed: pin_idle_timeout" in funnel.log())
+        assert "digest=" in funnel.log()
+
+
+async def test_an_audit_finds_what_a_function_left(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, session_audit=1)
+    async with client(funnel, user="") as one, client(funnel, user="") as other:
+        await one.execute(
+            "CREATE OR REPLACE FUNCTION sly() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+            " PERFORM set_config('work_mem', '91MB', false); PERFORM pg_advisory_lock(99); END $$"
+        )
+        await one.fetch("SELECT sly()")
+        assert await show(other, "work_mem") != "91MB"
+        assert await other.fetchval("SELECT count(*) FROM pg_locks WHERE locktype='advisory'") == 0
+        leaks = {k: v for k, v in funnel.metrics().items() if k.startswith("pgfunnel_leaks_total")}
+        assert len(leaks) == 2
+        assert set(leaks.values()) == {1.0}
+        assert "leak" in funnel.log()
+        await one.execute("DROP FUNCTION sly()")
+
+
+async def test_an_audit_finds_nothing_where_nothing_is(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=2, session_audit=1)
+    asked = {"work_mem": "64000kB", "datestyle": "german", "my.tag": "x", "timezone": "utc"}
+    async with client(funnel, **asked) as one, client(funnel, user="") as other:
+        for sql in [*(sql for _, sql, _ in SETS), "PREPARE p AS SELECT 1"]:
+            await one.execute(sql)
+            await other.execute("SET application_name = ''; SET statement_timeout = 0")
+            await other.execute("SET ROLE alice; SET work_mem = '5MB'")
+        await one.execute("DISCARD ALL")
+    assert not [name for name in funnel.metrics() if name.startswith("pgfunnel_leaks_total")]
