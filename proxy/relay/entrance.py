@@ -14,7 +14,6 @@ import cython
 from proxy.auth.keys import KeyCache
 from proxy.auth.randomness import Randomness
 from proxy.errors import LoginTimeout, NoSuchDatabase, PgfunnelError, ShuttingDown, TooManyClients
-from proxy.relay.client import SESSION, STATEMENT, TRANSACTION
 from proxy.relay.tls import TlsPolicy
 from proxy.relay.users import Users
 from proxy.relay.watch import Watch, watch_on
@@ -27,6 +26,7 @@ from proxy.wire import messages
 from proxy.wire.startup import Cancel
 
 if cython.compiled:
+    from cython.cimports.proxy.relay.borrowing import SESSION, STATEMENT, TRANSACTION
     from cython.cimports.proxy.relay.client import Client
     from cython.cimports.proxy.relay.clock import now
     from cython.cimports.proxy.relay.database import Database
@@ -35,6 +35,7 @@ if cython.compiled:
     from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.telemetry.logs import log_closed, log_opened
 else:
+    from proxy.relay.borrowing import SESSION, STATEMENT, TRANSACTION
     from proxy.relay.client import Client
     from proxy.relay.clock import now
     from proxy.relay.database import Database

@@ -1,0 +1,67 @@
+from proxy.relay.database cimport Database
+from proxy.relay.server cimport Borrower, Server
+from proxy.session.parameters cimport Parameters
+from proxy.wire.octets cimport Pieces
+
+cdef Pieces PIECES
+
+cdef enum:
+    TRANSACTION = 0
+    SESSION = 1
+    STATEMENT = 2
+
+cdef enum:
+    NOTHING = 0
+    CHECKING = 1
+    SETTING = 2
+    PREPARING = 3
+    ASKING = 4
+    RESTORING = 5
+    RESTORED = 6
+
+cdef class Borrowing(Borrower):
+    cdef readonly object hub
+    cdef readonly long long number
+    cdef public Database pool
+    cdef public object login
+    cdef public int mode
+    cdef readonly Py_ssize_t remaining
+    cdef public bint keeps
+    cdef readonly bint leaving
+    cdef public bint waiting
+    cdef readonly int ahead
+    cdef readonly bint greeting
+    cdef readonly bint in_transaction
+    cdef int retries
+    cdef public int pinned_for
+    cdef public double opened_at
+    cdef readonly double waiting_since
+    cdef readonly double lent_at
+    cdef readonly double active_at
+    cdef public int process_id
+    cdef public bytes secret
+    cdef public object address
+    cdef public str user
+    cdef Parameters had
+    cdef object _relay(self, bytearray buffer, Py_ssize_t n)
+    cpdef object close(self, object reason, object error=*)
+    cpdef bint at_rest(self)
+    cdef bint _borrow(self)
+    cpdef object be_greeted(self)
+    cdef object _wait(self, bint front)
+    cdef bint _have(self, Server server, double moment)
+    cdef bint _set_up(self, Server server, double moment)
+    cdef bint _set(self, Server server, bint wait)
+    cdef bint _run_ahead(self, int what, object queries)
+    cdef object _retry(self, Server server, object error)
+    cdef object _resume(self)
+    cpdef object hear_early(self)
+    cdef object _part(self)
+    cdef object _give_back(self)
+    cdef object _ask(self)
+    cdef object _answered(self, object error)
+    cdef object _known(self)
+    cdef object _goes_on(self, object told)
+    cdef bytes _told(self, object values)
+    cdef object _restore(self)
+    cdef object _restored(self, int what, object error)

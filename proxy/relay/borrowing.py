@@ -1,0 +1,422 @@
+# cython: boundscheck=False, wraparound=False
+"""How a client comes by a server, keeps it, and gives it back.
+
+A server that is lent is brought to the client's session first; at the boundary the client asks
+it what became of that session, where the statements leave a doubt (`proxy.session.session`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cython
+
+from proxy.conditions import PREPARED
+from proxy.errors import FeatureRefused, PostgresError, ProtocolViolation, TooManyWaiters
+from proxy.session.inquiry import question, read_answer
+from proxy.session.parameters import NONE, certain, difference, preparations, settings_query
+from proxy.telemetry.reasons import CloseReason
+from proxy.wire import messages
+
+if cython.compiled:
+    from cython.cimports.proxy.relay.clock import now
+    from cython.cimports.proxy.relay.database import Database
+    from cython.cimports.proxy.relay.link import Link
+    from cython.cimports.proxy.relay.server import Borrower, Server
+    from cython.cimports.proxy.session.parameters import Parameters
+    from cython.cimports.proxy.session.session import Session
+    from cython.cimports.proxy.wire.octets import Pieces
+else:
+    from proxy.relay.clock import now
+    from proxy.relay.database import Database
+    from proxy.relay.link import Link
+    from proxy.relay.server import Borrower, Server
+    from proxy.session.parameters import Parameters
+    from proxy.session.session import Session
+    from proxy.wire.octets import Pieces
+
+    TRANSACTION, SESSION, STATEMENT = range(3)
+    NOTHING, CHECKING, SETTING, PREPARING, ASKING, RESTORING, RESTORED = range(7)
+
+PIECES: Pieces = Pieces()
+"""What goes to the server when it is not one run of the shared buffer."""
+
+
+@cython.cclass
+class Borrowing(Borrower):
+    """A client in its dealings with the pool. `hub` knows everything that is not the client's own.
+
+    `remaining`: bytes still to come of a message that is being passed on; `keeps`: it keeps its
+    server past the boundary (session pooling, or a statement too large to be repeated);
+    `ahead`: it has a server that runs something of ours first: a check, its parameters, its
+    prepared statements, or (behind its transaction) the question what became of its session;
+    `leaving`: it has said goodbye and waits for its last answers.
+    """
+
+    hub: Any
+    pool: Database
+    login: Any
+    address: object
+    had: Parameters
+
+    def __init__(self, loop: object, fd: cython.int, hub: Any, number: cython.int) -> None:
+        Link.__init__(self, loop, fd)
+        self.hub = hub
+        self.number = number
+        self.session = None
+        self.server = None
+        self.settling = False
+        self.pool = None
+        self.login = None
+        self.mode = TRANSACTION
+        self.remaining = 0
+        self.keeps = False
+        self.leaving = False
+        self.waiting = False
+        self.ahead = NOTHING
+        self.greeting = False
+        self.in_transaction = False
+        self.retries = 0
+        self.pinned_for = 0
+        self.opened_at = hub.now
+        self.waiting_since = self.lent_at = 0.0
+        self.active_at = self.opened_at
+        self.process_id = 0
+        self.secret = b""
+        self.address = None
+        self.user = ""
+        self.had = None
+
+    @cython.cfunc
+    def _relay(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:
+        """Pass on what the client says."""
+        raise NotImplementedError
+
+    @cython.ccall
+    def close(self, reason: object, error: object = None) -> object:
+        """Tell the client why (a PgfunnelError), close it, and see to its server."""
+        raise NotImplementedError
+
+    @cython.ccall
+    def at_rest(self) -> cython.bint:
+        """Whether its server does nothing and no transaction is open."""
+        return self.server.status == 73 and self.server.owed.nothing()  # I
+
+    # -- a server --------------------------------------------------------------------------
+
+    @cython.cfunc
+    def _borrow(self) -> cython.bint:
+        """Have a server that is as this client believes; False when it has to wait."""
+        server: Server = self.pool.borrow()
+        if server is None:
+            self._wait(False)
+            return False
+        self.pool.counters.borrow_wait.observe(0.0)
+        return self._have(server, now())
+
+    @cython.ccall
+    def be_greeted(self) -> object:
+        """Have a server set as this client wants it, so that its greeting can tell how it is."""
+        self.greeting = True
+        if self._borrow():
+            self._resume()
+        return None
+
+    @cython.cfunc
+    def _wait(self, front: cython.bint) -> object:
+        self.waiting = True
+        if not front:
+            self.waiting_since = now()
+            self.pool.counters.waits += 1
+        try:
+            self.pool.wait(self, front)
+        except TooManyWaiters as error:
+            self.waiting = False
+            return self.close(CloseReason.TOO_MANY_WAITERS, error)
+        return None if self.pool.full() else self.hub.needs_server(self)
+
+    @cython.cfunc
+    def _have(self, server: Server, moment: cython.double) -> cython.bint:
+        self.server = server
+        server.client = self
+        server.state = "active"
+        self.lent_at = moment
+        if server.last != self.number:
+            server.shared = server.shared or server.last != 0
+            server.last = self.number
+        if (
+            server.parameters is self.session.parameters
+            and moment - server.idle_since < self.pool.check_delay
+            and not (server.shared and self.pool.careful)
+        ):
+            return True
+        return self._set_up(server, moment)
+
+    @cython.cfunc
+    def _set_up(self, server: Server, moment: cython.double) -> cython.bint:
+        """Bring the server to this client's session; False when the client waits for that."""
+        if moment - server.idle_since >= self.pool.check_delay:
+            return self._run_ahead(CHECKING, [self.hub.check_query])
+        if server.shared and self.pool.careful:
+            server.shared = False
+            PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
+        return self._set(server, self.greeting)
+
+    @cython.cfunc
+    def _set(self, server: Server, wait: cython.bint) -> cython.bint:
+        """Bring the server to this client's parameters and statements; `wait` until it is done."""
+        have, want = server.parameters, self.session.parameters
+        if have is want:
+            return True
+        sql: bytes = difference(have, want)
+        if self.greeting:
+            # A value may stand on what was there before (DateStyle): begin from nothing.
+            server.rows = []
+            sql = b";".join(
+                [part for part in (difference(have, NONE), difference(NONE, want)) if part]
+            )
+        self.had = have
+        if certain(have, want) and not wait:
+            server.parameters = want
+            PIECES.add_bytes(server.query_ahead(sql))
+            return True
+        if sql:
+            server.parameters = Parameters.of(want.values, _staying(have, want))
+            return self._run_ahead(SETTING, [sql])
+        server.parameters = want
+        return self._run_ahead(PREPARING, preparations(have, want))
+
+    @cython.cfunc
+    def _run_ahead(self, what: cython.int, queries: Any) -> cython.bint:
+        """Queries of ours that the client waits for (`on_prepared`): always False."""
+        server: Server = self.server
+        self.ahead = what
+        server.waited_for = True
+        for sql in queries:
+            PIECES.add_bytes(server.query_ahead(sql))
+        size: cython.Py_ssize_t = PIECES.used
+        PIECES.used = 0
+        server.transmit(PIECES.buffer, 0, size)
+        return False
+
+    @cython.ccall
+    def on_prepared(self, error: Any) -> object:
+        server: Server = self.server
+        what: cython.int = self.ahead
+        self.ahead = NOTHING
+        if what == ASKING:
+            return self._answered(error)
+        if what == RESTORING or what == RESTORED:
+            return self._restored(what, error)
+        if error is not None and what == CHECKING:
+            return self._retry(server, error)
+        if error is not None and what == SETTING:
+            server.parameters = self.had
+            return self.close(CloseReason.REFUSED, PostgresError(error))
+        if error is not None:
+            # One of its statements can be prepared no more: it is asked which are left.
+            self.session.ask(PREPARED)
+        self.retries = 0
+        server.idle_since = now()
+        if not self._have(server, server.idle_since):
+            return None
+        return self._resume()
+
+    @cython.cfunc
+    def _retry(self, server: Server, error: Any) -> object:
+        """The server is no good (or will not be set so); another one is, or tells why."""
+        self.retries += 1
+        self.server = None
+        server.client = None
+        words = PostgresError(error)
+        server.close(CloseReason.CHECK_FAILED)
+        if self.retries > 3:
+            return self.close(CloseReason.SERVER_LOST, words)
+        return self._wait(True)
+
+    @cython.ccall
+    def on_settled(self) -> object:
+        self.settling = False
+        return self._resume()
+
+    @cython.ccall
+    def take(self, server: Server) -> object:
+        """This waiter's turn has come."""
+        moment: cython.double = now()
+        self.waiting = False
+        self.pool.counters.borrow_wait.observe(moment - self.waiting_since)
+        if self._have(server, moment):
+            self._resume()
+        return None
+
+    @cython.cfunc
+    def _resume(self) -> object:
+        """Go on with what was held while waiting."""
+        held: bytearray = self.held
+        if not self.reading:
+            self.watch()
+        if self.greeting:
+            self.greeting = False
+            self.hub.greet(self, self.server)
+            server: Server = self.server
+            self.server = None
+            server.free()
+        if held is None or self.fd < 0 or self.ahead:
+            return None
+        self.held = None
+        try:
+            self._relay(held, len(held))
+        except ProtocolViolation as error:
+            self.on_violation(error)
+        return None
+
+    @cython.ccall
+    def hear_early(self) -> object:
+        """Go on with what came together with the last word of the login."""
+        if self.login is not None or self.held is None or self.fd < 0:
+            return None
+        return self._resume()
+
+    @cython.ccall
+    def on_server_lost(self, error: object) -> object:
+        self.server = None
+        if self.ahead in (CHECKING, SETTING, PREPARING) and not self.session.holds:
+            self.ahead = NOTHING
+            return self._wait(True)
+        return self.close(CloseReason.SERVER_LOST, error)
+
+    # -- boundaries ------------------------------------------------------------------------
+
+    @cython.ccall
+    def on_boundary(self) -> object:
+        session: Session = self.session
+        self.pool.counters.transactions += 1
+        self.in_transaction = False
+        if self.leaving:
+            return self.close(CloseReason.CLIENT_LEFT)
+        if session.holds and self.pool.waiters:
+            session.ask(session.holds)
+        if session.watches:
+            session.ask(session.watches)
+        if session.asks and (self.mode != SESSION or session.withholds):
+            return self._ask()
+        return self._part()
+
+    @cython.ccall
+    def on_in_transaction(self) -> object:
+        self.in_transaction = True
+        self.active_at = self.hub.now
+        if self.leaving:
+            return self.close(CloseReason.CLIENT_LEFT)
+        if self.mode == STATEMENT:
+            error = FeatureRefused(
+                "transaction blocks are not allowed in statement pooling mode",
+                hint='Set pool_mode to "transaction" for this database or user.',
+            )
+            return self.close(CloseReason.REFUSED, error)
+        return self._restore() if self.session.withholds else None
+
+    @cython.cfunc
+    def _part(self) -> object:
+        """Give the server back, unless something holds it."""
+        session: Session = self.session
+        self.active_at = now()
+        if session.texts is not None or session.holds != self.pinned_for:
+            self.hub.pins.follow(self)
+        if self.remaining > 0:
+            return None
+        if not self.keeps and not session.holds:
+            return self._give_back()
+        self._set(self.server, True)
+        return None
+
+    @cython.cfunc
+    def _give_back(self) -> object:
+        server: Server = self.server
+        self.server = None
+        self.pool.counters.transaction_time.observe(self.active_at - self.lent_at)
+        return server.free()
+
+    # -- what became of its session --------------------------------------------------------
+
+    @cython.cfunc
+    def _ask(self) -> object:
+        """At a boundary, with a doubt: believe what is sure, ask for the rest."""
+        session: Session = self.session
+        server: Server = self.server
+        if session.sure():
+            server.parameters = session.reset()
+            return self._known()
+        if self.remaining > 0:
+            return self._known()  # the next boundary is as good
+        server.rows = []
+        self._run_ahead(ASKING, [question(*session.question())])
+        return None
+
+    @cython.cfunc
+    def _answered(self, error: Any) -> object:
+        """The server has said what became of the session."""
+        server: Server = self.server
+        session: Session = self.session
+        rows, server.rows = server.rows, None
+        if error is not None or len(rows) != 1:
+            session.cannot_tell()
+        else:
+            server.parameters = session.believe(read_answer(*session.question(), rows[0]))
+        self._known()
+        return self._resume()
+
+    @cython.cfunc
+    def _known(self) -> object:
+        """The session is known again: keep the server for a reason, or give it back."""
+        session: Session = self.session
+        session.pin(self.pool.policy)
+        if session.withholds:
+            self._goes_on(session.parameters.values)
+        return self._part()
+
+    @cython.cfunc
+    def _goes_on(self, told: Any) -> object:
+        """The ReadyForQuery that was withheld, behind what these parameters are for the client."""
+        self.session.withholds = False
+        return self.send(self._told(told) + messages.ready(self.server.status))
+
+    @cython.cfunc
+    def _told(self, values: Any) -> bytes:
+        """Postgres has reported what RESET led to; here it led to what the client began with."""
+        told: list[bytes] = []
+        for name in self.server.reported:
+            own = values.get(name.decode("utf-8", "replace").lower())
+            if own is not None:
+                told.append(messages.parameter_status(name, own.encode()))
+        return b"".join(told)
+
+    @cython.cfunc
+    def _restore(self) -> object:
+        """In a transaction, RESET leads to what the client began with, too."""
+        self.server.rows = []
+        self._run_ahead(RESTORING, [question(*self.session.question_now())])
+        return None
+
+    @cython.cfunc
+    def _restored(self, what: cython.int, error: Any) -> object:
+        server: Server = self.server
+        session: Session = self.session
+        rows, server.rows = server.rows, None
+        if what == RESTORING and error is None and len(rows) == 1:
+            session.restore(read_answer(*session.question_now(), rows[0]))
+            if session.back:
+                self._run_ahead(RESTORED, [settings_query(session.back.items()).encode()])
+                return None
+        if what == RESTORED and error is None:
+            known = {k: v for k, v in session.back.items() if k in self.pool.reported}
+            server.parameters = server.parameters.with_values(known)
+            session.follow(session.parameters.with_values(known))
+        self._goes_on(session.back)
+        return self._resume()
+
+
+def _staying(have: Parameters, want: Parameters) -> dict[str, str]:
+    """The prepared statements that both have."""
+    statements = have.statements.items()
+    return {name: text for name, text in statements if want.statements.get(name) == text}
