@@ -18,6 +18,9 @@ TEST_ARGS ?=
 BENCH_ARGS ?=
 LOADTEST_ARGS ?=
 
+# Most tests wait: two files at a time, each worker with a Postgres of its own.
+ALL_AT_ONCE := -n auto --dist loadfile
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check bench loadtest build docs clean
@@ -30,9 +33,11 @@ demo: $(COMPILED) ## 500 simulated functions on 20 connections of an embedded Po
 	$(BIN)/pgfunnel demo $(DEMO_ARGS)
 
 test: $(COMPILED) ## run every test; with TEST_ARGS=... only what pytest is told to
-	$(BIN)/python -m pytest $(TEST_ARGS)
 ifeq ($(strip $(TEST_ARGS)),)
-	PGFUNNEL_PURE=1 $(BIN)/python -m pytest tests/unit tests/property
+	$(BIN)/python -m pytest $(ALL_AT_ONCE)
+	PGFUNNEL_PURE=1 $(BIN)/python -m pytest $(ALL_AT_ONCE) tests/unit tests/property
+else
+	$(BIN)/python -m pytest $(TEST_ARGS)
 endif
 
 check: $(INSTALLED) ## format, lint, types, layers, and whether generated docs are current

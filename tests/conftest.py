@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -46,6 +47,11 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return f"postgres: {_chosen(config)}"
     except NoPostgresError as reasons:
         return f"postgres: none ({reasons})"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two at a time; one where they would share a Postgres that is not ours."""
+    return 1 if "PGFUNNEL_TEST_DSN" in os.environ else 2
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

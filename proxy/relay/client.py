@@ -22,8 +22,6 @@ if cython.compiled:
     from cython.cimports.proxy.session.owed import (
         BIND,
         CLOSE,
-        COPY_DATA,
-        COPY_END,
         DESCRIBE,
         EXECUTE,
         FUNCTION,
@@ -40,8 +38,6 @@ else:
     from proxy.session.owed import (
         BIND,
         CLOSE,
-        COPY_DATA,
-        COPY_END,
         DESCRIBE,
         EXECUTE,
         FUNCTION,
@@ -51,6 +47,7 @@ else:
     )
     from proxy.wire.octets import u32
 
+_COPY_DATA: cython.int = 100  # d
 _MAX_SIZE: cython.Py_ssize_t = messages.MAX_MESSAGE
 
 
@@ -154,7 +151,7 @@ class Client(Naming):
     @cython.cfunc
     def _awaited(self, kind: cython.int, size: cython.Py_ssize_t) -> cython.bint:
         """Whether a message of this size is looked at only when it is all there."""
-        if kind == COPY_DATA:
+        if kind == _COPY_DATA:
             return False
         return size <= RX_SIZE or (kind == QUERY and size <= MAX_KEPT)
 
@@ -186,14 +183,12 @@ class Client(Naming):
             self.pool.counters.queries += 1
         elif kind == SYNC:
             owed.push(SYNC)
-        elif kind == COPY_DATA:
-            owed.mark_copy(COPY_DATA)
         elif kind == 99 or kind == 102:  # c f
-            owed.mark_copy(COPY_END)
+            owed.end_copy()
         elif kind == FUNCTION:
             owed.push(FUNCTION)
         else:
-            return kind == 72  # H
+            return kind == _COPY_DATA or kind == 72  # H
         return True
 
     @cython.ccall
@@ -212,7 +207,7 @@ class Client(Naming):
             self.send(messages.READY_IDLE)
         elif kind == 88:  # X
             self.close(CloseReason.CLIENT_LEFT)
-        elif kind != COPY_DATA and kind != 99 and kind != 102 and kind != 72:  # c f H
+        elif kind != _COPY_DATA and kind != 99 and kind != 102 and kind != 72:  # c f H
             self._check_kind(kind)
             return False
         return True

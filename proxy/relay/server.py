@@ -29,7 +29,6 @@ if cython.compiled:
     from cython.cimports.proxy.relay.link import RX_SIZE, Link
     from cython.cimports.proxy.session.owed import (
         ANSWER_PARSE,
-        COPY_END,
         DESCRIBE,
         OUR_QUERY,
         PARSE,
@@ -44,7 +43,7 @@ else:
     from proxy.relay.clock import now
     from proxy.relay.database import Database
     from proxy.relay.link import RX_SIZE, Link
-    from proxy.session.owed import ANSWER_PARSE, COPY_END, DESCRIBE, OUR_QUERY, PARSE, SYNC, Owed
+    from proxy.session.owed import ANSWER_PARSE, DESCRIBE, OUR_QUERY, PARSE, SYNC, Owed
     from proxy.session.parameters import Parameters
     from proxy.session.prepared import Shelf
     from proxy.session.session import SURE, Session
@@ -576,7 +575,7 @@ class Server(Link):
         owed: Owed = self.owed
         if not owed.nothing():
             self.send(messages.copy_fail(b"the client left"))
-            owed.mark_copy(COPY_END)
+            owed.end_copy()
         if owed.unsynced and not owed.skipping:
             owed.push(DESCRIBE)
             self.send(_MUST_FAIL)

@@ -14,7 +14,6 @@ cdef enum:
     ANSWER_PARSE = 49
     ANSWER_CLOSE = 51
     COPY_END = 75
-    COPY_DATA = 100
 
 cdef class Owed:
     cdef readonly bytearray queue
@@ -34,7 +33,7 @@ cdef class Owed:
     cpdef void push(self, int code)
     cpdef void push_noted(self, int code, object note)
     cdef bint _in_copy(self, int code)
-    cpdef void mark_copy(self, int code)
+    cpdef void end_copy(self)
     cdef void _make_room(self)
     cpdef int answer(self, int kind)
     cdef bint _ends(self, int code, int kind)

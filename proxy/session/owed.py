@@ -43,7 +43,7 @@ if not cython.compiled:
     PARSE_AGAIN = ord("x")
     OUR_QUERY, OUR_PARSE, OUR_CLOSE = ord("q"), ord("p"), ord("c")
     ANSWER_PARSE, ANSWER_CLOSE = ord("1"), ord("3")
-    COPY_END, COPY_DATA = ord("K"), ord("d")
+    COPY_END = ord("K")
 
 
 @cython.cclass
@@ -86,7 +86,7 @@ class Owed:
         if code == QUERY or code == SYNC or code == FUNCTION or code == OUR_QUERY:
             self.ready += 1
             self.unsynced = False
-        elif code != COPY_END and code != COPY_DATA:
+        elif code != COPY_END:
             self.unsynced = True
         if self.tail == len(self.queue):
             self._make_room()
@@ -108,17 +108,15 @@ class Owed:
         if code == COPY_END:
             self.copying = False
             return True
-        return code == COPY_DATA
+        return False
 
     @cython.ccall
-    def mark_copy(self, code: cython.int) -> cython.void:
-        """CopyData, CopyDone or CopyFail was sent; it matters only in front of a COPY IN."""
+    def end_copy(self) -> cython.void:
+        """CopyDone or CopyFail was sent; it matters only in front of a COPY IN."""
         if self.copying or self.skipping:
-            self._in_copy(code)
-            return
-        if self.head == self.tail or code == COPY_DATA:
-            return
-        self.push(code)
+            self.copying = False
+        elif self.head != self.tail:
+            self.push(COPY_END)
 
     @cython.cfunc
     def _make_room(self) -> cython.void:
@@ -187,9 +185,7 @@ class Owed:
         if code >= 97 or code < 65 or code == PARSE:
             self._drop_note(code)
         self.head += 1
-        while self.head < self.tail and (
-            self.queue[self.head] == COPY_END or self.queue[self.head] == COPY_DATA
-        ):
+        while self.head < self.tail and self.queue[self.head] == COPY_END:
             self.head += 1
         if self.head == self.tail:
             self.head = self.tail = 0

@@ -49,13 +49,11 @@ class Proxy(RuleBasedStateMachine):
         self.give_due()
 
     def tell(self, message: Sent) -> None:
-        if message.code == "d":
-            self.owed.mark_copy(ord("d"))
-        elif message.code in "Kf":
-            self.owed.mark_copy(ord("K"))
+        if message.code in "Kf":
+            self.owed.end_copy()
         elif message.code in NOTED:
             self.owed.push_noted(ord(message.code), message.serial)
-        elif message.code != "H":
+        elif message.code not in "Hd":
             self.owed.push(ord(message.code))
 
     def expect_feeds(self, message: Sent) -> None:
