@@ -145,7 +145,16 @@ class _App:
         settings = self._settings
         if settings.http_port is None or settings.http_port < 0:
             return None
-        return await web.start(funnel, settings.http_addr, settings.http_port)
+        return await web.start(
+            funnel,
+            settings.http_addr,
+            settings.http_port,
+            page=settings.http_page,
+            stop=self._stop if settings.quitquitquit else None,
+        )
+
+    def _stop(self) -> None:
+        self._signals.put_nowait(signal.SIGTERM)
 
     async def _until_told(self, funnel: Funnel) -> None:
         while await self._signals.get() == signal.SIGHUP:

@@ -242,7 +242,7 @@ class Entrance:
         self.totals.login("ok")
         client.user = login.user
         if self._log_opened:
-            database, user, peer = _who(client)
+            database, user, peer = who(client)
             log_opened(log, Side.CLIENT, client.number, database, user, peer)
         return client.send(login.said + place.greeting + key + messages.READY_IDLE)
 
@@ -280,14 +280,14 @@ class Entrance:
             if self._log_refusals and reason is not CloseReason.SHUTTING_DOWN:
                 self._log_refused(client, error)
         if self._log_closed:
-            database, user, peer = _who(client)
+            database, user, peer = who(client)
             age = now() - client.opened_at
             log_closed(log, Side.CLIENT, client.number, reason, database, user, peer, age)
         return None
 
     @cython.cfunc
     def _log_refused(self, client: Client, error: Any) -> object:
-        database, user, peer = _who(client)
+        database, user, peer = who(client)
         log_event(
             log,
             logging.WARNING,
@@ -314,7 +314,7 @@ def _spell_out(
     place.parameters = parameters.with_value("application_name", name) if name else parameters
 
 
-def _who(client: Client) -> tuple[str, str, str]:
+def who(client: Client) -> tuple[str, str, str]:
     """Database, user, address."""
     login: Login | None = client.login
     pool: Database | None = client.pool

@@ -18,11 +18,11 @@ from time import monotonic
 from proxy.auth.login import unprepared
 from proxy.auth.secret import Secret
 from proxy.conditions import words
-from proxy.errors import PgfunnelError, ShuttingDown, UpstreamLost, WaitedTooLong
+from proxy.errors import PgfunnelError, PostgresError, ShuttingDown, UpstreamLost, WaitedTooLong
 from proxy.relay.client import Client
 from proxy.relay.connect import Address, Keepalive
 from proxy.relay.database import Database
-from proxy.relay.entrance import Entrance
+from proxy.relay.entrance import Entrance, who
 from proxy.relay.pins import Pins
 from proxy.relay.pools import Pools
 from proxy.relay.quota import Quota
@@ -34,6 +34,7 @@ from proxy.settings.databases import Target
 from proxy.telemetry.counters import PoolCounters, Totals
 from proxy.telemetry.logs import log_closed, log_event, log_opened
 from proxy.telemetry.reasons import CloseReason, Side
+from proxy.telemetry.troubles import USUAL, Trouble, Troubles, without_quoted
 from proxy.telemetry.views import PinningStatement, PinView
 
 log = logging.getLogger("pgfunnel")
@@ -50,6 +51,7 @@ class Funnel:
         self.now = monotonic()
         self.started_at = time.time()
         self.totals = Totals()
+        self._troubles = Troubles()
         self.pools_by_key = Pools(self)
         self.quota = Quota()
         self.pins = Pins()
@@ -129,7 +131,18 @@ class Funnel:
         self.quota.leave(client)
         if client.pinned_for:
             self.pins.gone(client)
+        if reason not in USUAL:
+            self._note(client, reason, error)
         self.entrance.gone(client, reason, error)
+
+    def _note(self, client: Client, reason: CloseReason, error: object) -> None:
+        sqlstate = words = ""
+        if isinstance(error, PgfunnelError):
+            sqlstate = error.sqlstate
+            # Postgres's own words may repeat a value of the client's, in quotes or without.
+            words = "" if isinstance(error, PostgresError) else without_quoted(error.message)
+        place = who(client)[:2]
+        self._troubles.note(time.time(), Side.CLIENT, reason, place, sqlstate, words)
 
     def waited_too_long(self, client: Client, now: float) -> None:
         waited = now - client.waiting_since
@@ -171,6 +184,12 @@ class Funnel:
         )
 
     def server_login_failed(self, pool: Database, failure: PgfunnelError) -> None:
+        words = (failure.sqlstate, failure.message)
+        place = (pool.database, pool.user)
+        reason = CloseReason.CONNECT_FAILED
+        if isinstance(failure, PostgresError):
+            reason = CloseReason.LOGIN_FAILED
+        self._troubles.note(time.time(), Side.SERVER, reason, place, *words)
         log_event(
             log,
             logging.WARNING,
@@ -184,6 +203,8 @@ class Funnel:
 
     def server_gone(self, server: Server) -> None:
         self.totals.close(Side.SERVER, server.reason)
+        if server.reason not in USUAL:
+            self._troubles.note(time.time(), Side.SERVER, server.reason, self._where(server)[:2])
         if self.settings.log_disconnections:
             age = monotonic() - server.opened_at
             where = self._where(server)
@@ -340,11 +361,14 @@ class Funnel:
         states["login"] = len(self.logging_in)
         return states
 
-    def pinned(self) -> list[PinView]:
-        return self.pins.now()
+    def pinned(self, most: int | None = None) -> list[PinView]:
+        return self.pins.now(most)
 
     def pinning(self) -> list[PinningStatement]:
         return self.pins.statements()
+
+    def troubles(self) -> list[Trouble]:
+        return self._troubles.latest()
 
     def pools(self) -> Iterable[PoolSnapshot]:
         return [PoolSnapshot(pool) for pool in self.pools_by_key]
@@ -395,6 +419,10 @@ class PoolSnapshot:
     @property
     def clients(self) -> int:
         return self._pool.clients
+
+    @property
+    def failing(self) -> str:
+        return self._pool.failure.message if self._pool.failure is not None else ""
 
     def servers_by_state(self) -> Mapping[str, int]:
         return self._pool.servers_by_state()

@@ -138,7 +138,7 @@ class Pins:
 
     # -- what others look at ---------------------------------------------------------------
 
-    def now(self) -> list[PinView]:
+    def now(self, most: int | None = None) -> list[PinView]:
         """The clients that are pinned at this moment, those pinned longest first."""
         moment = monotonic()
         pins = [(client, pin) for client, held in self._held.items() for pin in held.values()]
@@ -154,7 +154,7 @@ class Pins:
                 seconds=round(moment - pin.since, 3),
                 statement=pin.statement,
             )
-            for client, pin in sorted(pins, key=lambda each: each[1].since)
+            for client, pin in sorted(pins, key=lambda each: each[1].since)[:most]
         ]
 
     def statements(self, most: int = 20) -> list[PinningStatement]:

@@ -262,11 +262,19 @@ class Tls(BaseModel):
 
 
 class Outside(BaseModel):
-    """Metrics, health and logs"""
+    """Metrics, health, the page and logs"""
 
     http_addr: str = setting("127.0.0.1", "Address of the HTTP port.", reload=False)
     http_port: PortOrOff = setting(
         9127, "Port of metrics and health, 0 for a free one, -1 or off for none.", reload=False
+    )
+    http_page: bool = setting(
+        default=True, doc="Serve a page on the HTTP port that shows what goes on.", reload=False
+    )
+    quitquitquit: bool = setting(
+        default=False,
+        doc="Drain and end at POST /quitquitquit on the HTTP port, from loopback.",
+        reload=False,
     )
     log_format: LogFormat = setting("text", "How a log line is written.")
     log_level: LogLevel = setting("info", "The least important lines that are written.")

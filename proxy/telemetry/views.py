@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from proxy.telemetry.counters import PoolCounters, Totals
+from proxy.telemetry.troubles import Trouble
 
 CLIENT_STATES = ("login", "idle", "active", "pinned", "waiting", "cancelling")
 SERVER_STATES = ("connecting", "idle", "active", "resetting", "closing", "cancelling")
@@ -59,6 +60,11 @@ class PoolView(Protocol):
         """Clients that are logged in."""
         ...
 
+    @property
+    def failing(self) -> str:
+        """Why the last login to Postgres failed; empty when it succeeded."""
+        ...
+
     def servers_by_state(self) -> Mapping[str, int]:
         """Server connections by SERVER_STATES; a state may be missing when it has none."""
         ...
@@ -97,10 +103,14 @@ class ProxyView(Protocol):
 
     def pools(self) -> Iterable[PoolView]: ...
 
-    def pinned(self) -> list[PinView]:
-        """The pins that there are now, longest first."""
+    def pinned(self, most: int | None = None) -> list[PinView]:
+        """The pins that there are now, longest first; no more than `most`."""
         ...
 
     def pinning(self) -> list[PinningStatement]:
         """The statements that pinned most often since the start, most first."""
+        ...
+
+    def troubles(self) -> list[Trouble]:
+        """The last refusals and unwished closes, latest first."""
         ...

@@ -1,4 +1,6 @@
-"""HTTP on a port of its own: metrics and health."""
+"""HTTP on a port of its own: metrics, health, and a page for people."""
+
+from collections.abc import Callable
 
 from proxy.telemetry.views import ProxyView
 from proxy.web.http import Limits
@@ -8,9 +10,19 @@ from proxy.web.server import WebServer
 __all__ = ["Limits", "WebServer", "start"]
 
 
-async def start(view: ProxyView, host: str, port: int, limits: Limits | None = None) -> WebServer:
-    """Serve /metrics, /healthz and /readyz of `view` on host and port (0 takes a free one).
+async def start(
+    view: ProxyView,
+    host: str,
+    port: int,
+    limits: Limits | None = None,
+    *,
+    page: bool = True,
+    stop: Callable[[], None] | None = None,
+) -> WebServer:
+    """Serve metrics, health and the page of `view` on host and port (0 takes a free one).
 
-    Raises SettingsError when the address cannot be had.
+    `stop` is called by POST /quitquitquit, which there is only with it. Raises SettingsError when
+    the address cannot be had.
     """
-    return await WebServer.listen(router(routes(view)), host, port, limits)
+    paths = routes(view, with_page=page, stop=stop)
+    return await WebServer.listen(router(paths), host, port, limits)

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import h11
 
 PLAIN_TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
 
 _LINGER = 1.0  # seconds
 
@@ -36,13 +37,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`path` is decoded, `query` is as it came; header names are lower case."""
+    """`path` is decoded, `query` is as it came; header names are lower case; `peer`: who asks."""
 
     method: str
     path: str
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    peer: str = ""
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class HttpConnection:
         writer.transport.set_write_buffer_limits(high=0)
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
         self._head_only = False
+        self._peer = str((writer.get_extra_info("peername") or ("",))[0])
         self.waiting = True  # for a request, or for the rest of one
 
     async def serve(self) -> None:
@@ -132,7 +135,7 @@ class HttpConnection:
                 if not isinstance(head, h11.Request):
                     return None
                 self._head_only = head.method == b"HEAD"
-                return _request(head, await self._body(deadline))
+                return _request(head, await self._body(deadline), self._peer)
         except TimeoutError:
             if not self._begun():
                 return None
@@ -224,10 +227,10 @@ class HttpConnection:
             raise PeerLost from error
 
 
-def _request(head: h11.Request, body: bytes) -> Request:
+def _request(head: h11.Request, body: bytes, peer: str) -> Request:
     path, _, query = _origin_form(head.target.decode("ascii")).partition("?")
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
-    return Request(head.method.decode("ascii"), unquote(path), query, headers, body)
+    return Request(head.method.decode("ascii"), unquote(path), query, headers, body, peer)
 
 
 def _origin_form(target: str) -> str:

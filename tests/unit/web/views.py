@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from proxy.telemetry.counters import PoolCounters, Totals
+from proxy.telemetry.troubles import Trouble, Troubles
 from proxy.telemetry.views import PinningStatement, PinView
 from proxy.web import Limits, WebServer, start
 
@@ -19,6 +20,7 @@ class Pool:
     clients: int = 7
     counters: PoolCounters = field(default_factory=PoolCounters)
     first_waited_since: float | None = None
+    failing: str = ""
 
     def servers_by_state(self) -> Mapping[str, int]:
         return {"idle": 2, "active": 4}
@@ -35,6 +37,8 @@ class Proxy:
     why_not_ready: str = ""
     started_at: float = 0.0
     max_client_conn: int = 5000
+    pins: Sequence[PinView] = ()
+    noted: Troubles = field(default_factory=Troubles)
 
     def clients_by_state(self) -> Mapping[str, int]:
         return {"idle": 5, "waiting": 3}
@@ -42,11 +46,14 @@ class Proxy:
     def pools(self) -> Sequence[Pool]:
         return self.all_pools
 
-    def pinned(self) -> list[PinView]:
-        return []
+    def pinned(self, most: int | None = None) -> list[PinView]:
+        return list(self.pins[:most])
 
     def pinning(self) -> list[PinningStatement]:
         return []
+
+    def troubles(self) -> list[Trouble]:
+        return self.noted.latest()
 
 
 @asynccontextmanager
