@@ -28,6 +28,7 @@ commands:
   serve        run the proxy (also when no command is given)
   check        validate the settings and try every upstream
   healthcheck  ask a running pgfunnel whether it is healthy
+  top          see what a running pgfunnel does now (the page of http_port, in a terminal)
   demo         see what it does, on an embedded Postgres
   settings     print every setting (--example: a TOML file, --markdown: a page)
 
@@ -216,7 +217,8 @@ def check(words: Sequence[str]) -> int:
 
 def healthcheck(words: Sequence[str]) -> int:
     """Ask the running pgfunnel on this machine for /healthz; one line, 0 or 1."""
-    host, port = _http_place(words, os.environ)
+    parser = Parser("pgfunnel healthcheck", "Ask the pgfunnel on this machine if it is healthy.")
+    host, port = _http_place(_read_http(parser, words), os.environ)
     if port <= 0:
         why = "http_port is off" if port else "http_port is 0, a free one"
         return _complain([f"{why}; name the port with --http-port"], FAILED)
@@ -236,13 +238,34 @@ def healthcheck(words: Sequence[str]) -> int:
     return _say(f"healthy: {host}:{port}")
 
 
-def _http_place(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, int]:
-    """http_addr and http_port, read without pydantic: a health check runs every few seconds."""
-    parser = Parser("pgfunnel healthcheck", "Ask the pgfunnel on this machine if it is healthy.")
+def top(words: Sequence[str]) -> int:
+    """Show what a running pgfunnel does, until told to stop."""
+    parser = Parser("pgfunnel top", "See what a running pgfunnel does now; q or Ctrl-C ends it.")
+    parser.add_argument("--url", metavar="URL", help="such as http://host:9127, instead of these:")
+    parser.add_argument("--once", action="store_true", help="print one frame and end")
+    given = _read_http(parser, words)
+    host, port = _http_place(given, os.environ)
+    if not given.url and port <= 0:
+        why = "http_port is off" if port else "http_port is 0, a free one"
+        return _complain([f"{why}; name the port with --http-port"], FAILED)
+    from proxy.top import run
+
+    place = f"[{host}]" if ":" in host else host
+    try:
+        return run(given.url or f"http://{place}:{port}", once=given.once)
+    except KeyboardInterrupt:
+        return OK
+
+
+def _read_http(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     _add_config(parser)
     parser.add_argument("--http-addr", metavar="ADDRESS")
     parser.add_argument("--http-port", metavar="PORT")
-    given = parser.read(words)
+    return parser.read(words)
+
+
+def _http_place(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[str, int]:
+    """http_addr and http_port, read without pydantic: a health check runs every few seconds."""
     file = _top_level(given.config or environ.get("PGFUNNEL_CONFIG"))
     port = environ.get("PGFUNNEL_HTTP_PORT")
     if port is not None and "://" in port:  # a Kubernetes service link, not the setting
@@ -309,6 +332,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "serve": serve,
     "check": check,
     "healthcheck": healthcheck,
+    "top": top,
     "demo": demo,
     "settings": settings,
 }
