@@ -136,6 +136,8 @@ class Funnel:
         self.entrance.gone(client, reason, error)
 
     def _note(self, client: Client, reason: CloseReason, error: object) -> None:
+        if reason is CloseReason.CLIENT_VANISHED and client not in self.clients:
+            return  # as a load balancer does that looks whether the port is open
         sqlstate = words = ""
         if isinstance(error, PgfunnelError):
             sqlstate = error.sqlstate

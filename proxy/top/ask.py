@@ -42,12 +42,12 @@ class Source:
             return self._understood(answer.status, answer.read())
         except TimeoutError:
             raise NoStatus(f"{self.url} does not answer within {_SECONDS:g} s") from None
+        except HTTPException:
+            raise NoStatus(f"{self.url} answers, but not in HTTP.") from None
         except OSError as error:
             why = error.strerror or str(error)
             hint = "Is pgfunnel running there, and is http_port its own?"
             raise NoStatus(f"{self.url}: {why}.", hint=hint) from None
-        except HTTPException:
-            raise NoStatus(f"{self.url} answers, but not in HTTP.") from None
         finally:
             connection.close()
 
