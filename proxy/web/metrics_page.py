@@ -53,12 +53,15 @@ def _reasons() -> Iterator[str]:
 
 
 def _health() -> Iterator[str]:
-    yield "## Health"
+    yield "## Health and other paths"
     yield ""
     yield "| path | answer |"
     yield "|---|---|"
     yield "| `/healthz` | 200 as long as the process serves; it does not depend on Postgres |"
     yield "| `/readyz` | 200 while new clients are welcome, else 503 with the reason in one line |"
+    yield "| `/pins` | JSON: clients that are pinned now, statements that pin most often |"
+    yield "| `/`, `/status.json` | [the page for people](page.md) and what it reads |"
+    yield "| `POST /quitquitquit` | drains and ends; [off by default](deploy.md) |"
 
 
 def _listed(words: tuple[str, ...]) -> str:
