@@ -138,13 +138,13 @@ class Funnel:
     def _note(self, client: Client, reason: CloseReason, error: object) -> None:
         if reason is CloseReason.CLIENT_VANISHED and client not in self.clients:
             return  # as a load balancer does that looks whether the port is open
-        sqlstate = words = ""
+        sqlstate = said = ""
         if isinstance(error, PgfunnelError):
             sqlstate = error.sqlstate
             # Postgres's own words may repeat a value of the client's, in quotes or without.
-            words = "" if isinstance(error, PostgresError) else without_quoted(error.message)
+            said = "" if isinstance(error, PostgresError) else without_quoted(error.message)
         place = who(client)[:2]
-        self._troubles.note(time.time(), Side.CLIENT, reason, place, sqlstate, words)
+        self._troubles.note(time.time(), Side.CLIENT, reason, place, sqlstate, said)
 
     def waited_too_long(self, client: Client, now: float) -> None:
         waited = now - client.waiting_since
@@ -186,12 +186,12 @@ class Funnel:
         )
 
     def server_login_failed(self, pool: Database, failure: PgfunnelError) -> None:
-        words = (failure.sqlstate, failure.message)
+        said = (failure.sqlstate, failure.message)
         place = (pool.database, pool.user)
         reason = CloseReason.CONNECT_FAILED
         if isinstance(failure, PostgresError):
             reason = CloseReason.LOGIN_FAILED
-        self._troubles.note(time.time(), Side.SERVER, reason, place, *words)
+        self._troubles.note(time.time(), Side.SERVER, reason, place, *said)
         log_event(
             log,
             logging.WARNING,

@@ -151,7 +151,7 @@ def bar(used: int, open_: int, most: int) -> str:
 def lasting(seconds: float) -> str:
     """A duration in one unit."""
     if seconds < 1:
-        return f"{seconds * 1000:.2g} ms"
+        return f"{float(f'{seconds * 1000:.2g}'):g} ms"
     for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
         if seconds < limit:
             return f"{seconds / size:.3g} {unit}" if size == 1 else f"{seconds // size:g} {unit}"
