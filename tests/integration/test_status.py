@@ -109,6 +109,8 @@ def test_the_status_says_what_goes_on(pgfunnel: StartFunnel, own_postgres: Postg
         assert (pool["size"], pool["in_use"], pool["servers"]) == (3, 1, {"active": 1})
         assert found["clients"]["pinned"] == 1
         assert found["pins"][0]["reason"] == "advisory_lock"
+        client.execute("SELECT pg_advisory_unlock(1)")
+        until(lambda: not status(funnel)["pins"], what="the pin is gone")
         until(lambda: status(funnel)["recent"]["transaction"]["count"], what="its time is shown")
     until(lambda: status(funnel)["clients"]["idle"] == 0)
     assert status(funnel)["troubles"] == []

@@ -22,7 +22,7 @@ const SQLSTATES = {
 const LOGINS = {
   ok: "clients let in",
   failed: "wrong password or unknown user",
-  refused: "refused",
+  refused: "turned away: a limit, a rule, or broken protocol",
   timeout: "not finished in time",
 };
 const STATES = {
