@@ -58,9 +58,11 @@ class Status:
                 reading.add(pool)
             await asyncio.sleep(0)
         window = self._recent.window(sample)
-        head = self._head(reading, window)
-        await asyncio.sleep(0)
-        pieces = [await _written(each) for each in (head, self._pins(reading), self._connections())]
+        pieces = [
+            await _written(self._head(reading, window)),
+            await _written(self._pins(reading)),
+            await _written(self._connections()),
+        ]
         rows: list[str] = []
         for part in _slices(reading.busiest(MOST_POOLS)):
             rows += [_dump(_pool(pool, sample.at, window)) for pool in part]
