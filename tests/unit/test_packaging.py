@@ -19,7 +19,8 @@ import pytest
 import proxy
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, TOOLS = PYPROJECT["project"], PYPROJECT["tool"]
 PXD = sorted((ROOT / "proxy").rglob("*.pxd"))
 HOT = [pxd.with_suffix(".py") for pxd in PXD if pxd.stem != "__init__"]
 HOT = [source for source in HOT if source.exists()]
@@ -95,6 +96,16 @@ def test_what_is_compiled_is_current(source: Path) -> None:
         pytest.skip("not compiled")
     newest = max(file.stat().st_mtime for file in (source, source.with_suffix(".pxd")))
     assert compiled.stat().st_mtime >= newest, "compiled from older source: run make build"
+
+
+def test_files_that_are_no_modules_are_packaged() -> None:
+    patterns = TOOLS["setuptools"]["package-data"]
+    for file in (ROOT / "proxy").rglob("*"):
+        if file.is_dir() or file.suffix in (".py", ".pyc", ".so", ".c"):
+            continue
+        package = ".".join(file.parent.relative_to(ROOT).parts)
+        wanted = [*patterns["*"], *patterns.get(package, [])]
+        assert any(file.match(pattern) for pattern in wanted), file
 
 
 def test_every_import_is_declared() -> None:
