@@ -1,0 +1,80 @@
+"""What an audit makes of a server's answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from proxy.conditions import ADVISORY, HOLD, LISTEN, PARAMETERS, PREPARED, TEMP, UNSURE
+from proxy.session import audit
+from proxy.session.parameters import NONE, Parameters
+
+PLAN = {"plan": "PREPARE plan AS SELECT 1"}
+BELIEVED = Parameters.of({"work_mem": "5MB", "my.tag": "x", "role": "joe"}, PLAN)
+CLEAN = {"work_mem": ("5MB", False)}
+
+
+def shown(value: object) -> bytes:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.encode().hex().encode()
+
+
+def answer(
+    held: int = 0,
+    own: tuple[str | None, ...] = ("x", "joe"),
+    settings: dict[str, tuple[str, bool]] = CLEAN,
+    statements: dict[str, str] = PLAN,
+) -> list[list[bytes | None]]:
+    """Holds, the believed set's own parameters in order of name, settings, statements, strays."""
+    holds = [b"t" if held & c else b"f" for c in (LISTEN, ADVISORY, TEMP, HOLD)]
+    values = [None if value is None else shown(value) for value in own]
+    return [[*holds, *values, shown(settings), shown(statements), None]]
+
+
+def test_a_server_as_believed_leaks_nothing() -> None:
+    assert audit.leaks(BELIEVED, answer()) == 0
+    nothing = answer(own=("none",), settings={}, statements={})
+    assert audit.leaks(NONE, nothing) == 0
+
+
+@pytest.mark.parametrize("condition", [LISTEN, ADVISORY, TEMP, HOLD])
+def test_what_is_held_leaks(condition: int) -> None:
+    assert audit.leaks(BELIEVED, answer(held=condition)) == condition
+
+
+@pytest.mark.parametrize(
+    "own, settings",
+    [
+        (("x", "joe"), {}),
+        (("x", "joe"), {"work_mem": ("6MB", False)}),
+        (("x", "joe"), {**CLEAN, "timezone": ("UTC", False)}),
+        (("y", "joe"), CLEAN),
+        (("", "joe"), CLEAN),
+        ((None, "joe"), CLEAN),
+        (("x", "none"), CLEAN),
+        (("x", "ann"), CLEAN),
+    ],
+)
+def test_parameters_that_are_lost_changed_or_strange_leak(
+    own: tuple[str | None, ...], settings: dict[str, tuple[str, bool]]
+) -> None:
+    assert audit.leaks(BELIEVED, answer(own=own, settings=settings)) == PARAMETERS
+
+
+def test_a_parameter_set_to_what_it_is_anyway_is_no_leak() -> None:
+    assert audit.leaks(BELIEVED, answer(settings={**CLEAN, "jit": ("on", True)})) == 0
+
+
+@pytest.mark.parametrize("there", [{}, {**PLAN, "more": "PREPARE more AS SELECT 2"}])
+def test_prepared_statements_that_are_lost_or_strange_leak(there: dict[str, str]) -> None:
+    assert audit.leaks(BELIEVED, answer(statements=there)) == PREPARED
+
+
+def test_leaks_add_up() -> None:
+    found = audit.leaks(BELIEVED, answer(LISTEN | TEMP, ("x", "none"), statements={}))
+    assert found == LISTEN | TEMP | PARAMETERS | PREPARED
+
+
+def test_no_answer_is_no_all_clear() -> None:
+    assert audit.leaks(BELIEVED, []) == UNSURE

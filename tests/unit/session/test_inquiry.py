@@ -1,0 +1,138 @@
+"""What is asked of a server, and how its row is read: both from the same arguments."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.conditions import ADVISORY, HOLD, LISTEN, PARAMETERS, PREPARED, TEMP
+from proxy.session.inquiry import ASKABLE, Answer, definition, question, read_answer
+
+HELD = (LISTEN, ADVISORY, TEMP, HOLD)
+WORDS = {LISTEN: "channels", ADVISORY: "pg_locks", TEMP: "pg_class", HOLD: "pg_cursors"}
+
+masks = st.sets(st.sampled_from([*HELD, PREPARED, PARAMETERS])).map(sum)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+names = st.lists(texts.filter(bool), max_size=4, unique=True).map(tuple)
+
+
+def shown(text: str | None) -> bytes | None:
+    """A text as the question asks for it: hexadecimal UTF-8."""
+    return None if text is None else text.encode().hex().encode()
+
+
+def columns(sql: bytes) -> list[str]:
+    """The expressions of a SELECT, parted at commas outside strings and parentheses."""
+    plain = re.sub(r"\s?E?'(?:[^'\\]|''|\\.)*'", "''", sql.decode().removeprefix("SELECT "))
+    found, depth = [""], 0
+    for character in plain:
+        depth += (character == "(") - (character == ")")
+        if character == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += character
+    return found
+
+
+@given(masks, names, st.data(), st.booleans())
+def test_question_and_answer_agree_on_the_columns(
+    asks: int, wanted: tuple[str, ...], data: st.DataObject, everything: bool
+) -> None:
+    resets = tuple(data.draw(st.lists(st.sampled_from(wanted), unique=True))) if wanted else ()
+    expected = Answer(
+        held=sum(data.draw(st.sets(st.sampled_from(HELD)))) & asks,
+        values={name: data.draw(st.none() | texts) for name in wanted},
+        settled=frozenset(name for name in resets if data.draw(st.booleans())),
+        session={"work_mem": "5MB", "seed": "x"} if everything else None,
+        statements={} if asks & PREPARED else None,
+        strays=frozenset({"mine"} if asks & PREPARED else ()),
+    )
+    row = row_of(expected, asks, resets)
+    if row:
+        assert len(columns(question(asks, wanted, resets, everything))) == len(row)
+    answer = read_answer(asks, wanted, resets, everything, row)
+    assert answer.session == ({"work_mem": "5MB"} if everything else None)
+    assert answer.held == expected.held
+    assert answer.values == expected.values
+    assert answer.settled == expected.settled
+    assert (answer.statements, answer.strays) == (expected.statements, expected.strays)
+
+
+def row_of(answer: Answer, asks: int, resets: tuple[str, ...]) -> list[bytes | None]:
+    """What Postgres would send."""
+    row = [b"t" if answer.held & c else b"f" for c in HELD if asks & c]
+    values = [shown(value) for value in answer.values.values()]
+    sources = [shown("session" if name in answer.settled else "default") for name in resets]
+    whole: list[bytes | None] = []
+    if answer.session is not None:
+        whole = [shown(json.dumps({n: [v, False] for n, v in answer.session.items()}))]
+    if asks & PREPARED:
+        whole += [None, shown(json.dumps(sorted(answer.strays)))]
+    return [*row, *values, *sources, *whole]
+
+
+@pytest.mark.parametrize("condition", HELD)
+def test_only_what_is_in_doubt_is_asked(condition: int) -> None:
+    asked = question(condition, (), (), False).decode()
+    assert [c for c, word in WORDS.items() if word in asked] == [condition]
+
+
+def test_everything_that_is_named_is_named_with_its_schema() -> None:
+    """Lest something of the client's, earlier in its search_path, answers instead."""
+    asked = question(ASKABLE | PREPARED, ("a",), ("a",), True).decode()
+    outside = re.sub(r"'[^']*'", "", asked)
+    assert not re.findall(r"(?<![\w.])(?!EXISTS|WHERE|OPERATOR|FROM|SELECT)\w+\(", outside)
+    assert not re.findall(r"FROM (?!pg_catalog\.)", outside)
+    assert not re.findall(r"(?<!pg_catalog\.)=", outside)
+    assert not re.findall(r"::(?!pg_catalog\.)", outside)
+
+
+def test_what_was_set_to_what_it_was_before_is_told_apart() -> None:
+    told = json.dumps({"work_mem": ["5MB", False], "jit": ["on", True], "seed": ["x", None]})
+    answer = read_answer(PARAMETERS, (), (), True, [shown(told)])
+    assert answer.session == {"work_mem": "5MB", "jit": "on"}
+    assert answer.default == {"jit"}
+
+
+def test_a_statement_that_cannot_be_repeated_holds_its_server() -> None:
+    told = json.dumps({"plan": "DO $$ BEGIN EXECUTE 'PREPARE plan AS SELECT 1'; END $$"})
+    answer = read_answer(PREPARED, (), (), False, [shown(told), None])
+    assert (answer.held, answer.statements) == (PREPARED, None)
+
+
+def test_statements_of_more_than_a_mebibyte_hold_their_server() -> None:
+    long = f"PREPARE plan AS SELECT '{'x' * (1 << 20)}'"
+    answer = read_answer(PREPARED, (), (), False, [shown(json.dumps({"plan": long})), None])
+    assert (answer.held, answer.statements) == (PREPARED, None)
+
+
+@pytest.mark.parametrize(
+    "source, name, found",
+    [
+        ("PREPARE a AS SELECT 1", "a", "PREPARE a AS SELECT 1"),
+        (
+            "SELECT 1; PREPARE a (int) AS SELECT $1; SELECT 2",
+            "a",
+            "PREPARE a (int) AS SELECT $1",
+        ),
+        ("PREPARE a AS SELECT 1; PREPARE b AS SELECT 2", "b", "PREPARE b AS SELECT 2"),
+        (
+            "PREPARE a AS SELECT 1; DEALLOCATE a; PREPARE a AS SELECT 2",
+            "a",
+            "PREPARE a AS SELECT 2",
+        ),
+        ('PREPARE "A b" AS SELECT 1', "A b", 'PREPARE "A b" AS SELECT 1'),
+        ("PREPARE A AS SELECT 1", "a", "PREPARE A AS SELECT 1"),
+        ("PREPARE a AS SELECT ';'; SELECT 1", "a", "PREPARE a AS SELECT ';'"),
+        ("SELECT '\u20ac'; PREPARE a AS SELECT '\xfc'", "a", "PREPARE a AS SELECT '\xfc'"),
+        ("SELECT 'PREPARE a AS SELECT 1'", "a", None),
+        ("PREPARE a AS SELECT 1", "b", None),
+        ("", "a", None),
+    ],
+)
+def test_the_prepare_of_a_name_in_its_string(source: str, name: str, found: str | None) -> None:
+    assert definition(source, name) == found

@@ -1,0 +1,333 @@
+"""A session: what statements put in doubt, what is asked then, and what the answers make of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.conditions import (
+    ADVISORY,
+    ANYTHING,
+    HOLD,
+    LISTEN,
+    LOAD,
+    PARAMETERS,
+    PREPARED,
+    SEED,
+    SEQUENCES,
+    TEMP,
+    UNSURE,
+    words,
+)
+from proxy.session.inquiry import Answer
+from proxy.session.parameters import NONE, Parameters
+from proxy.session.policy import DEFAULT, Policy
+from proxy.session.session import Session, Statement
+from proxy.session.verdict import verdict
+
+REPORTED = frozenset({"timezone", "datestyle", "client_encoding", "application_name"})
+RESET_QUERY = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;"
+
+
+def touched(
+    *texts: str, session: Session | None = None, policy: Policy = DEFAULT, alone: bool = False
+) -> Session:
+    """A session whose statements are on their way."""
+    session = session or Session()
+    for text in texts:
+        said = verdict(text.encode(), False)
+        session.touch(said, text.encode(), policy, REPORTED, alone)
+    return session
+
+
+def began_with(**values: str) -> Session:
+    return Session(Parameters.of(values))
+
+
+def parameters(session: Session) -> dict[str, str]:
+    return dict(session.parameters.values)
+
+
+# -- what is asked -------------------------------------------------------------------------
+
+QUESTIONS = [
+    ("SET work_mem = '5MB'", PARAMETERS, ("work_mem",), (), False),
+    ("SET my.tag = 'x'", PARAMETERS, ("my.tag",), (), False),
+    ("SET timezone = 'UTC'", 0, (), (), False),
+    ("SET timezone = 'UTC'; SET work_mem = '5MB'", PARAMETERS, ("work_mem",), (), False),
+    ("RESET work_mem", PARAMETERS, ("work_mem",), ("work_mem",), False),
+    ("RESET timezone", 0, (), (), False),
+    ("SET ROLE joe", PARAMETERS, ("role",), (), False),
+    ("SET SESSION AUTHORIZATION joe", PARAMETERS, ("role", "session_authorization"), (), False),
+    ("SELECT set_config($1, $2, false)", PARAMETERS, ("role",), (), True),
+    ("SELECT set_config('my.tag', $1, false)", PARAMETERS, ("my.tag",), ("my.tag",), False),
+    ("LISTEN a", LISTEN, (), (), False),
+    ("UNLISTEN a", 0, (), (), False),
+    ("SELECT pg_advisory_lock(1)", ADVISORY, (), (), False),
+    ("CREATE TEMP TABLE a ()", TEMP, (), (), False),
+    ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", HOLD, (), (), False),
+    ("PREPARE p AS SELECT 1", PREPARED, (), (), False),
+    ("LOAD 'x'", 0, (), (), False),
+    ("CALL f()", ANYTHING, ("role",), (), True),
+]
+
+
+@pytest.mark.parametrize("text, asks, names, resets, everything", QUESTIONS)
+def test_what_a_statement_makes_pgfunnel_ask(
+    text: str, asks: int, names: tuple[str, ...], resets: tuple[str, ...], everything: bool
+) -> None:
+    session = touched(text)
+    asked, wanted, put_back, all_of_them = session.question()
+    assert words(asked) == words(asks)
+    assert set(names) <= set(wanted)
+    assert wanted == names or everything
+    assert (put_back, all_of_them) == (resets, everything)
+
+
+@pytest.mark.parametrize(
+    "condition, text",
+    [
+        (LISTEN, "UNLISTEN a"),
+        (TEMP, "DROP TABLE a"),
+        (ADVISORY, "SELECT pg_advisory_unlock(1)"),
+        (HOLD, "CLOSE c"),
+    ],
+)
+def test_what_may_end_a_hold_is_asked_of_those_who_have_it(condition: int, text: str) -> None:
+    assert touched(text).asks == 0
+    session = Session()
+    session.holds = condition
+    assert touched(text, session=session).asks == condition
+
+
+def test_conditions_that_nobody_can_tell_of_hold_at_once_and_for_ever() -> None:
+    session = touched("LOAD 'x'", "SELECT setseed(0.5)")
+    assert (session.holds, session.asks) == (LOAD | SEED, 0)
+    touched("SELECT 1", session=session)
+    assert session.holds == LOAD | SEED
+
+
+def test_currval_pins_only_where_the_policy_says_so() -> None:
+    assert touched("SELECT currval('s')").holds == 0
+    assert touched("SELECT currval('s')", policy=Policy(pinned=SEQUENCES)).holds == SEQUENCES
+
+
+@pytest.mark.parametrize("text", ["LISTEN a", "SELECT pg_advisory_lock(1)", "LOAD 'x'"])
+def test_what_is_ignored_is_not_asked_for(text: str) -> None:
+    session = touched(text, policy=Policy(ignored=LISTEN | ADVISORY | LOAD))
+    assert (session.holds, session.asks) == (0, 0)
+
+
+def test_the_last_ten_statements_that_may_pin_are_kept_for_whoever_asks_why() -> None:
+    session = touched(*(f"LISTEN a{n}" for n in range(12)), "SET work_mem = '5MB'")
+    assert [text for _, text in session.texts] == [b"LISTEN a%d" % n for n in range(2, 12)]
+
+
+def test_execute_does_what_its_statement_does() -> None:
+    session = Session()
+    session.follow(NONE.with_statements({"p": "PREPARE p AS SELECT pg_advisory_lock(1)"}))
+    assert touched("EXECUTE p", session=session).asks == ADVISORY | PREPARED
+    assert session.makes(verdict(b"EXECUTE p")) == ADVISORY | PREPARED
+    named = Session()
+    named.names[b"q"] = Statement(b"LISTEN a\0\0\0", b"pgfunnel_0", verdict(b"LISTEN a"))
+    assert named.makes(verdict(b"EXECUTE q")) == LISTEN | PREPARED
+
+
+def test_ask_leaves_out_what_has_no_answer() -> None:
+    session = Session()
+    session.ask(LISTEN | LOAD | UNSURE | PREPARED)
+    assert session.question() == (LISTEN | PREPARED, (), (), False)
+
+
+# -- what is sure --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["DISCARD ALL", "RESET ALL", RESET_QUERY])
+def test_a_reset_by_itself_needs_no_question(text: str) -> None:
+    session = began_with(work_mem="5MB")
+    session.follow(Parameters.of({"work_mem": "9MB", "my.tag": "x"}))
+    session.holds = LISTEN | ADVISORY | HOLD if text != "RESET ALL" else 0
+    touched(text, session=session, alone=True)
+    assert session.sure()
+    assert dict(session.reset().values) == {}
+    assert parameters(session) == {"work_mem": "5MB"}
+    assert (session.holds, session.asks) == (0, 0)
+
+
+def test_reset_all_leaves_the_role_and_discard_all_does_not() -> None:
+    for text, left in (("RESET ALL", {"role": "joe"}), ("DISCARD ALL", {})):
+        session = Session()
+        session.follow(Parameters.of({"role": "joe", "work_mem": "5MB"}))
+        touched(text, session=session, alone=True)
+        assert dict(session.reset().values) == left == parameters(session)
+
+
+def test_a_reset_behind_something_else_is_asked_about() -> None:
+    session = touched("SET work_mem = '5MB'", "RESET ALL")
+    assert not session.sure()
+    assert session.question()[3]
+
+
+def test_a_sure_reset_that_failed_or_has_company_is_asked_about_after_all() -> None:
+    failed = touched("UNLISTEN *", alone=True)
+    failed.holds = LISTEN
+    failed.unsure()
+    assert not failed.sure()
+    assert failed.question() == (LISTEN | PARAMETERS | PREPARED, ("role",), (), True)
+    followed = touched("DISCARD ALL", alone=True)
+    touched("SET work_mem = '5MB'", session=followed)
+    assert not followed.sure()
+    assert followed.question()[3]
+
+
+# -- what is believed ----------------------------------------------------------------------
+
+
+def test_what_was_set_is_what_the_server_says() -> None:
+    session = touched("SET work_mem = '5000kB'", "SET my.tag = 'x'")
+    there = session.believe(Answer(values={"work_mem": "5000kB", "my.tag": "x"}))
+    assert parameters(session) == {"work_mem": "5000kB", "my.tag": "x"}
+    assert there is session.parameters
+    assert session.asks == 0
+    assert session.doubt is None
+
+
+def test_reset_leads_the_client_to_its_start_and_the_server_to_its_own() -> None:
+    session = began_with(work_mem="5MB")
+    touched("RESET work_mem", session=session)
+    there = session.believe(Answer(values={"work_mem": "4MB"}))
+    assert dict(there.values) == {}
+    assert parameters(session) == {"work_mem": "5MB"}
+
+
+def test_a_reset_that_was_rolled_back_changes_nothing() -> None:
+    session = began_with(work_mem="5MB")
+    session.follow(Parameters.of({"work_mem": "9MB"}))
+    touched("RESET work_mem", session=session)
+    answer = Answer(values={"work_mem": "9MB"}, settled=frozenset({"work_mem"}))
+    assert session.believe(answer) is session.parameters
+    assert parameters(session) == {"work_mem": "9MB"}
+
+
+def test_everything_that_was_set_replaces_what_was_believed() -> None:
+    session = touched("SELECT set_config($1, $2, false)")
+    session.follow(Parameters.of({"jit": "off", "my.tag": "x"}))
+    answer = Answer(values={"my.tag": "x", "role": "none"}, session={"work_mem": "5MB"})
+    session.believe(answer)
+    assert parameters(session) == {"my.tag": "x", "work_mem": "5MB"}
+
+
+def test_the_role_none_is_no_role() -> None:
+    session = touched("SET ROLE joe")
+    session.believe(Answer(values={"role": "joe"}))
+    assert parameters(session) == {"role": "joe"}
+    touched("RESET ROLE", session=session)
+    session.believe(Answer(values={"role": "none"}))
+    assert parameters(session) == {}
+
+
+def test_holds_are_what_the_server_says_of_what_it_was_asked() -> None:
+    session = touched("LISTEN a", "LOAD 'x'")
+    session.holds |= TEMP | UNSURE
+    session.believe(Answer(held=LISTEN))
+    assert session.holds == LISTEN | TEMP | LOAD
+    touched("UNLISTEN a", session=session)
+    session.believe(Answer())
+    assert session.holds == TEMP | LOAD
+
+
+def test_statements_are_what_the_server_says() -> None:
+    session = touched("PREPARE p AS SELECT 1")
+    there = session.believe(Answer(statements={"p": "PREPARE p AS SELECT 1"}))
+    assert session.parameters.statements == {"p": "PREPARE p AS SELECT 1"}
+    assert session.in_sql(b"p")
+    assert not session.in_sql(b"q")
+    assert there is session.parameters
+
+
+def test_strays_are_to_be_dropped_before_the_next_client() -> None:
+    session = touched("EXECUTE p")
+    there = session.believe(Answer(statements={}, strays=frozenset({"p"})))
+    assert list(there.statements) == ["p"]
+    assert session.parameters.statements == {}
+
+
+@pytest.mark.parametrize("still_there", [False, True])
+def test_deallocate_takes_a_name_unless_it_was_rolled_back(still_there: bool) -> None:
+    session = Session()
+    session.names[b"p"] = statement = Statement(b"SELECT 1\0\0\0", b"pgfunnel_0")
+    touched("DEALLOCATE p", session=session)
+    assert session.names == {}
+    session.believe(Answer(statements={}, strays=frozenset({"p"} if still_there else ())))
+    assert session.names == ({b"p": statement} if still_there else {})
+
+
+def test_no_answer_keeps_the_server_and_the_question() -> None:
+    session = touched("SET work_mem = '5MB'")
+    session.cannot_tell()
+    assert session.holds == UNSURE
+    assert session.question() == (PARAMETERS, ("work_mem",), (), False)
+    session.believe(Answer(values={"work_mem": "5MB"}))
+    assert session.holds == 0
+
+
+@pytest.mark.parametrize(
+    "set_, policy, holds",
+    [
+        ({"work_mem": "9MB"}, Policy(pinned=PARAMETERS), PARAMETERS),
+        ({"work_mem": "5MB"}, Policy(pinned=PARAMETERS), 0),
+        ({"work_mem": "9MB"}, DEFAULT, 0),
+    ],
+)
+def test_parameters_pin_by_policy_once_they_differ_from_the_start(
+    set_: dict[str, str], policy: Policy, holds: int
+) -> None:
+    session = began_with(work_mem="5MB")
+    session.follow(Parameters.of(set_))
+    session.pin(policy)
+    assert session.holds == holds
+
+
+def test_prepared_statements_pin_by_policy() -> None:
+    session = Session()
+    session.follow(NONE.with_statements({"p": "PREPARE p AS SELECT 1"}))
+    session.pin(Policy(pinned=PREPARED))
+    assert session.holds == PREPARED
+    session.follow(NONE)
+    session.pin(Policy(pinned=PREPARED))
+    assert session.holds == 0
+
+
+# -- RESET of what a client began with -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, waits",
+    [("RESET work_mem", True), ("RESET ALL", True), ("RESET jit", False), ("SELECT 1", False)],
+)
+def test_the_client_waits_while_reset_led_elsewhere(text: str, waits: bool) -> None:
+    session = touched(text, session=began_with(work_mem="5MB"))
+    assert session.withhold() is waits
+    assert session.withhold() is False
+    assert touched(text).withhold() is False
+
+
+def test_in_a_transaction_what_reset_undid_is_set_again() -> None:
+    session = touched("RESET work_mem; RESET jit", session=began_with(work_mem="5MB"))
+    assert session.question_now() == (PARAMETERS, ("jit", "work_mem"), ("jit", "work_mem"), False)
+    session.restore(Answer(values={"work_mem": "4MB", "jit": "on"}))
+    assert session.back == {"work_mem": "5MB"}
+    session.restore(Answer(values={"work_mem": "9MB"}, settled=frozenset({"work_mem"})))
+    assert session.back == {}
+
+
+# -- what parameters mean for the reading of statements ------------------------------------
+
+
+def test_the_session_says_how_its_statements_are_to_be_read() -> None:
+    session = Session(NONE, {b"standard_conforming_strings": b"off", b"client_encoding": b"UTF8"})
+    assert (session.backslashes, session.wide, session.watches) == (True, 0, 0)
+    session.follow(Parameters.of({"standard_conforming_strings": "on", "client_encoding": "SJIS"}))
+    assert session.backslashes is False
+    assert session.wide != 0
+    session.follow(Parameters.of({"search_path": "pg_temp, public"}))
+    assert session.watches == TEMP
