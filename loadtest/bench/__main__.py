@@ -122,9 +122,11 @@ def _plan(chosen: argparse.Namespace) -> Plan:
 
 
 def _cases(chosen: argparse.Namespace) -> list[Case]:
-    """Noise has no target."""
+    """Noise has no target, and is between two."""
     cases = select(chosen.only)
-    return [replace(case, target=None) for case in cases] if chosen.noise else cases
+    if not chosen.noise:
+        return cases
+    return [replace(case, target=None) for case in cases if not case.alone]
 
 
 def _contestants(noise: bool) -> list[Proxy]:

@@ -3,18 +3,29 @@
 import resource
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
-from loadtest.bench import BenchError, pgbench
+from loadtest.bench import BenchError, pgbench, scan
+from loadtest.bench.conversation import query
 from loadtest.bench.probe import cpu_seconds, memory_kib
 from loadtest.bench.proxies import Door, Proxy, Running
 from loadtest.bench.samples import Sample, percentile
-from loadtest.bench.visits import Address, Client, Tally, askers, newcomers, run, visitors
+from loadtest.bench.visits import (
+    Address,
+    Client,
+    Steps,
+    Tally,
+    askers,
+    newcomers,
+    regulars,
+    run,
+    visitors,
+)
 
 DEFAULT_DOOR = Door()
-MICROSECONDS, KIB = "µs", "KiB"
+MICROSECONDS, NANOSECONDS, KIB = "µs", "ns", "KiB"
 _LOGINS_AT_ONCE = 16
 _CROWD_LOGINS_AT_ONCE = 64
 # The proxy's servers, log and libraries, counted generously.
@@ -58,6 +69,8 @@ class Case:
     needs_pgbench: bool = False
     # A new process for each run: memory once used is seldom given back.
     fresh: bool = False
+    # PgBouncer does nothing of the kind.
+    alone: bool = False
 
 
 def select(patterns: Sequence[str]) -> list[Case]:
@@ -136,6 +149,58 @@ def _sample(tally: Tally, *, cost: float, rate: float) -> Sample:
     )
 
 
+def _regular_clients(count: int, *, each_its_own: bool) -> Callable[[Stand], Sample]:
+    """Transactions of clients that stay, each with parameters of its own or all with none."""
+
+    def measure(stand: Stand) -> Sample:
+        clients = _many(stand.address, count)
+        try:
+            _must_succeed(run(newcomers(clients), _CROWD_LOGINS_AT_ONCE))
+            if each_its_own:
+                _must_succeed(run(setters(clients), _CROWD_LOGINS_AT_ONCE))
+            return _regulars(stand, clients)
+        finally:
+            _dismiss(clients)
+
+    return measure
+
+
+def setters(clients: Sequence[Client]) -> Iterator[tuple[Client, Steps]]:
+    """Each sets parameters of its own."""
+    for number, client in enumerate(clients):
+        yield client, client.ask(query(_five_parameters(number)))
+
+
+def _five_parameters(number: int) -> str:
+    """No two clients alike."""
+    return (
+        f"SET work_mem = '{4000 + number}kB'; SET lock_timeout = '{1000 + number}ms'; "
+        f"SET search_path = tenant_{number}, public; "
+        f"SET my.tenant = 't{number}'; SET my.request = 'r{number}'"
+    )
+
+
+def _regulars(stand: Stand, clients: Sequence[Client]) -> Sample:
+    began, cpu = time.perf_counter(), stand.cpu()
+    deadline = began + stand.seconds
+    tally = run(regulars(clients, lambda: time.perf_counter() < deadline), len(clients))
+    served = len(tally.seconds)
+    if not served:
+        _must_succeed(tally)
+    elapsed = time.perf_counter() - began
+    return _sample(tally, cost=(stand.cpu() - cpu) / served * 1e6, rate=served / elapsed)
+
+
+def _scan(cost: Callable[[], float]) -> Callable[[Stand], Sample]:
+    """Nanoseconds in the bench's own process, no proxy asked."""
+
+    def measure(_stand: Stand) -> Sample:
+        nanoseconds = cost()
+        return Sample(nanoseconds, 1e9 / nanoseconds, None, None, 0)
+
+    return measure
+
+
 def _idle_memory(count: int) -> Callable[[Stand], Sample]:
     """KiB (PSS) by which the proxy grows for each client that is logged in and idle."""
 
@@ -201,6 +266,17 @@ def _pgbench_case(protocol: str, clients: int, limit: float) -> Case:
     )
 
 
+def _regulars_case(name: str, title: str, *, each_its_own: bool) -> Case:
+    measure = _regular_clients(200, each_its_own=each_its_own)
+    return Case(name, f"200 clients that stay, {title}", "transaction", measure)
+
+
+def _scan_case(name: str, title: str, cost: Callable[[], float], limit: float) -> Case:
+    target = Target(limit, of="cost")
+    measure = _scan(cost)
+    return Case(name, title, "text", measure, unit=NANOSECONDS, target=target, alone=True)
+
+
 def _login_case(name: str, title: str, door: Door, limit: float | None) -> Case:
     target = Target(limit) if limit else None
     return Case(f"login-{name}", title, "login", _logins, door=door, target=target)
@@ -242,6 +318,11 @@ CASES: tuple[Case, ...] = (
     _login_case("trust", "login, trust", Door("trust", stored="plain"), None),
     _TLS_TRANSACTIONS,
     _login_case("tls", "login, SCRAM over TLS", _TLS, None),
+    _regulars_case("plain-200", "no parameters set", each_its_own=False),
+    _regulars_case("params-200", "5 parameters each", each_its_own=True),
+    _scan_case("scan-passed", "scan, 100 bytes that cannot change a session", scan.passed, 1000),
+    _scan_case("scan-seen", "scan, 100 bytes that may, seen before", scan.seen, 300),
+    _scan_case("scan-new", "scan, 100 bytes that may, new", scan.new, 1000),
 )
 
 

@@ -22,6 +22,16 @@ TEXTS = [
     b"SELECT set_config('app.user_id', $1, false)",
     b"SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;",
 ]
+PLAIN = (
+    b"SELECT u.id, u.name, u.mail FROM users AS u WHERE u.mail = $1 AND NOT u.gone "
+    b"ORDER BY u.id LIMIT 100"
+)
+SETTING = (
+    b"SELECT set_config('app.user_id', $1, false), set_config('app.tenant_id', $2, false) "
+    b"WHERE $3 IS NULL"
+)
+"""Of 100 bytes each: one that the glance passes, one that may change a session."""
+
 RUNS = 7
 
 
@@ -31,6 +41,25 @@ def nanoseconds(call: Callable[[], object]) -> float:
     number, _ = timer.autorange()
     number = max(1, number // 10)
     return min(timer.repeat(RUNS, number)) / number * 1e9
+
+
+def passed() -> float:
+    """ns for a text that cannot change a session, new or not: the glance."""
+    buffer = bytearray(PLAIN)
+    return nanoseconds(lambda: glance(buffer, 0, len(PLAIN), False))
+
+
+def seen() -> float:
+    """ns for a text that may, but is known: the glance, and the verdict that was kept."""
+    verdicts, buffer = Verdicts(), bytearray(SETTING)
+    return nanoseconds(
+        lambda: glance(buffer, 0, len(SETTING), False) and verdicts.of(SETTING, False)
+    )
+
+
+def new() -> float:
+    """ns for the verdict on a text that may change a session and was not seen before."""
+    return nanoseconds(lambda: read(SETTING, False))
 
 
 def main() -> None:

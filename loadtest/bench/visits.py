@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -211,6 +212,21 @@ def _visit(client: Client) -> Steps:
 def newcomers(clients: Iterable[Client]) -> Iterator[tuple[Client, Steps]]:
     """Clients that log in and stay."""
     return ((client, client.login()) for client in clients)
+
+
+def regulars(
+    clients: Iterable[Client], goes_on: Callable[[], bool]
+) -> Iterator[tuple[Client, Steps]]:
+    """Clients that are logged in and ask again and again, for as long as `goes_on` says so."""
+    free = deque(clients)
+    while free and goes_on():
+        client = free.popleft()
+        yield client, _ask_again(client, free)
+
+
+def _ask_again(client: Client, free: deque[Client]) -> Steps:
+    yield from client.ask()
+    free.append(client)
 
 
 def askers(clients: Iterable[Client], sql: str = "select 1") -> Iterator[tuple[Client, Steps]]:

@@ -7,14 +7,14 @@ import json
 import subprocess
 import sys
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from loadtest.bench import BenchError, pgbench, scram
+from loadtest.bench import BenchError, pgbench, scan, scram
 from loadtest.bench.__main__ import main
-from loadtest.bench.cases import CASES, KIB, Case, Stand, Target, select
+from loadtest.bench.cases import CASES, KIB, Case, Stand, Target, select, setters
 from loadtest.bench.children import Child, server_bindir, version_tuple
 from loadtest.bench.conversation import Conversation, Refused, message, query, startup
 from loadtest.bench.pgbench import Reading
@@ -22,7 +22,7 @@ from loadtest.bench.probe import cpu_seconds, family, memory_kib
 from loadtest.bench.proxies import Door, Site
 from loadtest.bench.report import Report, Row
 from loadtest.bench.samples import Sample, percentile
-from loadtest.bench.visits import Address, Client, askers, newcomers, run, visitors
+from loadtest.bench.visits import Address, Client, askers, newcomers, regulars, run, visitors
 from proxy.demo.children import free_port
 from proxy.demo.embedded import EmbeddedPostgres
 
@@ -118,6 +118,33 @@ def test_a_client_stays_and_asks_again(address: Address) -> None:
     client.leave()
 
 
+def test_clients_ask_again_each_with_parameters_of_its_own(address: Address) -> None:
+    clients = [Client(address) for _ in range(3)]
+    left = iter(range(40))
+    tallies = [run(newcomers(clients), 3), run(setters(clients), 3)]
+    tallies.append(run(regulars(clients, lambda: next(left, None) is not None), 3))
+    shown = b"SELECT 1 / (current_setting('work_mem') = '4001kB')::int, 1 / (%s)::int"
+    tags = b"current_setting('my.tenant') = 't1' AND current_setting('my.request') = 'r1'"
+    tallies.append(run([(clients[1], clients[1].ask(query((shown % tags).decode())))], 1))
+    for client in clients:
+        client.leave()
+    assert [tally.errors for tally in tallies] == [[]] * 4
+    assert len(tallies[2].seconds) == 40
+
+
+@pytest.mark.parametrize("cost", [scan.passed, scan.seen, scan.new])
+def test_a_scan_costs_nanoseconds_and_its_texts_are_of_100_bytes(
+    cost: Callable[[], float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "RUNS", 1)
+    assert 10 < cost() < 1_000_000
+    assert len(scan.PLAIN) == len(scan.SETTING) == 100
+
+
+def test_what_pgbouncer_does_not_do_is_measured_alone() -> None:
+    assert [case.name for case in CASES if case.alone] == ["scan-passed", "scan-seen", "scan-new"]
+
+
 def test_nobody_listening_is_an_error_and_not_a_hang() -> None:
     client = Client(Address(free_port(), "u", "p", "d"))
     assert len(run(newcomers([client]), 1).errors) == 1
@@ -206,6 +233,8 @@ def test_rows_are_picked_by_pattern_or_part_of_the_name() -> None:
         "simple-200",
         "extended-200",
         "prepared-200",
+        "plain-200",
+        "params-200",
     ]
     assert [found.name for found in select(["idle", "login-tls"])] == ["idle-5000", "login-tls"]
     assert select([]) == list(CASES)
