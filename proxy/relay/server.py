@@ -14,7 +14,7 @@ from typing import Any
 
 import cython
 
-from proxy.conditions import LOAD, PARAMETERS, PREPARED, UNSURE
+from proxy.conditions import LOAD, PARAMETERS, PREPARED, SEED, UNSURE
 from proxy.errors import ProtocolViolation
 from proxy.session import audit
 from proxy.session.cleaning import cleaning
@@ -454,7 +454,7 @@ class Server(Link):
     @cython.ccall
     def to_clean(self, conditions: cython.int) -> object:
         """Its client is leaving and may have left this behind."""
-        if conditions & (LOAD | UNSURE):
+        if conditions & (LOAD | SEED | UNSURE):
             self.reason = CloseReason.UNCLEAN
         if conditions & PARAMETERS:
             self.parameters = Parameters.of({}, self.parameters.statements)

@@ -310,8 +310,16 @@ class Session:
         return there
 
     def cannot_tell(self) -> None:
-        """The server did not answer: it is kept, and asked again at the next boundary."""
+        """The server did not answer: it is kept, and asked again at the next boundary.
+
+        Then of what everybody may read: current_setting() fails for a parameter that this role
+        may not see (PostgreSQL documentation, "pg_settings"), such as one it failed to set.
+        """
         self.holds |= UNSURE
+        doubt = self.doubt
+        doubt.everything = True
+        doubt.names = {name for name in doubt.names if not _in_catalogue(name)}
+        doubt.resets = {name for name in doubt.resets if not _in_catalogue(name)}
 
     def pin(self, policy: Policy) -> None:
         """Hold the server for what could be replayed but is to pin."""

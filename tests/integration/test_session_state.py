@@ -381,6 +381,30 @@ async def test_a_pinned_idle_client_makes_room_for_others(pgfunnel: StartFunnel)
         assert "digest=" in funnel.log()
 
 
+@pytest.mark.parametrize("sql", ["SELECT setseed(0.5)", "LOAD 'plpgsql'"])
+async def test_nobody_gets_a_server_that_cannot_be_cleaned(pgfunnel: StartFunnel, sql: str) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel, user="") as one:
+        await one.execute(sql)
+        backend = await one.fetchval("SELECT pg_backend_pid()")
+    async with client(funnel, user="") as other:
+        assert await other.fetchval("SELECT pg_backend_pid()") != backend
+
+
+async def test_a_parameter_that_may_not_even_be_read_does_not_pin_for_good(
+    pgfunnel: StartFunnel,
+) -> None:
+    """current_setting() fails for it, missing_ok or not."""
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel) as one:
+        for sql in ("SET log_directory = 'x'", "RESET log_directory"):
+            with pytest.raises(asyncpg.PostgresError):
+                await one.execute(sql)
+            await one.execute("SET work_mem = '5MB'")
+            until(lambda: not json.loads(funnel.get("/pins"))["pinned"])
+            assert await show(one, "work_mem") == "5MB"
+
+
 async def test_an_audit_finds_what_a_function_left(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(default_pool_size=1, session_audit=1)
     async with client(funnel, user="") as one, client(funnel, user="") as other:

@@ -261,13 +261,14 @@ def test_deallocate_takes_a_name_unless_it_was_rolled_back(still_there: bool) ->
     assert session.names == ({b"p": statement} if still_there else {})
 
 
-def test_no_answer_keeps_the_server_and_the_question() -> None:
-    session = touched("SET work_mem = '5MB'")
+def test_no_answer_keeps_the_server_and_asks_again_without_names_that_may_be_secret() -> None:
+    session = touched("SET work_mem = '5MB'; RESET log_directory; SET my.tag = 'x'; RESET role")
     session.cannot_tell()
     assert session.holds == UNSURE
-    assert session.question() == (PARAMETERS, ("work_mem",), (), False)
-    session.believe(Answer(values={"work_mem": "5MB"}))
+    assert session.question() == (PARAMETERS, ("my.tag", "role"), ("role",), True)
+    session.believe(Answer(values={"my.tag": "x", "role": "none"}, session={"work_mem": "5MB"}))
     assert session.holds == 0
+    assert parameters(session) == {"my.tag": "x", "work_mem": "5MB"}
 
 
 @pytest.mark.parametrize(
