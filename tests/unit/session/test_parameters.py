@@ -7,7 +7,16 @@ import gc
 import pytest
 
 from proxy.session import parameters as p
-from proxy.session.parameters import NONE, Parameters, certain, difference, quote, settings_query
+from proxy.session.parameters import (
+    NONE,
+    Parameters,
+    canonical,
+    certain,
+    difference,
+    preparations,
+    quote,
+    settings_query,
+)
 
 
 def test_equal_sets_are_the_same_object() -> None:
@@ -66,6 +75,67 @@ def test_settings_query_keeps_its_order() -> None:
     assert settings_query([("z", "1"), ("a", None)]) == (
         "SELECT pg_catalog.set_config('z','1',false),pg_catalog.set_config('a',NULL,false)"
     )
+
+
+def test_statements_travel_with_the_values() -> None:
+    plan = {"plan": "PREPARE plan AS SELECT 1"}
+    one = Parameters.of({"a": "1"}, plan)
+    assert one is Parameters.of({"a": "1"}).with_statements(plan)
+    assert one.with_statements(plan) is one
+    assert one.with_value("b", "2").statements == plan
+    assert one.with_statements({}) is Parameters.of({"a": "1"})
+
+
+def test_reset_all_leads_to_the_start_and_leaves_identity_and_statements() -> None:
+    plan = {"plan": "PREPARE plan AS SELECT 1"}
+    now = Parameters.of({"a": "9", "b": "2", "role": "joe"}, plan)
+    start = Parameters.of({"a": "1", "c": "3"})
+    assert now.but_for(start) is Parameters.of({"a": "1", "c": "3", "role": "joe"}, plan)
+
+
+def test_identity_is_given_up_first_and_taken_on_last() -> None:
+    have = Parameters.of({"role": "ann", "work_mem": "5MB"})
+    want = Parameters.of({"role": "joe", "session_authorization": "eve"})
+    names = [call.split("'")[1] for call in difference(have, want).decode().split("),")]
+    assert names == ["role", "work_mem", "session_authorization", "role"]
+
+
+def test_a_difference_of_nothing_is_nothing() -> None:
+    same = Parameters.of({"a": "1"}, {"plan": "PREPARE plan AS SELECT 1"})
+    assert difference(same, same) == b""
+    assert preparations(same, same) == []
+
+
+def test_statements_are_dropped_and_prepared_where_they_differ() -> None:
+    have = Parameters.of({}, {"a": "PREPARE a AS SELECT 1", 'b"': "PREPARE b AS SELECT 1"})
+    want = Parameters.of({}, {"a": "PREPARE a AS SELECT 1", 'b"': "PREPARE b AS SELECT 2"})
+    assert difference(have, want) == b'DEALLOCATE "b"""'
+    assert preparations(have, want) == [b"PREPARE b AS SELECT 2"]
+    assert preparations(NONE, have) == [text.encode() for text in have.statements.values()]
+
+
+@pytest.mark.parametrize(
+    "row, values",
+    [
+        ([b"5000kB", b"UTC"], {"work_mem": "5000kB", "timezone": "UTC"}),
+        ([None, b"UTC"], {"work_mem": "5120kb", "timezone": "UTC"}),
+        ([b"\xff", b"UTC"], {"work_mem": "5120kb", "timezone": "UTC"}),
+        ([b"5MB"], {"work_mem": "5120kb", "timezone": "utc"}),
+    ],
+)
+def test_values_are_kept_as_the_server_writes_them(
+    row: list[bytes | None], values: dict[str, str]
+) -> None:
+    asked = Parameters.of({"work_mem": "5120kb", "timezone": "utc"})
+    row = row[::-1]  # columns come in order of name
+    assert canonical(asked, row) == values
+
+
+@pytest.mark.parametrize("text", ["\xfc", "€'", "\xfc\\"])
+def test_what_is_not_ascii_is_written_so_that_no_encoding_changes_it(text: str) -> None:
+    written = quote(text)
+    assert written.isascii()
+    assert bytes.fromhex(written.split("'")[1].removeprefix("\\x")).decode() == text
 
 
 @pytest.mark.parametrize(
