@@ -127,8 +127,8 @@ def test_values_are_kept_as_the_server_writes_them(
     row: list[bytes | None], values: dict[str, str]
 ) -> None:
     asked = Parameters.of({"work_mem": "5120kb", "timezone": "utc"})
-    row = row[::-1]  # columns come in order of name
-    assert canonical(asked, row) == values
+    in_order_of_name = row[::-1]
+    assert canonical(asked, in_order_of_name) == values
 
 
 @pytest.mark.parametrize("text", ["\xfc", "€'", "\xfc\\"])
