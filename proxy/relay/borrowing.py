@@ -14,7 +14,7 @@ import cython
 from proxy.conditions import PREPARED
 from proxy.errors import FeatureRefused, PostgresError, ProtocolViolation, TooManyWaiters
 from proxy.session.inquiry import question, read_answer
-from proxy.session.parameters import NONE, certain, difference, preparations, settings_query
+from proxy.session.parameters import NONE, change, difference, preparations, settings_query
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -168,7 +168,7 @@ class Borrowing(Borrower):
         have, want = server.parameters, self.session.parameters
         if have is want:
             return True
-        sql: bytes = difference(have, want)
+        sql, sure = change(have, want)
         if self.greeting:
             # A value may stand on what was there before (DateStyle): begin from nothing.
             server.rows = []
@@ -176,7 +176,7 @@ class Borrowing(Borrower):
                 [part for part in (difference(have, NONE), difference(NONE, want)) if part]
             )
         self.had = have
-        if certain(have, want) and not wait:
+        if sure and not wait:
             server.parameters = want
             PIECES.add_bytes(server.query_ahead(sql))
             return True

@@ -146,23 +146,54 @@ def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-@lru_cache(maxsize=4096)
 def difference(have: Parameters, want: Parameters) -> bytes:
     """SQL that brings a server from `have` to `want`, but for statements to be prepared.
 
     One SELECT of set_config() calls, and DEALLOCATE for statements that are to go; empty when
     there is nothing to do.
     """
-    commands = [f"DEALLOCATE {quote_name(name)}" for name in _leaving(have, want)]
-    changes = _changes(have, want)
-    if changes:
-        commands.insert(0, settings_query(changes))
-    return ";".join(commands).encode()
+    return change(have, want)[0]
+
+
+def certain(have: Parameters, want: Parameters) -> bool:
+    """Whether bringing a server from `have` to `want` cannot fail."""
+    return change(have, want)[1]
+
+
+def change(have: Parameters, want: Parameters) -> tuple[bytes, bool]:
+    """`difference`, and whether it cannot fail.
+
+    Only then may the client's bytes follow in the same write: had the change failed, they
+    would run in a session that is not set as the client believes. Values are taken to be valid:
+    a server has accepted them before.
+    """
+    before, after = have.values, want.values
+    gone = [name for name in before if name not in after]
+    changed = [name for name, value in after.items() if before.get(name) != value]
+    leaving = tuple(_leaving(have, want))
+    sure = not want.statements or not preparations(have, want)
+    known = _change(want, (*gone, *changed), tuple(n for n in IDENTITY if n in before), leaving)
+    return known[0], known[1] and sure and "statement_timeout" not in before
+
+
+@lru_cache(maxsize=4096)
+def _change(
+    want: Parameters, changed: tuple[str, ...], acting: tuple[str, ...], leaving: tuple[str, ...]
+) -> tuple[bytes, bool]:
+    """`acting`: whom the server acts as now, by the names of IDENTITY.
+
+    By what changes, not by whole sets: of those there are too many pairs.
+    """
+    commands = [f"DEALLOCATE {quote_name(name)}" for name in leaving]
+    if changed:
+        commands.insert(0, settings_query(_changes(want, changed, acting)))
+    certain = "role" not in acting and _UNCERTAIN.isdisjoint(changed)
+    return ";".join(commands).encode(), certain
 
 
 def canonical(asked: Parameters, row: Sequence[bytes | None]) -> dict[str, str]:
     """`asked` as the server itself writes it: `row` is what difference(NONE, asked) returned."""
-    names = [name for name, _ in _changes(NONE, asked)]
+    names = [name for name, _ in _changes(asked, asked.values)]
     if len(row) != len(names):
         return dict(asked.values)
     shown = {n: v.decode("utf-8", "replace") for n, v in zip(names, row, strict=True) if v}
@@ -188,34 +219,12 @@ def settings_query(values: Iterable[tuple[str, str | None]]) -> str:
     return "SELECT " + ",".join(calls)
 
 
-@lru_cache(maxsize=4096)
-def certain(have: Parameters, want: Parameters) -> bool:
-    """Whether bringing a server from `have` to `want` cannot fail.
-
-    Only then may the client's bytes follow in the same write: had the change failed, they
-    would run in a session that is not set as the client believes. Values are taken to be valid:
-    a server has accepted them before.
-    """
-    return (
-        "statement_timeout" not in have.values
-        and "role" not in have.values
-        and not preparations(have, want)
-        and _UNCERTAIN.isdisjoint(_changed(have, want))
-    )
-
-
-def _changed(have: Parameters, want: Parameters) -> set[str]:
-    names = set(have.values) | set(want.values)
-    return {name for name in names if have.values.get(name) != want.values.get(name)}
-
-
-def _changes(have: Parameters, want: Parameters) -> list[tuple[str, str | None]]:
+def _changes(
+    want: Parameters, changed: Iterable[str], acting: Iterable[str] = ()
+) -> list[tuple[str, str | None]]:
     """In the order in which Postgres allows them: what a role may not do is done before it."""
-    changed = _changed(have, want)
-    if not changed:
-        return []
-    up = [(name, None) for name in reversed(IDENTITY) if name in have.values]
-    plain = [(name, want.values.get(name)) for name in sorted(changed.difference(IDENTITY))]
+    up = [(name, None) for name in reversed(IDENTITY) if name in acting]
+    plain = [(n, want.values.get(n)) for n in sorted(set(changed).difference(IDENTITY))]
     down = [(name, want.values[name]) for name in IDENTITY if name in want.values]
     return [*up, *plain, *down]
 
