@@ -25,6 +25,7 @@ TYPES: Final = ("local", "host", "hostssl", "hostnossl")
 METHODS: Final = ("trust", "reject", "password", "md5", "scram-sha-256", "cert", "peer")
 _OTHER_NAMES: Final = MappingProxyType({"plain": "password"})
 _MAPPED: Final = ("cert", "peer")
+_CERTIFICATES: Final = ("verify-ca", "verify-full")
 _MAX_NAMES: Final = 10_000
 _DEPTH: Final = 10
 
@@ -114,7 +115,7 @@ def _rule(fields: list[Field], number: int, read: ReadFile) -> Rule:
     if not rest:
         raise ValueError(f"has no method at its end; give one of {', '.join(METHODS)}")
     method = _method(_one(rest[0], "method"), kind)
-    return Rule(kind, databases, users, network, method, _options(rest[1:], method), number)
+    return Rule(kind, databases, users, network, method, _options(rest[1:], method, kind), number)
 
 
 def _one(words: Field, what: str) -> str:
@@ -263,15 +264,27 @@ def _method(name: str, kind: str) -> str:
     return method
 
 
-def _options(fields: list[Field], method: str) -> Mapping[str, str]:
+def _options(fields: list[Field], method: str, kind: str) -> Mapping[str, str]:
     options: dict[str, str] = {}
     for words in fields:
         name, equals, value = _one(words, "option").partition("=")
         if not equals or not value:
             raise ValueError(f'"{name}" is not an option; write name=value')
-        if name != "map":
+        if name == "clientcert":
+            _check_clientcert(value, method, kind)
+        elif name != "map":
             raise ValueError(f"option {name} is not supported; remove it")
-        if method not in _MAPPED:
+        elif method not in _MAPPED:
             raise ValueError(f"option map means nothing for {method}; it goes with cert and peer")
         options[name] = value
     return MappingProxyType(options)
+
+
+def _check_clientcert(value: str, method: str, kind: str) -> None:
+    """PostgreSQL documentation, section 21.12, "Certificate Authentication"."""
+    if kind != "hostssl":
+        raise ValueError("option clientcert needs TLS; write it in a rule of type hostssl")
+    if value not in _CERTIFICATES:
+        raise ValueError(f'"{value}" is no clientcert; give one of {", ".join(_CERTIFICATES)}')
+    if method == "cert" and value != "verify-full":
+        raise ValueError("option clientcert can only be verify-full for cert; remove it")

@@ -32,20 +32,24 @@ def begin(
     *,
     cache: KeyCache,
     channel_binding: bytes | None = None,
+    scram: bool = False,
     random: Callable[[int], bytes] = secrets.token_bytes,
 ) -> Conversation:
     """Opens a conversation; `secret` is None for a user that does not exist.
 
     `method` is one of METHODS; md5 turns into SCRAM for a SCRAM secret. `channel_binding` is
     the hash of our certificate (RFC 5929, tls-server-end-point) on a TLS connection, None
-    without. Raises WrongPassword when `trust` meets a user that does not exist (the name must
-    be known, as in PgBouncer), ValueError for an unknown method.
+    without. `scram`: md5 asks a user that does not exist as it asks one with a SCRAM secret.
+    Raises WrongPassword when `trust` meets a user that does not exist (the name must be known, as
+    in PgBouncer), ValueError for an unknown method.
     """
     if method == "trust":
         return _trusted(user, secret)
     if method == "password":
         return _Cleartext(user, secret, cache)
-    if method == "scram-sha-256" or (method == "md5" and secret and secret.keys):
+    if method == "md5" and (scram if secret is None else secret.keys):
+        method = "scram-sha-256"
+    if method == "scram-sha-256":
         return ScramConversation(user, secret, cache, channel_binding, random)
     if method == "md5":
         return _Md5(user, secret, random(SALT_BYTES))

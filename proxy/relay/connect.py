@@ -15,7 +15,7 @@ from typing import Any
 
 from proxy.auth.upstream import UpstreamLogin
 from proxy.errors import PgfunnelError, PostgresError, ProtocolViolation, UpstreamUnreachable
-from proxy.relay.tls import Tls, TlsPolicy
+from proxy.relay.tls import ALPN, Tls, TlsPolicy
 from proxy.wire import messages
 
 Asked = tuple[tuple[str, str], ...]
@@ -115,6 +115,10 @@ class Stream:
             tls.feed(data)
         await self._loop.sock_sendall(self.sock, tls.take())
         self.tls = tls
+
+    def binding(self) -> bytes | None:
+        """What binds SCRAM to the server's certificate; None without TLS."""
+        return None if self.tls is None else self.tls.peer_binding()
 
     async def receive(self, n: int) -> bytes:
         """The next `n` bytes. Raises UpstreamUnreachable when the connection ends first."""
@@ -227,18 +231,32 @@ def socket_path(folder: str, port: int) -> str:
 
 
 async def _negotiate_tls(stream: Stream, address: Address) -> None:
+    """PostgreSQL documentation, "SSL Session Encryption": after a request, or direct."""
+    policy = address.tls
+    if policy.direct and policy.context is not None:
+        await _start_tls(stream, address, policy.context)
+        if stream.tls is None or stream.tls.protocol() != ALPN:
+            raise UpstreamUnreachable(
+                f"Postgres at {address} does not speak TLS directly",
+                hint="Set server_tls_sslnegotiation to postgres.",
+            )
+        return
     await stream.send(messages.ssl_request())
     answer = await stream.receive(1)
-    if answer == b"S" and address.tls.context is not None:
-        name = address.host if address.tls.context.check_hostname else None
-        try:
-            await stream.start_tls(Tls(address.tls.context, server_hostname=name))
-        except ssl.SSLError as error:
-            raise UpstreamUnreachable(f"TLS with Postgres at {address} failed: {error}") from None
-    elif address.tls.insist:
+    if answer == b"S" and policy.context is not None:
+        await _start_tls(stream, address, policy.context)
+    elif policy.insist:
         raise UpstreamUnreachable(
             f"Postgres at {address} does not speak TLS, and server_tls_sslmode insists on it"
         )
+
+
+async def _start_tls(stream: Stream, address: Address, context: ssl.SSLContext) -> None:
+    name = address.host if context.check_hostname else None
+    try:
+        await stream.start_tls(Tls(context, server_hostname=name))
+    except ssl.SSLError as error:
+        raise UpstreamUnreachable(f"TLS with Postgres at {address} failed: {error}") from None
 
 
 async def log_in(stream: Stream, dbname: str, login: UpstreamLogin, asked: Asked = ()) -> LoggedIn:
@@ -277,17 +295,20 @@ async def _answer(stream: Stream, login: UpstreamLogin, body: bytes) -> None:
 
 
 async def open_session(
-    address: Address, dbname: str, new_login: Callable[[], UpstreamLogin], asked: Asked = ()
+    address: Address,
+    dbname: str,
+    new_login: Callable[[bytes | None], UpstreamLogin],
+    asked: Asked = (),
 ) -> LoggedIn:
     """Connect and log in, with a second try where sslmode allows one.
 
-    Raises what `open_stream` and `log_in` raise.
+    `new_login` is told what SCRAM can be bound to. Raises what `open_stream` and `log_in` raise.
     """
     tries = attempts(address)
     for tls in tries:
         stream = await open_stream(address, tls=tls)
         try:
-            return await log_in(stream, dbname, new_login(), asked)
+            return await log_in(stream, dbname, new_login(stream.binding()), asked)
         except PostgresError as error:
             await _hang_up(stream)
             if error.sqlstate != "28000" or tls == tries[-1]:

@@ -15,7 +15,8 @@ cdef class Entrance:
     cdef object _funnel
     cdef object _watch
     cdef readonly object settings
-    cdef readonly str auth_type
+    cdef readonly object gate
+    cdef readonly object lookups
     cdef readonly object client_tls
     cdef readonly object users
     cdef readonly object ignored_parameters

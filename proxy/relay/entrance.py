@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import cython
 
+from proxy.auth.gate import Gate
 from proxy.auth.keys import KeyCache
 from proxy.auth.randomness import Randomness
 from proxy.errors import LoginTimeout, NoSuchDatabase, PgfunnelError, ShuttingDown, TooManyClients
+from proxy.relay.lookups import Lookups
 from proxy.relay.tls import TlsPolicy
 from proxy.relay.users import Users
 from proxy.relay.watch import Watch, watch_on
@@ -86,7 +88,8 @@ class Entrance:
     _funnel: Any
     _watch: Any
     settings: Settings
-    auth_type: str
+    gate: Gate
+    lookups: Lookups
     client_tls: TlsPolicy
     users: Users
     ignored_parameters: set[str]
@@ -109,15 +112,17 @@ class Entrance:
         self._watch = watch_on(funnel.loop)
         self.totals = funnel.totals
         self.keys = KeyCache()
+        self.lookups = Lookups(funnel)
         self.random = Randomness().take
         self.clients = set()
         self.logging_in = {}
         self._by_process_id = {}
 
-    def use(self, settings: Settings, client_tls: TlsPolicy, users: Users) -> None:
+    def use(self, settings: Settings, gate: Gate, client_tls: TlsPolicy, users: Users) -> None:
         """Follow these settings from now on."""
         self.settings = settings
-        self.auth_type = settings.auth_type
+        self.gate = gate
+        self.lookups.use()
         self.client_tls = client_tls
         self.users = users
         self.ignored_parameters = {name.lower() for name in settings.ignore_startup_parameters}

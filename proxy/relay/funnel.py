@@ -26,11 +26,13 @@ from proxy.relay.entrance import Entrance, who
 from proxy.relay.pins import Pins
 from proxy.relay.pools import Pools
 from proxy.relay.quota import Quota
+from proxy.relay.rules import read_gate
 from proxy.relay.server import Server
-from proxy.relay.tls import TlsPolicy, client_policy, server_policy
+from proxy.relay.tls import TlsFiles, TlsPolicy, client_policy, server_policy
 from proxy.relay.users import Users
 from proxy.settings import Settings
 from proxy.settings.databases import Target
+from proxy.settings.types import openssl_ciphers, versions
 from proxy.telemetry.counters import PoolCounters, Totals
 from proxy.telemetry.logs import log_closed, log_event, log_opened
 from proxy.telemetry.reasons import CloseReason, Side
@@ -64,21 +66,24 @@ class Funnel:
         self._server_number = 0
         self._ticking: asyncio.TimerHandle | None = None
         self._policies: dict[str, TlsPolicy] = {}
+        self.users = Users({}, None)
         self.use(settings, secrets)
 
     # -- settings --------------------------------------------------------------------------
 
     def use(self, settings: Settings, secrets: Mapping[str, Secret]) -> None:
         """Follow these settings from now on. Raises SettingsError before anything changes."""
+        gate = read_gate(settings)
         client_tls = client_tls_policy(settings)
         policies = server_tls_policies(settings)
         self.settings = settings
         self._policies = policies
-        self.users = Users(secrets, settings.upstream_user())
+        before, self.users = self.users, Users(secrets, settings.upstream_user())
+        self.users.inherit(before)
         self.check_delay = _check_delay(settings)
         self.check_query = settings.server_check_query.encode()
         self.reset_query = settings.server_reset_query.encode()
-        self.entrance.use(settings, client_tls, self.users)
+        self.entrance.use(settings, gate, client_tls, self.users)
         self.pools_by_key.reload()
 
     @property
@@ -259,6 +264,7 @@ class Funnel:
         self._ticking = self.loop.call_later(TICK, self._tick)
         self.now = now = monotonic()
         self.entrance.check_logins(now)
+        self.entrance.lookups.tick(now)
         self.pools_by_key.tick(now)
         self.pins.check_idle(now, self.settings.pin_idle_timeout)
         self._look_at_sockets()
@@ -328,6 +334,7 @@ class Funnel:
         self.draining = self.stopping = True
         for client in [*self.clients, *self.logging_in]:
             client.close(CloseReason.SHUTTING_DOWN, ShuttingDown("pgfunnel is shutting down"))
+        await self.entrance.lookups.close()
         await self.pools_by_key.close()
         for _ in range(int(patience / 0.01)):
             if not self._has_servers():
@@ -445,24 +452,33 @@ def _path(value: object) -> str:
 def client_tls_policy(settings: Settings) -> TlsPolicy:
     """TLS towards clients. Raises SettingsError naming the file that does not load."""
     return client_policy(
-        settings.client_tls_sslmode,
-        key=_path(settings.client_tls_key_file),
-        cert=_path(settings.client_tls_cert_file),
-        ca=_path(settings.client_tls_ca_file),
+        TlsFiles(
+            settings.client_tls_sslmode,
+            key=_path(settings.client_tls_key_file),
+            cert=_path(settings.client_tls_cert_file),
+            ca=_path(settings.client_tls_ca_file),
+            versions=versions(settings.client_tls_protocols),
+            ciphers=openssl_ciphers(settings.client_tls_ciphers),
+            curve=settings.client_tls_ecdhcurve,
+        )
     )
 
 
 def server_tls_policies(settings: Settings) -> dict[str, TlsPolicy]:
     """TLS towards Postgres, by sslmode. Raises SettingsError naming the file that does not load."""
-    return {
-        mode: server_policy(
-            mode,
-            key=_path(settings.server_tls_key_file),
-            cert=_path(settings.server_tls_cert_file),
-            ca=_path(settings.server_tls_ca_file),
-        )
-        for mode in _server_modes(settings)
-    }
+    return {mode: server_policy(_server_tls(settings, mode)) for mode in _server_modes(settings)}
+
+
+def _server_tls(settings: Settings, mode: str) -> TlsFiles:
+    return TlsFiles(
+        mode,
+        key=_path(settings.server_tls_key_file),
+        cert=_path(settings.server_tls_cert_file),
+        ca=_path(settings.server_tls_ca_file),
+        versions=versions(settings.server_tls_protocols),
+        ciphers=openssl_ciphers(settings.server_tls_ciphers),
+        direct=settings.server_tls_sslnegotiation == "direct",
+    )
 
 
 def _server_modes(settings: Settings) -> set[str]:

@@ -6,13 +6,18 @@ Source: PostgreSQL documentation, "Message Flow", "Start-up".
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_address
 from typing import Any
 
 import cython
 
+from proxy.auth.gate import ANYBODY, Way
+from proxy.auth.hba import Address, Attempt
 from proxy.auth.login import begin
+from proxy.auth.secret import Secret
 from proxy.errors import (
     FeatureRefused,
+    InternalError,
     LoginForbidden,
     PgfunnelError,
     ProtocolViolation,
@@ -20,7 +25,8 @@ from proxy.errors import (
     TooManyClients,
     WrongPassword,
 )
-from proxy.relay.tls import Tls
+from proxy.relay.identity import unix_user
+from proxy.relay.tls import ALPN, FIRST_OCTET, Tls
 from proxy.relay.wish import read_wish
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages, startup
@@ -55,6 +61,8 @@ class Login:
     """
 
     _hub: Any
+    _way: Way
+    _direct: bool
     _conversation: Conversation
     wish: Wish
 
@@ -62,6 +70,8 @@ class Login:
         self._client = client
         self._hub = hub
         self._step = _STARTUP
+        self._way = None
+        self._direct = False
         self._conversation = None
         self.user = self.database = self.reason = ""
         self.said = b""
@@ -101,6 +111,8 @@ class Login:
         }
         if self._conversation is not None:
             self.reason = self._conversation.reason
+        if isinstance(error, WrongPassword) and self._hub.lookups.on:
+            self._hub.lookups.refused(self.database, self.user)
         self._hub.totals.login("refused" if not isinstance(error, WrongPassword) else "failed")
         self._client.close(reasons.get(type(error), CloseReason.LOGIN_FAILED), error)
 
@@ -108,6 +120,8 @@ class Login:
 
     @cython.cfunc
     def _first_packet(self, buffer: bytearray, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        if buffer[0] == FIRST_OCTET and self._begins_with_tls(buffer, n):
+            return n
         length: cython.Py_ssize_t = startup.packet_length(buffer, 0, n)
         if length == 0 or n < length:
             return 0
@@ -138,6 +152,17 @@ class Login:
         self._client.send(b"S")
         self._client.tls = Tls(context)
 
+    def _begins_with_tls(self, buffer: bytearray, n: cython.Py_ssize_t) -> bool:
+        """TLS without a request for it (PostgreSQL documentation, "SSL Session Encryption")."""
+        client, context = self._client, self._hub.client_tls.context
+        if context is None or client.tls is not None:
+            return False
+        self._direct = True
+        client.tls = Tls(context)
+        client.tls.feed(buffer[:n])
+        asyncio.get_running_loop().call_soon(client.on_readable)
+        return True
+
     def _read(self, raw: bytes, packet: startup.Startup) -> Wish:
         """Raises LoginForbidden, FeatureRefused, ProtocolViolation."""
         self.user = packet.parameters.get("user", "")
@@ -158,26 +183,105 @@ class Login:
             raise LoginForbidden(
                 "TLS is required", hint="Connect with sslmode=require, or over a unix socket."
             )
+        if self._direct and self._client.tls.protocol() != ALPN:
+            raise ProtocolViolation(
+                "received direct SSL connection request without ALPN protocol negotiation extension"
+            )
         if wish.negotiation:
             self._client.send(wish.negotiation)
         hub.admit()
         self._begin()
         return None
 
+    # -- the way in ------------------------------------------------------------------------
+
+    @cython.cfunc
+    def _begin(self) -> object:
+        hub = self._hub
+        way: Way = hub.gate.single
+        self._way = self._allowed() if way is None else way
+        if not self._way.plain:
+            self._identify(self._way)
+        secret = ANYBODY if self._way.method == "any" else hub.users.secret(self.user)
+        if secret is None and hub.lookups.on:
+            return self._look_up()
+        return self._ask(secret)
+
+    def _allowed(self) -> Way:
+        """What the rules want of this client. Raises LoginForbidden."""
+        client, gate = self._client, self._hub.gate
+        attempt = Attempt(
+            self.database, self.user, _address(client.address), tls=client.tls is not None
+        )
+        way: Way | None = gate.way(attempt)
+        if way is None:
+            self.reason = gate.why(attempt)
+            raise LoginForbidden("login rejected", hint="Change auth_hba_file to let it in.")
+        return way
+
+    def _identify(self, way: Way) -> None:
+        """Hold the client's name to who it is outside. Raises LoginForbidden."""
+        name: str | None = None
+        kind = "Peer" if way.method == "peer" else "certificate"
+        if way.certificate:
+            name = self._certified(way)
+        elif way.method == "peer" and self._client.local:
+            name = unix_user(self._client.fd)
+        else:
+            return
+        if name is None or not self._hub.gate.maps.allows(way.map, name, self.user):
+            self.reason = f"it is {name} outside" if name else "who it is outside is not known"
+            raise LoginForbidden(f'{kind} authentication failed for user "{self.user}"')
+
+    def _certified(self, way: Way) -> str | None:
+        """The name in the client's certificate."""
+        tls = self._client.tls
+        if tls is None or not tls.certified():
+            raise LoginForbidden("connection requires a valid client certificate")
+        return self.user if way.certificate == "verify-ca" else tls.common_name()
+
+    # -- a user that is not known here -----------------------------------------------------
+
+    def _look_up(self) -> object:
+        lookups = self._hub.lookups
+        found = lookups.known(self.database, self.user)
+        if found is not None:
+            return self._ask(found.secret)
+        self._step = _NOTHING
+        future = lookups.find(self.database, self.user)
+        future.add_done_callback(self._looked_up)
+        return None
+
+    def _looked_up(self, future: asyncio.Future[Secret | None]) -> None:
+        if self._client.fd < 0 or future.cancelled():
+            return
+        try:
+            self._ask(future.result())
+        except PgfunnelError as error:
+            self.refuse(error)
+        except Exception:
+            self.refuse(InternalError("internal error; this connection is closed"))
+            raise
+
     # -- the password ----------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    @cython.cfunc
+    def _ask(self, secret: Secret | None) -> object:
         hub = self._hub
-        secret = hub.users.secret(self.user)
         conversation: Conversation = begin(
-            hub.auth_type, self.user, secret, cache=hub.keys, random=hub.random
+            self._way.proof,
+            self.user,
+            secret,
+            cache=hub.keys,
+            channel_binding=None if self._client.tls is None else hub.client_tls.binding,
+            scram=hub.users.scram,
+            random=hub.random,
         )
         self._conversation = conversation
         self._step = _PASSWORD
         if conversation.request is None:
-            self._done(Done())
-        else:
-            self._client.send(messages.authentication(*conversation.request))
+            return self._done(Done())
+        return self._client.send(messages.authentication(*conversation.request))
 
     @cython.cfunc
     def _password(self, buffer: bytearray, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
@@ -236,7 +340,7 @@ class Login:
     def _done(self, done: Done) -> object:
         said = b"" if done.request is None else messages.authentication(*done.request)
         self._conversation = None
-        self._hub.users.reveal(self.user, done.password, done.keys)
+        self._hub.users.reveal(self.database, self.user, done.password, done.keys)
         self._step = _GREETED
         self.said = said + _AUTHENTICATION_OK
         return self._hub.logged_in(self._client, self)
@@ -247,3 +351,8 @@ class Login:
         if n > _MAX_PASSWORD_MESSAGE:
             raise ProtocolViolation("more was sent before the login was done")
         return 0
+
+
+def _address(peer: object) -> Address | None:
+    """An IPv6 address may come with its interface (RFC 4007, section 11)."""
+    return ip_address(peer[0].partition("%")[0]) if isinstance(peer, tuple) else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +114,9 @@ class Pools:
         settings = self._funnel.settings
         for pool in self:
             target = settings.target(pool.database)
-            if target is None:
+            if target is None or target.user not in (None, pool.user):
                 self._retire_all(pool)
+                pool.resize(replace(pool.size, minimum=0))
                 continue
             limits = settings.limits(target, pool.user)
             address = self._funnel.address(target)
@@ -146,7 +148,7 @@ class Pools:
             self._logins[key] = self._logins.get(key, 0) + 1
             self._start(self._open(pool, opening, key))
         if wanted <= 0 and pool.starved():
-            self._make_room(pool)
+            self.make_room(pool)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -162,7 +164,7 @@ class Pools:
         try:
             async with asyncio.timeout(limit):
                 logged_in = await open_session(
-                    address, target.dbname, lambda: self._login(pool), target.startup
+                    address, target.dbname, lambda bound: self._login(pool, bound), target.startup
                 )
         except TimeoutError:
             failure = UpstreamUnreachable(f"login to Postgres at {address} timed out")
@@ -191,11 +193,18 @@ class Pools:
         turn = self._turns.setdefault(pool, HostTurn())
         turn.failed(target.hosts, address.host, in_turn=target.load_balance)
 
-    def _login(self, pool: Database) -> UpstreamLogin:
-        known = self._funnel.users.credentials(pool.user)
+    def _login(self, pool: Database, binding: bytes | None) -> UpstreamLogin:
+        known = self._funnel.users.credentials(pool.database, pool.user)
         if pool.target.password is not None:
             known = Credentials(pool.target.password)
-        return UpstreamLogin(pool.user, known.password, known.keys, self._keys, md5=known.md5)
+        return UpstreamLogin(
+            pool.user,
+            known.password,
+            known.keys,
+            self._keys,
+            md5=known.md5,
+            channel_binding=binding,
+        )
 
     def _opened(
         self, pool: Database, opening: Opening, logged_in: LoggedIn, address: Address
@@ -262,7 +271,7 @@ class Pools:
             if pool.waiters or len(pool.servers) < pool.size.minimum:
                 self.fill(pool)
 
-    def _make_room(self, pool: Database) -> None:
+    def make_room(self, pool: Database) -> None:
         """A shared bound is full: let the pool that others crowd out have a place.
 
         One place at a time, from servers idle for a while, or from a pool that has at least two

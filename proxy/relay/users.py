@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from proxy.auth.keys import ScramKeys
 from proxy.auth.secret import Secret
 
+Place = str | tuple[str, str]
+"""A user known here, or (database, user) where Postgres was asked for the secret."""
+
 
 @dataclass(slots=True)
 class Revealed:
     """What clients' own logins revealed: enough to log in to Postgres as them."""
 
-    passwords: dict[str, str] = field(default_factory=dict, repr=False)
-    keys: dict[str, ScramKeys] = field(default_factory=dict, repr=False)
+    passwords: dict[Place, str] = field(default_factory=dict, repr=False)
+    keys: dict[Place, ScramKeys] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,12 @@ class Credentials:
 
 
 class Users:
-    """Users of `auth_file` and of the upstream's address, by name."""
+    """Users of `auth_file` and of the upstream's address, by name; others were looked up.
 
-    __slots__ = ("_all", "_revealed", "_secrets", "_upstream")
+    `scram`: whether those who are not known are best asked for a password by SCRAM.
+    """
+
+    __slots__ = ("_all", "_learned", "_revealed", "_secrets", "_upstream", "scram")
 
     def __init__(
         self, secrets: Mapping[str, Secret], upstream: tuple[str, str | None] | None
@@ -37,7 +43,9 @@ class Users:
         self._secrets = dict(secrets)
         self._upstream = upstream
         self._revealed = Revealed()
+        self._learned: dict[Place, Secret] = {}
         self._all = dict(secrets)
+        self.scram = any(secret.keys for secret in secrets.values())
         if upstream is not None:
             self._all.setdefault(upstream[0], Secret(password=upstream[1] or ""))
 
@@ -48,19 +56,41 @@ class Users:
     def all(self) -> dict[str, Secret]:
         return self._all
 
-    def reveal(self, user: str, password: str | None, keys: ScramKeys | None) -> None:
-        """A client logged in as `user` and this came to light."""
-        if password is not None:
-            self._revealed.passwords[user] = password
-        if keys is not None and keys.client_key is not None:
-            self._revealed.keys[user] = keys
+    def learn(self, database: str, user: str, secret: Secret) -> None:
+        """Postgres was asked for the secret of a user that is not known here."""
+        self._learned[database, user] = secret
+        self.scram = secret.keys is not None
 
-    def credentials(self, user: str) -> Credentials:
-        """What is known for a login to Postgres as `user`."""
+    def reveal(
+        self, database: str, user: str, password: str | None, keys: ScramKeys | None
+    ) -> None:
+        """A client of `database` logged in as `user` and this came to light."""
+        place = self._place(database, user)
+        if password is not None:
+            self._revealed.passwords[place] = password
+        if keys is not None and keys.client_key is not None:
+            self._revealed.keys[place] = keys
+
+    def inherit(self, before: Users) -> None:
+        """Keep what came to light of users whose secrets are still the same."""
+        self._learned = before._learned
+        ours, theirs = self._revealed, before._revealed
+        ours.passwords = {k: v for k, v in theirs.passwords.items() if self._same(before, k)}
+        ours.keys = {k: v for k, v in theirs.keys.items() if self._same(before, k)}
+
+    def _same(self, before: Users, place: Place) -> bool:
+        return not isinstance(place, str) or self._all.get(place) == before._all.get(place)
+
+    def _place(self, database: str, user: str) -> Place:
+        return user if user in self._all else (database, user)
+
+    def credentials(self, database: str, user: str) -> Credentials:
+        """What is known for a login to Postgres as `user`, for clients of `database`."""
         if self._upstream is not None and self._upstream[0] == user and self._upstream[1]:
             return Credentials(self._upstream[1])
-        secret = self._secrets.get(user)
+        place = self._place(database, user)
+        secret = self._secrets.get(user) or self._learned.get(place)
         if secret is not None and secret.password is not None:
             return Credentials(secret.password)
         md5 = secret.md5 if secret is not None else None
-        return Credentials(self._revealed.passwords.get(user), self._revealed.keys.get(user), md5)
+        return Credentials(self._revealed.passwords.get(place), self._revealed.keys.get(place), md5)

@@ -13,6 +13,7 @@ from proxy.settings.types import VERIFYING
 
 SYSTEM_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
 Found = Iterator[tuple[str, str]]
+_WITHOUT_SECRETS: Final = ("trust", "any", "cert", "peer", "hba")
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,49 @@ def somewhere_to_go(settings: Settings) -> Found:
 def somebody_can_log_in(settings: Settings) -> Found:
     known = settings.upstream_user()
     served = settings.upstream or settings.databases
-    if not served or settings.auth_type == "trust" or settings.auth_file or (known and known[1]):
+    if not served or settings.auth_type in _WITHOUT_SECRETS or settings.auth_file:
+        return
+    if known and known[1]:
         return
     remedy = "put user and password into upstream, or set auth_file"
     yield "auth_type", f"is {settings.auth_type} but no user has a secret; {remedy}"
+
+
+@check("auth_type", "auth_hba_file")
+def rules_are_there(settings: Settings) -> Found:
+    if settings.auth_type == "hba" and settings.auth_hba_file is None:
+        yield "auth_type", "is hba; set auth_hba_file, the file with its rules"
+
+
+@check("auth_type", "upstream", "databases")
+def anybody_logs_in_as_somebody(settings: Settings) -> Found:
+    if settings.auth_type != "any":
+        return
+    for name, entry in settings.databases.items():
+        if entry.user is None:
+            yield f"databases.{name}", "names no user, which auth_type any needs; add user"
+    if settings.upstream is not None:
+        remedy = "write its databases as databases.NAME with host and user instead"
+        yield (
+            "upstream",
+            f"cannot go with auth_type any, where clients' names mean nothing; {remedy}",
+        )
+
+
+@check("auth_type", "client_tls_sslmode", "client_tls_ca_file")
+def certificates_can_be_asked_for(settings: Settings) -> Found:
+    if settings.auth_type != "cert":
+        return
+    if settings.client_tls_sslmode == "disable":
+        yield "auth_type", "is cert and client_tls_sslmode is disable; set it to verify-full"
+    elif not settings.client_tls_ca_file:
+        yield "auth_type", "is cert; set client_tls_ca_file, the authorities of the certificates"
+
+
+@check("auth_type", "unix_socket_dir")
+def peers_have_a_socket(settings: Settings) -> Found:
+    if settings.auth_type == "peer" and not settings.unix_socket_dir:
+        yield "auth_type", "is peer, which works on unix sockets only; set unix_socket_dir"
 
 
 @check("listen_addr", "unix_socket_dir")
@@ -134,6 +174,14 @@ def _pair(side: str, key: bool, cert: bool) -> Found:
         yield f"{side}_tls_key_file", f"has no certificate; set {side}_tls_cert_file too"
     if cert and not key:
         yield f"{side}_tls_cert_file", f"has no key; set {side}_tls_key_file too"
+
+
+@check("server_tls_sslmode", "server_tls_sslnegotiation")
+def direct_needs_tls(settings: Settings) -> Found:
+    mode = settings.server_tls_sslmode
+    if settings.server_tls_sslnegotiation == "direct" and mode not in ("require", *VERIFYING):
+        text = f"is direct and server_tls_sslmode is {mode}; set that to require or more"
+        yield "server_tls_sslnegotiation", text
 
 
 @check("server_tls_sslmode", "server_tls_ca_file")

@@ -37,9 +37,9 @@ METHODS: Final = MappingProxyType(
         "plain": (SAME, "also called `password`"),
         "md5": (SAME, "a SCRAM secret is asked for by SCRAM"),
         "scram-sha-256": (SAME, "with channel binding, where the client has it"),
-        "any": (NOT_YET, ""),
-        "cert": (NOT_YET, ""),
-        "hba": (NOT_YET, "the rules are read and decided by `proxy.auth.hba`, no login asks yet"),
+        "any": (SAME, "every database needs a user; there is no console yet"),
+        "cert": (SAME, "with every client_tls_sslmode but disable"),
+        "hba": (SAME, "see below"),
         "ldap": (NOT_YET, ""),
         "pam": (NOT_YET, ""),
     }
@@ -75,17 +75,41 @@ takes 0 for "no pool size". Where a file is silent, `listen_addr`, `unix_socket_
 are as PgBouncer has them, not as pgfunnel has them elsewhere. An entry of `[databases]` without a
 `host` means the unix socket in `unix_socket_dir`.
 """
+_LOOKUPS: Final = """\
+## Users that Postgres knows
+
+With `auth_user`, users that `auth_file` does not have are looked up by `auth_query`. What it finds,
+or that it finds nothing, is believed for `auth_query_cache` seconds (5; PgBouncer asks at each
+login), and forgotten when a login is refused. The query has a connection of its own, at most one for
+each database, within the bounds of the pool of (`auth_dbname`, `auth_user`); it is closed after
+five seconds without use, and at once when its place is needed. Its parameters are fixed: nothing
+that a client sends reaches it but the user's name, as `$1`. When Postgres cannot be asked, the
+client is told what a wrong password is told (28P01), and the log has the line `auth_query_failed`.
+A secret that is a SCRAM verifier is enough: what the client's login reveals opens Postgres too.
+"""
+_TLS: Final = """\
+## TLS
+
+Clients may begin with TLS directly (ALPN `postgresql`), as in PostgreSQL 17; towards Postgres,
+`server_tls_sslnegotiation = direct` does. SCRAM-SHA-256-PLUS (`tls-server-end-point`) is offered to
+clients on TLS and used with servers that offer it; PgBouncer has neither. SIGHUP reads certificates
+anew: clients and servers that are connected stay as they are, new clients see the new certificate,
+and servers are opened anew at their next boundary only if what is shown to Postgres has changed.
+"""
 _HBA: Final = """\
 ## HBA and ident files
 
-`proxy.auth.hba` and `proxy.auth.ident` read `auth_hba_file` and `auth_ident_file` as PgBouncer and
-Postgres do; logins do not ask them yet. A line that is not understood makes the whole file wrong:
-a rule that is passed over could let somebody in.
+With `auth_type = hba`, `auth_hba_file` and `auth_ident_file` are read at the start and at a reload,
+as PgBouncer and Postgres read them. A line that is not understood makes the whole file wrong: a
+rule that is passed over could let somebody in. Who fits no rule is told `login rejected` (28000);
+the log says which line that was, or that there is none.
 
 - Types `local`, `host`, `hostssl`, `hostnossl`; several names separated by commas; quoted names;
   `@file`; `all`, `sameuser`, `replication`; addresses as `all`, with a length or with a mask.
 - Methods `trust`, `reject`, `password` (also called `plain`), `md5`, `scram-sha-256`, `cert` (in
-  `hostssl`), `peer` (in `local`); the option `map=` for the last two.
+  `hostssl`), `peer` (in `local`); the option `map=` for the last two; `clientcert=verify-ca` and
+  `clientcert=verify-full` (in `hostssl`), which PgBouncer does not have.
+- `auth_type = peer`, which PgBouncer has in rules only, lets Unix users in under their own names.
 - Ident maps: lines of `map-name system-user database-user`, `all` for any database user.
 - Refused by name and line: `+group`, `samerole`, `samegroup`, `/regular expressions`, host names,
   `samehost`, `samenet`, `include`, other methods and options.
@@ -104,7 +128,7 @@ def page() -> str:
     }
     lines += _table("Keys, in [peers]", "key", peers)
     lines += _table("Authentication", "auth_type", METHODS)
-    lines.append(_HBA)
+    lines += [_HBA, _LOOKUPS, _TLS]
     lines += _table("Console", "command", CONSOLE)
     lines += _table("Signals", "signal", SIGNALS)
     return "\n".join(lines)

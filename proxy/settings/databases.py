@@ -53,6 +53,9 @@ class DatabaseSettings(BaseModel):
         None, "Password of that user.", secret=True, differs="only together with user"
     )
     sslmode: SslMode | None = setting(None, "As server_tls_sslmode, for this database.")
+    auth_user: str | None = setting(None, "As auth_user, for this database.")
+    auth_query: str | None = setting(None, "As auth_query, for this database.")
+    auth_dbname: str | None = setting(None, "As auth_dbname, for this database.")
     pool_mode: PoolMode | None = setting(None, "As pool_mode, for this database.")
     pool_size: Positive | None = setting(None, "As default_pool_size, for this database.")
     min_pool_size: Count | None = setting(None, "As min_pool_size, for this database.")
@@ -166,6 +169,15 @@ class Target:
     def hosts(self) -> tuple[str, ...]:
         """The hosts one by one."""
         return tuple(self.host.split(","))
+
+
+@dataclass(frozen=True)
+class AuthLookup:
+    """Where users that auth_file does not have are looked up: as `user` at `target`."""
+
+    target: Target
+    user: str
+    query: str
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import ClassVar, Final, TypeVar
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from proxy.settings.databases import DatabaseSettings, Limits, Target, UserSettings
+from proxy.settings.databases import AuthLookup, DatabaseSettings, Limits, Target, UserSettings
 from proxy.settings.dsn import DEFAULT_PORT, is_folder
 from proxy.settings.sections import (
     Clients,
@@ -28,7 +28,7 @@ from proxy.settings.sections import (
 from proxy.settings.types import declared
 
 STARTUP: Final = ("client_encoding", "datestyle", "timezone")
-Number = TypeVar("Number", int, float)
+Value = TypeVar("Value", int, float, str)
 _sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources", default=())
 
 
@@ -96,16 +96,29 @@ class Settings(
         An entry of `databases` comes first, then the upstream's own database, then `*`, then an
         upstream that names no database.
         """
+        entry = self._entry(database)
+        return None if entry is None else self._target(database, entry)
+
+    def auth_lookup(self, database: str) -> AuthLookup | None:
+        """How users that auth_file does not have are looked up for `database`; None: not at all."""
+        entry = self._entry(database)
+        if entry is None:
+            return None
+        user = _first(entry.auth_user, self.auth_user)
+        target = self.target(_first(entry.auth_dbname, self.auth_dbname) or database)
+        if not user or target is None:
+            return None
+        return AuthLookup(target, user, entry.auth_query or self.auth_query)
+
+    def _entry(self, database: str) -> DatabaseSettings | None:
         upstream = self.upstream
         if database in self.databases:
-            return self._target(database, self.databases[database])
+            return self.databases[database]
         if upstream is not None and upstream.dbname == database:
-            return self._target(database, self.NOWHERE)
+            return self.NOWHERE
         if "*" in self.databases:
-            return self._target(database, self.databases["*"])
-        if upstream is not None and upstream.dbname is None:
-            return self._target(database, self.NOWHERE)
-        return None
+            return self.databases["*"]
+        return self.NOWHERE if upstream is not None and upstream.dbname is None else None
 
     def _target(self, database: str, entry: DatabaseSettings) -> Target | None:
         own_host = entry.host is not None
@@ -174,7 +187,7 @@ class Settings(
         return database not in self.databases
 
 
-def _first(*values: Number | None) -> Number:
+def _first(*values: Value | None) -> Value:
     """The first that is set; the last one is."""
     return next(value for value in values if value is not None)
 

@@ -16,13 +16,9 @@ from pydantic import BaseModel
 
 from proxy.settings.databases import DatabaseSettings, UserSettings
 from proxy.settings.sections import SECTIONS
-from proxy.settings.types import declared, printed
+from proxy.settings.types import AUTH_QUERY, declared, printed
 
 SOCKET_FOLDER: Final = "/tmp"  # noqa: S108
-AUTH_QUERY: Final = (
-    "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END"
-    " FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
-)
 # Setting: default, as text; "" is not set.
 GLOBAL: Final = MappingProxyType(
     {
@@ -200,6 +196,8 @@ IGNORED: Final = MappingProxyType(
         "max_packet_size": "messages are passed on in pieces and never held whole",
         "sbuf_loopcnt": "a connection is read once per turn, at most read_buffer",
         "client_tls_dheparams": "OpenSSL chooses",
+        "client_tls13_ciphers": "Python's ssl leaves TLS 1.3's to OpenSSL; see its openssl.cnf",
+        "server_tls13_ciphers": "Python's ssl leaves TLS 1.3's to OpenSSL; see its openssl.cnf",
     }
 )
 PEERS_IGNORED: Final = IGNORED["peer_id"]

@@ -9,10 +9,13 @@ from pydantic import BaseModel
 
 from proxy.settings.databases import Databases, Users
 from proxy.settings.types import (
+    AUTH_QUERY,
     Account,
     AuthType,
     BufferSize,
+    Ciphers,
     Count,
+    Curve,
     EventLoop,
     FileMode,
     Folder,
@@ -31,7 +34,9 @@ from proxy.settings.types import (
     SessionPolicy,
     Share,
     SslMode,
+    SslNegotiation,
     Statement,
+    TlsProtocols,
     Upstream,
     Words,
     setting,
@@ -83,6 +88,32 @@ class Login(BaseModel):
     )
     auth_file: ReadableFile = setting(
         None, "Users and their secrets, in the format of PgBouncer's userlist.txt."
+    )
+    auth_hba_file: ReadableFile = setting(
+        None,
+        "With auth_type hba: the rules that say who may come in from where, and how.",
+        differs="a line that is not understood is an error; see below",
+    )
+    auth_ident_file: ReadableFile = setting(
+        None, "Maps from names of certificates and Unix users to users, for auth_hba_file."
+    )
+    auth_user: str = setting(
+        "",
+        "Users that auth_file does not have are looked up in Postgres, logged in as this one.",
+        differs="its password must be known in plain (auth_file, or the database's own)",
+    )
+    auth_query: Statement = setting(
+        AUTH_QUERY,
+        "The query that looks up name and secret of user $1.",
+        differs="the name that it returns must be the one that was asked for",
+    )
+    auth_dbname: str = setting(
+        "", "The database, as clients call it, where auth_query runs; empty is the client's."
+    )
+    auth_query_cache: Seconds = setting(
+        5.0,
+        "What auth_query found is believed for this long; a refused login forgets it.",
+        unit="s",
     )
     client_login_timeout: Seconds = setting(
         60.0, "A client that has not logged in by then is closed; 0 is no limit.", unit="s"
@@ -251,6 +282,15 @@ class Tls(BaseModel):
     client_tls_key_file: ReadableFile = setting(None, "Private key shown to clients.")
     client_tls_cert_file: ReadableFile = setting(None, "Certificate shown to clients.")
     client_tls_ca_file: ReadableFile = setting(None, "Authorities that vouch for clients.")
+    client_tls_protocols: TlsProtocols = setting(
+        "secure",
+        "Versions of TLS that clients may use.",
+        differs="no version in the middle can be left out",
+    )
+    client_tls_ciphers: Ciphers = setting("default", "Ciphers that clients may use, up to TLS 1.2.")
+    client_tls_ecdhcurve: Curve = setting(
+        "auto", "Curve for the exchange of keys with clients.", differs="none is refused"
+    )
     server_tls_sslmode: SslMode = setting(
         "prefer",
         "Whether Postgres is spoken to over TLS; sslmode in a DSN comes first.",
@@ -259,6 +299,16 @@ class Tls(BaseModel):
     server_tls_key_file: ReadableFile = setting(None, "Private key shown to Postgres.")
     server_tls_cert_file: ReadableFile = setting(None, "Certificate shown to Postgres.")
     server_tls_ca_file: ReadableFile = setting(None, "Authorities that vouch for Postgres.")
+    server_tls_protocols: TlsProtocols = setting(
+        "secure",
+        "Versions of TLS to use with Postgres.",
+        differs="no version in the middle can be left out",
+    )
+    server_tls_ciphers: Ciphers = setting("default", "Ciphers to use with Postgres, up to TLS 1.2.")
+    server_tls_sslnegotiation: SslNegotiation = setting(
+        "postgres",
+        "How TLS with Postgres begins: after a request, or direct (PostgreSQL 17 or later).",
+    )
 
 
 class Outside(BaseModel):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import grp
 import pwd
+import re
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,14 @@ from pydantic.fields import FieldInfo
 
 from proxy.conditions import CHOICES, CONDITIONS
 from proxy.settings.dsn import Dsn, parse_dsn
+
+VERIFYING: Final = ("verify-ca", "verify-full")
+TLS_VERSIONS: Final = ("tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3")
+AUTH_QUERY: Final = (
+    "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END"
+    " FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
+)
+"""PgBouncer's own: a password that is not valid any more is none."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,49 @@ def _off(value: object) -> object:
 
 def _cleartext(value: object) -> object:
     return "password" if value == "plain" else value
+
+
+def _protocols(value: str) -> str:
+    versions(value)
+    return value
+
+
+def versions(value: str) -> tuple[str, str]:
+    """The oldest and the newest of the protocols that PgBouncer's words allow."""
+    wanted = {"secure": "tlsv1.2,tlsv1.3", "default": "tlsv1.2,tlsv1.3", "all": "", "legacy": ""}
+    names = re.split("[,:]", wanted.get(value, value) or ",".join(TLS_VERSIONS))
+    known = ["tlsv1.0" if name.strip() == "tlsv1" else name.strip() for name in names]
+    if set(known) - set(TLS_VERSIONS):
+        raise ValueError(f"does not name protocols; give secure, all or {','.join(TLS_VERSIONS)}")
+    places = sorted(TLS_VERSIONS.index(name) for name in known)
+    if places[-1] - places[0] + 1 != len(set(places)):
+        raise ValueError("leaves out a version between two others; name that one too")
+    return TLS_VERSIONS[places[0]], TLS_VERSIONS[places[-1]]
+
+
+def _ciphers(value: str) -> str:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers(openssl_ciphers(value))
+    except ssl.SSLError:
+        raise ValueError("names no cipher that OpenSSL knows; give default or correct it") from None
+    return value
+
+
+def openssl_ciphers(value: str) -> str:
+    """PgBouncer's shortcuts as OpenSSL calls them."""
+    shortcuts = {"secure": "DEFAULT", "fast": "DEFAULT", "normal": "DEFAULT", "all": "ALL"}
+    return {"default": "DEFAULT", **shortcuts}.get(value, value)
+
+
+def _curve(value: str) -> str:
+    if value == "none":
+        raise ValueError("is none, which TLS 1.3 cannot be without; give auto or a curve")
+    try:
+        if value != "auto":
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve(value)
+    except (ValueError, ssl.SSLError):
+        raise ValueError("is not a curve that OpenSSL knows; give auto or prime256v1") from None
+    return value
 
 
 def _words(value: object) -> object:
@@ -290,15 +343,23 @@ Account = Annotated[str, AfterValidator(_account), Kind("a user of this machine,
 Secret = Annotated[SecretStr, Kind("text")]
 
 AuthType = Annotated[
-    Literal["trust", "password", "md5", "scram-sha-256"],
+    Literal["trust", "password", "md5", "scram-sha-256", "any", "cert", "peer", "hba"],
     BeforeValidator(_cleartext),
-    Kind("one of trust, password (also called plain), md5, scram-sha-256"),
+    Kind("one of trust, password (also called plain), md5, scram-sha-256, any, cert, peer, hba"),
 ]
+TlsProtocols = Annotated[
+    str,
+    AfterValidator(_protocols),
+    Kind("secure, all, or versions from tlsv1.0 to tlsv1.3 separated by commas"),
+]
+Ciphers = Annotated[
+    str, AfterValidator(_ciphers), Kind("default, all, or a list of ciphers as OpenSSL writes it")
+]
+Curve = Annotated[str, AfterValidator(_curve), Kind("auto, or the name of an elliptic curve")]
+SslNegotiation = Literal["postgres", "direct"]
 PoolMode = Literal["session", "transaction", "statement"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 HostChoice = Literal["round-robin", "disable"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 EventLoop = Literal["auto", "uvloop", "asyncio"]
-
-VERIFYING: Final = ("verify-ca", "verify-full")

@@ -166,7 +166,7 @@ def test_no_secret_is_explained(file: Path) -> None:
             "query_timeout is a setting of PgBouncer that",
         ),
         ("disable_pqexec = yes", "remove it or set it to 0"),
-        ("auth_query = SELECT 1", "auth_query is a setting of PgBouncer"),
+        ("auth_ldap_options = x", "auth_ldap_options is a setting of PgBouncer"),
         ("[databases]\npgbouncer = host=h", "is the name of the admin console"),
         (f"[databases]\na = host=h {SECRET}", "a is not a list of key=value"),
         (

@@ -1,0 +1,25 @@
+"""Who the kernel says is at the other end of a unix socket."""
+
+from __future__ import annotations
+
+import pwd
+import socket
+import struct
+
+_CREDENTIALS = struct.Struct("3i")
+"""Process, user, group (unix(7), SO_PEERCRED)."""
+
+
+def unix_user(fd: int) -> str | None:
+    """The name of the account that connected; None where the system does not tell."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    sock = socket.socket(fileno=fd)
+    try:
+        found = sock.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size)
+        return pwd.getpwuid(_CREDENTIALS.unpack(found)[1]).pw_name
+    except (OSError, KeyError):
+        return None
+    finally:
+        sock.detach()
