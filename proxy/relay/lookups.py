@@ -66,6 +66,8 @@ class Lookups:
             entry.auth_user for entry in settings.databases.values()
         )
         self._found.clear()
+        if self.on:
+            self._funnel.users.scram = True
         for desk in self._desks.values():
             desk.lingers = False
             self._leave(desk)
@@ -159,12 +161,12 @@ class Desk:
     async def ask(self, user: str) -> Found | None:
         """What Postgres says of `user`; None: it could not be asked, the log says why."""
         async with self._turn:
-            while not self._backoff.waits(monotonic()):
+            trying = not self._backoff.waits(monotonic())
+            while trying:
                 try:
                     return await self._ask(user)
                 except (PgfunnelError, OSError, TimeoutError) as failure:
-                    if not await self._worth_another_try(failure):
-                        break
+                    trying = await self._worth_another_try(failure)
         return None
 
     async def _worth_another_try(self, failure: Exception) -> bool:
@@ -253,8 +255,9 @@ class Desk:
         lookup = self._lookup
         if lookup.target.user == lookup.user and lookup.target.password is not None:
             return lookup.target.password
-        known = self._funnel.users.credentials(lookup.target.database, lookup.user)
-        if known.password is None and (known.md5 or known.keys):
+        users = self._funnel.users
+        known = users.credentials(lookup.target.database, lookup.user)
+        if known.password is None and users.secret(lookup.user) is not None:
             raise _Refusal("the password of auth_user must be known in plain, not as a hash")
         return known.password or ""
 

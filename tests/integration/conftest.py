@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.certificates import Certificates, make_certificates
 from tests.funnel import Funnel, start_funnel
 from tests.postgres import Postgres
 
@@ -49,3 +50,8 @@ def dsn(
 def funnel_dsn(shared_funnels: Callable[[bool], Funnel]) -> str:
     """A DSN as alice through the shared, compiled proxy."""
     return shared_funnels(False).dsn("alice")
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))

@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import select
-import subprocess
-from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from proxy.wire import messages
+from tests.certificates import Certificates
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
 from tests.integration.observe import pool_metric, until
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres
 from tests.wireclient import Wire, bind, parse, query
-
-
-@dataclass
-class Certificates:
-    """Files of an authority, of a server called localhost, and of a client called alice."""
-
-    folder: Path
-
-    def __getattr__(self, name: str) -> Path:
-        return self.folder / name.replace("_", ".")
-
-    def make(self, name: str, subject: str, *extension: str) -> None:
-        ca = ["-CA", "ca.crt", "-CAkey", "ca.key"] if name != "ca" else []
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-        command += ["-subj", f"/CN={subject}", "-keyout", f"{name}.key", "-out", f"{name}.crt"]
-        subprocess.run(
-            [*command, *ca, *extension], cwd=self.folder, check=True, capture_output=True
-        )
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    made = Certificates(tmp_path_factory.mktemp("certificates"))
-    made.make("ca", "test authority")
-    leaf = ("-addext", "basicConstraints=critical,CA:FALSE")
-    made.make("server", "localhost", *leaf, "-addext", "subjectAltName=DNS:localhost")
-    made.make("client", "alice", *leaf)
-    return made
 
 
 def tls_funnel(
