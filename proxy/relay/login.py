@@ -222,13 +222,11 @@ class Login:
     def _identify(self, way: Way) -> None:
         """Hold the client's name to who it is outside. Raises LoginForbidden."""
         name: str | None = None
-        kind = "Peer" if way.method == "peer" else "certificate"
+        kind = "certificate" if way.certificate else "Peer"
         if way.certificate:
             name = self._certified(way)
-        elif way.method == "peer" and self._client.local:
+        elif self._client.local:
             name = unix_user(self._client.fd)
-        else:
-            return
         if name is None or not self._hub.gate.maps.allows(way.map, name, self.user):
             self.reason = f"it is {name} outside" if name else "who it is outside is not known"
             raise LoginForbidden(f'{kind} authentication failed for user "{self.user}"')

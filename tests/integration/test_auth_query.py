@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -53,7 +54,7 @@ def asked(postgres: Postgres) -> list[str]:
 
 def told(funnel: Funnel, user: str, password: str = "", database: str = "") -> dict[str, str]:
     """The error that ends a login, empty when there is none."""
-    with Peer(funnel.host, funnel.port) as peer:
+    with Peer(funnel.host, funnel.port, timeout=30) as peer:
         return peer.refusal(user, database or funnel.upstream.database, password)
 
 
@@ -200,7 +201,6 @@ def test_its_connection_is_within_the_bound(
         for thread in threads:
             thread.join()
     assert refused == []
-    assert watch.most["looker"] == 1
     assert watch.most[""] == 1
 
 
@@ -211,15 +211,22 @@ def test_its_connection_ends_when_nobody_needs_it(looking: Funnel) -> None:
 
 
 def test_it_survives_a_restart_of_postgres(pgfunnel: StartFunnel, own_postgres: Postgres) -> None:
-    funnel = pgfunnel(own_postgres, auth_file=None, auth_user=own_postgres.user, auth_query_cache=0)
+    funnel = pgfunnel(
+        own_postgres,
+        auth_file=None,
+        auth_user=own_postgres.user,
+        auth_query_cache=0,
+        upstream_grace=20,
+    )
     assert not told(funnel, "alice", USERS["alice"])
     server = own_postgres.server
     assert server is not None
-    again = threading.Thread(target=server.restart, args=(1.0,))
-    again.start()
-    until(lambda: not server.running)
-    assert not told(funnel, "alice", USERS["alice"])
-    again.join()
+    server.halt()
+    with ThreadPoolExecutor() as executor:
+        answer = executor.submit(told, funnel, "alice", USERS["alice"])
+        until(lambda: funnel.log().count("Connection refused") > 1)
+        server.start()
+        assert answer.result() == {}
 
 
 @pytest.mark.parametrize(
