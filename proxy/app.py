@@ -20,6 +20,7 @@ from proxy.daemon import PidFile, become, open_log
 from proxy.errors import SettingsError
 from proxy.relay.funnel import Funnel, client_tls_policy, server_tls_policies
 from proxy.relay.listen import Listener, open_sockets
+from proxy.relay.rules import read_gate
 from proxy.settings import Settings, diff
 from proxy.telemetry import logs
 from proxy.telemetry.averages import Averages
@@ -88,12 +89,13 @@ def read_users(settings: Settings) -> dict[str, Secret]:
 
 
 def file_problems(settings: Settings) -> list[str]:
-    """What is wrong in the files that the settings name: users, certificates, keys."""
+    """What is wrong in the files that the settings name: users, certificates, keys, rules."""
     problems: list[str] = []
     readers: tuple[Callable[[Settings], object], ...] = (
         read_users,
         client_tls_policy,
         server_tls_policies,
+        read_gate,
     )
     for read in readers:
         try:

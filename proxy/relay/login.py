@@ -260,6 +260,17 @@ class Login:
         except Exception:
             self.refuse(InternalError("internal error; this connection is closed"))
             raise
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """What came while nothing was to be said is heard now."""
+        held = self._client.held
+        if self._client.login is None:
+            self._client.hear_early()
+        elif held is not None and self._step == _PASSWORD:
+            self._client.held = None
+            self.feed(held, len(held))
 
     # -- the password ----------------------------------------------------------------------
 

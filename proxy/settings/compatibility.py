@@ -80,8 +80,8 @@ _LOOKUPS: Final = """\
 
 With `auth_user`, users that `auth_file` does not have are looked up by `auth_query`. What it finds,
 or that it finds nothing, is believed for `auth_query_cache` seconds (5; PgBouncer asks at each
-login), and forgotten when a login is refused. The query has a connection of its own, at most one for
-each database, within the bounds of the pool of (`auth_dbname`, `auth_user`); it is closed after
+login), and forgotten when a login is refused. The query has a connection of its own, at most one
+for each database, within the bounds of the pool of (`auth_dbname`, `auth_user`); it is closed after
 five seconds without use, and at once when its place is needed. Its parameters are fixed: nothing
 that a client sends reaches it but the user's name, as `$1`. When Postgres cannot be asked, the
 client is told what a wrong password is told (28P01), and the log has the line `auth_query_failed`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import signal
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -41,7 +42,7 @@ def asked_for(funnel: Funnel, user: str) -> int:
         return int.from_bytes(body[:4], "big")
 
 
-def secure(certificates: Certificates, mode: str = "prefer") -> dict[str, object]:
+def secure(certificates: Certificates, mode: str = "prefer") -> dict[str, Any]:
     return {
         "client_tls_sslmode": mode,
         "client_tls_key_file": certificates.server_key,
