@@ -216,8 +216,10 @@ class Entrance:
 
     def forget(self, pool: Database) -> None:
         """The pool is no more."""
-        for wish in [wish for wish, place in self._places.items() if place.pool is pool]:
-            del self._places[wish]
+        place: Place
+        for wish, place in list(self._places.items()):
+            if place.pool is pool:
+                del self._places[wish]
 
     @cython.ccall
     def greet(self, client: Client) -> object:

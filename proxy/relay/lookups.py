@@ -49,7 +49,10 @@ class Found:
 
 
 class Lookups:
-    """Finds secrets by (database, user). `on`: whether any database has an auth_user."""
+    """Finds secrets by (database, user). `on`: whether any database has an auth_user.
+
+    `logins`: as many connections are opened side by side, whatever names strangers give.
+    """
 
     def __init__(self, funnel: Funnel) -> None:
         self._funnel = funnel
@@ -57,15 +60,14 @@ class Lookups:
         self._asked: dict[Key, asyncio.Task[Secret | None]] = {}
         self._desks: dict[AuthLookup, Desk] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self.logins = asyncio.Semaphore()
         self.on = False
 
     def use(self) -> None:
         """Follow the funnel's settings: what was found is forgotten, connections are made anew."""
-        settings = self._funnel.settings
-        self.on = bool(settings.auth_user) or any(
-            entry.auth_user for entry in settings.databases.values()
-        )
+        self.on = self._funnel.settings.looks_users_up
         self._found.clear()
+        self.logins = asyncio.Semaphore(self._funnel.settings.max_server_logins)
         if self.on:
             self._funnel.users.scram = True
         for desk in self._desks.values():
@@ -109,11 +111,15 @@ class Lookups:
             return None
         if found.secret is not None:
             users.learn(database, user, found.secret)
+        if desk.lingers:
+            self._keep(key, found)
+        return found.secret
+
+    def _keep(self, key: Key, found: Found) -> None:
         self._found.pop(key, None)
         self._found[key] = found
         if len(self._found) > _MOST_FOUND:
             del self._found[next(iter(self._found))]
-        return found.secret
 
     def tick(self, now: float) -> None:
         """Close the connections that nobody needs, or whose place is needed."""
@@ -221,7 +227,8 @@ class Desk:
         for host in lookup.target.hosts:
             for tls in attempts(address):
                 try:
-                    self._connection = await self._log_in(address.at(host), tls)
+                    async with self._funnel.entrance.lookups.logins:
+                        self._connection = await self._log_in(address.at(host), tls)
                 except (PgfunnelError, OSError) as error:
                     failure = error
                 else:
@@ -274,6 +281,7 @@ class Desk:
             place, self._place = self._place, None
             if place is not None:
                 place.gone(self)
+                self._funnel.pools_by_key.drop(place)
 
     async def close(self) -> None:
         """Close the connection after what is being asked."""
@@ -281,9 +289,9 @@ class Desk:
             await self._hang_up()
 
     def unneeded(self, now: float) -> bool:
-        if self._turn.locked() or self._place is None:
+        if self._turn.locked() or self._backoff.waits(now):
             return False
-        return now - self.idle_since >= _LINGERS or self._in_the_way()
+        return self._place is None or now - self.idle_since >= _LINGERS or self._in_the_way()
 
     # -- its place in the bounds -----------------------------------------------------------
 

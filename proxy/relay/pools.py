@@ -109,6 +109,21 @@ class Pools:
         bound.limit = limit
         return bound
 
+    def drop(self, pool: Database) -> None:
+        """Forget a pool that nobody uses: what strangers asked for leaves nothing behind."""
+        if pool.servers or pool.clients or pool.waiters or pool.size.minimum:
+            return
+        self._forget(pool)
+        if all(other.database != pool.database for other in self._by_key.values()):
+            self._db_bounds.pop(pool.database, None)
+
+    def _forget(self, pool: Database) -> None:
+        if self._by_key.get((pool.database, pool.user)) is pool:
+            del self._by_key[pool.database, pool.user]
+        self._unused.pop(pool, None)
+        self._turns.pop(pool, None)
+        self._funnel.forget(pool)
+
     def reload(self) -> None:
         """Follow the settings; a pool whose address changed lets go of its servers."""
         settings = self._funnel.settings
@@ -342,9 +357,7 @@ class Pools:
         if settings.autodb(pool.database):
             limits.append(settings.autodb_idle_timeout)
         if any(0 < limit <= unused for limit in limits):
-            del self._by_key[pool.database, pool.user], self._unused[pool]
-            self._turns.pop(pool, None)
-            self._funnel.forget(pool)
+            self._forget(pool)
 
     def _check_time(self, server: Server, now: float) -> None:
         if 0 < server.cancel_again <= now and server.cancels == 0 and not server.owed.nothing():

@@ -46,15 +46,15 @@ def somewhere_to_go(settings: Settings) -> Found:
             yield f"databases.{name}", "names no host and there is no upstream; add a host"
 
 
-@check("upstream", "databases", "auth_type", "auth_file")
+@check("upstream", "databases", "auth_type", "auth_file", "auth_user")
 def somebody_can_log_in(settings: Settings) -> Found:
     known = settings.upstream_user()
     served = settings.upstream or settings.databases
     if not served or settings.auth_type in _WITHOUT_SECRETS or settings.auth_file:
         return
-    if known and known[1]:
+    if (known and known[1]) or settings.looks_users_up:
         return
-    remedy = "put user and password into upstream, or set auth_file"
+    remedy = "put user and password into upstream, or set auth_file or auth_user"
     yield "auth_type", f"is {settings.auth_type} but no user has a secret; {remedy}"
 
 

@@ -110,6 +110,11 @@ class Settings(
             return None
         return AuthLookup(target, user, entry.auth_query or self.auth_query)
 
+    @property
+    def looks_users_up(self) -> bool:
+        """Whether any database has an auth_user."""
+        return bool(self.auth_user) or any(entry.auth_user for entry in self.databases.values())
+
     def _entry(self, database: str) -> DatabaseSettings | None:
         upstream = self.upstream
         if database in self.databases:

@@ -122,6 +122,7 @@ async def _look(settings: Settings, place: str, target: Target) -> tuple[str, bo
         password=password or "",
         passfile=os.devnull,
         ssl=_tls(settings, target),
+        direct_tls=_direct(settings, target),
         timeout=timeout,
     )
     try:
@@ -163,12 +164,18 @@ def _tls(settings: Settings, target: Target) -> ssl.SSLContext | str:
     if target.sslmode in ("disable", "allow", "prefer"):
         return target.sslmode
     context = ssl.create_default_context(cafile=settings.server_tls_ca_file)
+    context.set_alpn_protocols(["postgresql"])
     context.check_hostname = target.sslmode == "verify-full"
     if target.sslmode not in VERIFYING:
         context.verify_mode = ssl.CERT_NONE
     if settings.server_tls_cert_file is not None:
         context.load_cert_chain(settings.server_tls_cert_file, settings.server_tls_key_file)
     return context
+
+
+def _direct(settings: Settings, target: Target) -> bool:
+    wanted = settings.server_tls_sslnegotiation == "direct"
+    return wanted and target.sslmode not in ("disable", "allow", "prefer")
 
 
 def _words(error: Exception, settings: Settings) -> str:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from proxy.auth import codes
+from proxy.wire import messages
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
 from tests.integration.observe import Watch, until
@@ -305,3 +306,26 @@ def test_a_reload_keeps_what_logins_revealed(looking: Funnel) -> None:
         )
         until(lambda: looking.upstream.client_backends("alice") == 0)
         assert peer.rows("SELECT session_user")[0] == [b"alice"]
+
+
+def test_databases_that_strangers_make_up_leave_nothing_behind(
+    pgfunnel: StartFunnel, own_postgres: Postgres
+) -> None:
+    upstream = own_postgres.dsn.removesuffix(own_postgres.database)
+    funnel = pgfunnel(own_postgres, upstream=upstream, auth_file=None, auth_user=own_postgres.user)
+    for number in range(20):
+        assert told(funnel, "alice", "x", f"made-up-{number}")["C"] == "28P01"
+    until(lambda: "made-up-19" in funnel.log())
+    assert "made-up" not in funnel.get("/metrics")
+    assert not told(funnel, "alice", USERS["alice"], own_postgres.database)
+
+
+def test_a_word_ahead_of_the_answer_is_heard(pgfunnel: StartFunnel, postgres: Postgres) -> None:
+    """A password sent together with the start-up packet waits for the lookup."""
+    funnel = pgfunnel(auth_file=None, auth_user=postgres.user, auth_type="password")
+    with Peer(funnel.host, funnel.port) as peer:
+        packet = messages.startup([(b"user", b"alice"), (b"database", postgres.database.encode())])
+        password = messages.message(b"p", USERS["alice"].encode() + b"\0")
+        peer.send(packet + password + messages.query(b"SELECT 7"))
+        told = peer.until(b"Z") + peer.until(b"Z")
+    assert messages.read_row(next(body for kind, body in told if kind == b"D")) == [b"7"]

@@ -12,7 +12,7 @@ from proxy.settings import load
 UPSTREAM = "postgresql://u:p@h/app"
 
 
-def problems(file: Path | None = None, **values: str) -> list[str]:
+def problems(file: Path | None = None, /, **values: str) -> list[str]:
     environ = {f"PGFUNNEL_{name.upper()}": value for name, value in values.items()}
     try:
         load(environ=environ, file=file)
@@ -52,6 +52,46 @@ def test_nobody_could_log_in(upstream: str, pem: str) -> None:
     assert problem.startswith("auth_type: is scram-sha-256 but no user has a secret")
     assert problems(upstream=upstream, auth_type="trust") == []
     assert problems(upstream=upstream, auth_file=pem) == []
+    assert problems(upstream=upstream, auth_user="looker") == []
+
+
+def test_rules_need_a_file(pem: str) -> None:
+    (problem,) = problems(upstream=UPSTREAM, auth_type="hba")
+    assert "is hba; set auth_hba_file" in problem
+    assert problems(upstream=UPSTREAM, auth_type="hba", auth_hba_file=pem) == []
+
+
+def test_any_needs_a_user_for_each_database(toml: Path) -> None:
+    toml.write_text("auth_type = 'any'\n[databases.a]\nhost = 'h'\nuser = 'u'\n")
+    assert problems(toml) == []
+    (problem,) = problems(toml, upstream=UPSTREAM)
+    assert "cannot go with auth_type any" in problem
+    toml.write_text("auth_type = 'any'\n[databases.a]\nhost = 'h'\n")
+    (problem,) = problems(toml)
+    assert "names no user, which auth_type any needs" in problem
+
+
+def test_certificates_need_tls_and_authorities(pem: str) -> None:
+    (problem,) = problems(upstream=UPSTREAM, auth_type="cert")
+    assert "client_tls_sslmode is disable" in problem
+    tls = {"client_tls_key_file": pem, "client_tls_cert_file": pem, "auth_type": "cert"}
+    (problem,) = problems(upstream=UPSTREAM, client_tls_sslmode="require", **tls)
+    assert "set client_tls_ca_file" in problem
+    whole = {**tls, "client_tls_sslmode": "require", "client_tls_ca_file": pem}
+    assert problems(upstream=UPSTREAM, **whole) == []
+
+
+def test_peers_need_a_unix_socket(tmp_path: Path) -> None:
+    (problem,) = problems(upstream=UPSTREAM, auth_type="peer")
+    assert "set unix_socket_dir" in problem
+    assert problems(upstream=UPSTREAM, auth_type="peer", unix_socket_dir=str(tmp_path)) == []
+
+
+def test_direct_tls_is_never_a_maybe() -> None:
+    (problem,) = problems(upstream=UPSTREAM, server_tls_sslnegotiation="direct")
+    assert "set that to require or more" in problem
+    given = {"server_tls_sslnegotiation": "direct", "server_tls_sslmode": "require"}
+    assert problems(upstream=UPSTREAM, **given) == []
 
 
 def test_nowhere_to_listen(tmp_path: Path) -> None:

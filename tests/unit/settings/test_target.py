@@ -14,6 +14,7 @@ from proxy.settings import (
     diff,
     parse_dsn,
 )
+from proxy.settings.types import versions
 
 
 def settings(upstream: str | None = None, **databases: DatabaseSettings) -> Settings:
@@ -179,3 +180,40 @@ def test_settings_are_frozen_and_read_nothing_by_themselves(
     assert mine.default_pool_size == 20
     with pytest.raises(ValueError, match="frozen"):
         mine.default_pool_size = 1
+
+
+def test_where_users_are_looked_up() -> None:
+    own_way = {"auth_user": "other", "auth_dbname": "own", "auth_query": "x"}
+    settings = Settings(
+        auth_user="looker",
+        auth_dbname="keys",
+        databases={
+            "keys": DatabaseSettings(host="k"),
+            "app": DatabaseSettings(host="a"),
+            "own": DatabaseSettings.model_validate({"host": "o", **own_way}),
+            "none": DatabaseSettings(host="n", auth_user=""),
+            "lost": DatabaseSettings(host="l", auth_dbname="nowhere"),
+        },
+    )
+    found = settings.auth_lookup("app")
+    assert found is not None
+    assert (found.user, found.target.host, found.query) == ("looker", "k", settings.auth_query)
+    own = settings.auth_lookup("own")
+    assert own is not None
+    assert (own.user, own.target.host, own.query) == ("other", "o", "x")
+    for database in ("none", "lost", "nowhere"):
+        assert settings.auth_lookup(database) is None
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("secure", ("tlsv1.2", "tlsv1.3")),
+        ("all", ("tlsv1.0", "tlsv1.3")),
+        ("tlsv1.1:tlsv1.2", ("tlsv1.1", "tlsv1.2")),
+        ("tlsv1, tlsv1.1", ("tlsv1.0", "tlsv1.1")),
+        ("tlsv1.3", ("tlsv1.3", "tlsv1.3")),
+    ],
+)
+def test_versions_of_tls(words: str, expected: tuple[str, str]) -> None:
+    assert versions(words) == expected
