@@ -18,9 +18,10 @@ from proxy.auth.secret import Secret
 from proxy.auth.userlist import parse_userlist
 from proxy.daemon import PidFile, become, open_log
 from proxy.errors import SettingsError
-from proxy.relay.funnel import Funnel, client_tls_policy, server_tls_policies
+from proxy.relay.funnel import Funnel
 from proxy.relay.listen import Listener, open_sockets
 from proxy.relay.rules import read_gate
+from proxy.relay.tls_settings import client_tls_policy, server_tls_policies
 from proxy.settings import Settings, diff
 from proxy.telemetry import logs
 from proxy.telemetry.averages import Averages

@@ -28,11 +28,11 @@ from proxy.relay.pools import Pools
 from proxy.relay.quota import Quota
 from proxy.relay.rules import read_gate
 from proxy.relay.server import Server
-from proxy.relay.tls import TlsFiles, TlsPolicy, client_policy, server_policy
+from proxy.relay.tls import TlsPolicy
+from proxy.relay.tls_settings import client_tls_policy, server_tls_policies
 from proxy.relay.users import Users
 from proxy.settings import Settings
 from proxy.settings.databases import Target
-from proxy.settings.types import openssl_ciphers, versions
 from proxy.telemetry.counters import PoolCounters, Totals
 from proxy.telemetry.logs import log_closed, log_event, log_opened
 from proxy.telemetry.reasons import CloseReason, Side
@@ -443,47 +443,3 @@ class PoolSnapshot:
 def _check_delay(settings: Settings) -> float:
     """Seconds; a delay of 0 is every time that a server is lent, but not again after the check."""
     return max(settings.server_check_delay, 1e-9) if settings.server_check_query else math.inf
-
-
-def _path(value: object) -> str:
-    return str(value) if value else ""
-
-
-def client_tls_policy(settings: Settings) -> TlsPolicy:
-    """TLS towards clients. Raises SettingsError naming the file that does not load."""
-    return client_policy(
-        TlsFiles(
-            settings.client_tls_sslmode,
-            key=_path(settings.client_tls_key_file),
-            cert=_path(settings.client_tls_cert_file),
-            ca=_path(settings.client_tls_ca_file),
-            versions=versions(settings.client_tls_protocols),
-            ciphers=openssl_ciphers(settings.client_tls_ciphers),
-            curve=settings.client_tls_ecdhcurve,
-        )
-    )
-
-
-def server_tls_policies(settings: Settings) -> dict[str, TlsPolicy]:
-    """TLS towards Postgres, by sslmode. Raises SettingsError naming the file that does not load."""
-    return {mode: server_policy(_server_tls(settings, mode)) for mode in _server_modes(settings)}
-
-
-def _server_tls(settings: Settings, mode: str) -> TlsFiles:
-    return TlsFiles(
-        mode,
-        key=_path(settings.server_tls_key_file),
-        cert=_path(settings.server_tls_cert_file),
-        ca=_path(settings.server_tls_ca_file),
-        versions=versions(settings.server_tls_protocols),
-        ciphers=openssl_ciphers(settings.server_tls_ciphers),
-        direct=settings.server_tls_sslnegotiation == "direct",
-    )
-
-
-def _server_modes(settings: Settings) -> set[str]:
-    modes: set[str] = {"disable", settings.server_tls_sslmode}
-    if settings.upstream is not None and settings.upstream.sslmode:
-        modes.add(settings.upstream.sslmode)
-    modes.update(entry.sslmode for entry in settings.databases.values() if entry.sslmode)
-    return modes
