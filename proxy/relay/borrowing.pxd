@@ -53,6 +53,7 @@ cdef class Borrowing(Borrower):
     cdef bint _set_up(self, Server server, double moment)
     cdef bint _set(self, Server server, bint wait)
     cdef bint _run_ahead(self, int what, object queries)
+    cdef object _not_set(self, Server server, object error)
     cdef object _retry(self, Server server, object error)
     cdef object _resume(self)
     cpdef object hear_early(self)

@@ -211,8 +211,7 @@ class Borrowing(Borrower):
         if error is not None and what == CHECKING:
             return self._retry(server, error)
         if error is not None and what == SETTING:
-            server.parameters = self.had
-            return self.close(CloseReason.REFUSED, PostgresError(error))
+            return self._not_set(server, error)
         if error is not None:
             # One of its statements can be prepared no more: it is asked which are left.
             self.session.ask(PREPARED)
@@ -221,6 +220,20 @@ class Borrowing(Borrower):
         if not self._have(server, server.idle_since):
             return None
         return self._resume()
+
+    @cython.cfunc
+    def _not_set(self, server: Server, error: Any) -> object:
+        """Postgres refused what the client asks for, or the server lacks what it was to give up.
+
+        DEALLOCATE is not rolled back: which prepared statements are left is not known.
+        """
+        if error.get("C") == "26000" and not self.session.holds and not self.keeps:
+            return self._retry(server, error)
+        server.parameters = self.had
+        server.rows = None
+        if self.had.statements:
+            self.session.holds |= PREPARED
+        return self.close(CloseReason.REFUSED, PostgresError(error))
 
     @cython.cfunc
     def _retry(self, server: Server, error: Any) -> object:

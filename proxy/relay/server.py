@@ -456,6 +456,8 @@ class Server(Link):
         """Its client is leaving and may have left this behind."""
         if conditions & (LOAD | SEED | UNSURE):
             self.reason = CloseReason.UNCLEAN
+        if conditions & SURE:
+            conditions |= PARAMETERS  # what a reset has put back was never taken note of
         if conditions & PARAMETERS:
             self.parameters = Parameters.of({}, self.parameters.statements)
         if conditions & PREPARED:

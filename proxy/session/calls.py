@@ -97,7 +97,13 @@ class Calls:
     def call_runner(self, name: str) -> None:
         self.unreadable()
 
+    def temporary_path(self) -> None:
+        """Where search_path begins with pg_temp, in a constant too, tables are temporary."""
+        if b"pg_temp" in self.tokens.raw.lower():
+            self.found.makes |= TEMP
+
     def call_set_config(self, name: str) -> None:
+        self.temporary_path()
         arguments = self.arguments()
         parameter = value = local = None
         if len(arguments) == 3:

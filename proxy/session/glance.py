@@ -59,8 +59,8 @@ LOCKS = [
 UNLOCKS = ["pg_advisory_unlock", "pg_advisory_unlock_all", "pg_advisory_unlock_shared"]
 # Functions that run SQL from a string.
 RUNNERS = """
-    crosstab crosstab2 crosstab3 crosstab4 query_to_xml query_to_xml_and_xmlschema
-    query_to_xmlschema ts_stat
+    connectby crosstab crosstab2 crosstab3 crosstab4 query_to_xml query_to_xml_and_xmlschema
+    query_to_xmlschema ts_rewrite ts_stat xpath_table
 """.split()  # noqa: SIM905
 OTHERS = ["currval", "lastval", "pg_settings", "set_config", "setseed", "temp", "temporary"]
 WORDS = [*LOCKS, *UNLOCKS, *RUNNERS, *OTHERS]

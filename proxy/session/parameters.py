@@ -171,7 +171,7 @@ def change(have: Parameters, want: Parameters) -> tuple[bytes, bool]:
     gone = [name for name in before if name not in after]
     changed = [name for name, value in after.items() if before.get(name) != value]
     leaving = tuple(_leaving(have, want))
-    sure = not want.statements or not preparations(have, want)
+    sure = not leaving and (not want.statements or not preparations(have, want))
     known = _change(want, (*gone, *changed), tuple(n for n in IDENTITY if n in before), leaving)
     return known[0], known[1] and sure and "statement_timeout" not in before
 
@@ -212,11 +212,15 @@ def settings_query(values: Iterable[tuple[str, str | None]]) -> str:
 
     Source: PostgreSQL documentation, "Configuration Settings Functions".
     """
-    calls = (
-        f"pg_catalog.set_config({quote(name)},{'NULL' if value is None else quote(value)},false)"
-        for name, value in values
-    )
-    return "SELECT " + ",".join(calls)
+    return "SELECT " + ",".join(_set_config(name, value) for name, value in values)
+
+
+def _set_config(name: str, value: str | None) -> str:
+    """One call; what may not exist in the client's encoding is not returned (but NULL is)."""
+    call = f"pg_catalog.set_config({quote(name)},{'NULL' if value is None else quote(value)},false)"
+    if value is None or value.isascii():
+        return call
+    return f"CASE WHEN {call} IS NULL THEN '' END"
 
 
 def _changes(

@@ -83,6 +83,7 @@ class Reading(Calls):
         return self.tokens.over() or self.tokens.word() in ("default", *words)
 
     def set(self) -> None:
+        self.temporary_path()
         tokens = self.tokens
         scope = tokens.word()
         if scope in ("local", "session") and not self.assigned():

@@ -290,8 +290,9 @@ class Session:
         there, here = before, before
         if done.does & (DISCARD_ALL | RESET_ALL):
             there, here = before.but_for(NONE), before.but_for(self.startup)
+        own = {n: self.startup.values.get(n) for n in IDENTITY if n in done.resets}
         self.holds &= ~done.clears
-        self.follow(here)
+        self.follow(here.with_values(own))
         self._forget_doubt()
         return there
 

@@ -15,6 +15,8 @@ import pytest
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
 from tests.integration.observe import until
+from tests.postgres import USERS, Postgres
+from tests.wireclient import TERMINATE, Gone, Wire, query, rows, sqlstates
 
 Query = Callable[..., Awaitable[object]]
 
@@ -30,6 +32,10 @@ async def client(
         yield connection
     finally:
         await connection.close(timeout=5)
+
+
+def wire(funnel: Funnel, **settings: str) -> Wire:
+    return Wire(funnel.host, funnel.port, "alice", "postgres", USERS["alice"], settings)
 
 
 async def show(connection: asyncpg.Connection, name: str) -> object:
@@ -432,3 +438,108 @@ async def test_an_audit_finds_nothing_where_nothing_is(pgfunnel: StartFunnel) ->
             await other.execute("SET ROLE alice; SET work_mem = '5MB'")
         await one.execute("DISCARD ALL")
     assert not [name for name in funnel.metrics() if name.startswith("pgfunnel_leaks_total")]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "SET search_path = 'pg_temp'; CREATE TABLE made (n int)",
+        "BEGIN; SET LOCAL search_path = 'pg_temp'; CREATE TABLE made (n int); COMMIT",
+        "BEGIN; SELECT set_config('search_path', 'pg_temp', true); CREATE TABLE made (n int); END",
+    ],
+)
+async def test_search_path_in_a_constant_makes_temporary_tables(
+    pgfunnel: StartFunnel, script: str
+) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    async with client(funnel) as one, client(funnel) as other:
+        temporary = "SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()"
+        await one.execute(script)
+        for _ in range(3):
+            assert await other.fetchval(temporary) == 0
+            assert await one.fetchval("SELECT count(*) FROM pg_temp.made") == 0
+
+
+@pytest.mark.parametrize(
+    "before, reset, shown",
+    [
+        ("SET work_mem = '5MB'", "RESET ALL", "current_setting('work_mem')"),
+        ("SET ROLE bob", "RESET ROLE", "current_user"),
+        ("SET ROLE bob", "SET SESSION AUTHORIZATION DEFAULT", "current_user"),
+    ],
+)
+async def test_a_client_that_resets_and_leaves_at_once(
+    pgfunnel: StartFunnel, postgres: Postgres, before: str, reset: str, shown: str
+) -> None:
+    postgres.psql("GRANT bob TO alice")
+    funnel = pgfunnel(default_pool_size=1)
+    with wire(funnel) as other:
+        other.ask(before)
+        with wire(funnel) as one:
+            one.ask(before)
+            one.send(query(reset), TERMINATE)
+            one.until_gone()
+        assert rows(other.ask(f"SELECT {shown}")) in ([["5MB"]], [["bob"]])
+
+
+async def test_reset_role_leads_to_the_role_of_the_start(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    postgres.psql("GRANT bob TO alice; GRANT carol TO alice")
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel, role="bob") as one, client(funnel) as other:
+        await one.execute("SET ROLE carol")
+        assert await one.fetchval("SELECT current_user") == "carol"
+        await one.execute("RESET ROLE")
+        assert await other.fetchval("SELECT current_user") == "alice"
+        assert await one.fetchval("SELECT current_user") == "bob"
+
+
+async def test_values_that_the_clients_encoding_lacks(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with wire(funnel) as one, wire(funnel) as other:
+        one.ask("SET my.tag = 'žluť'; SET search_path = 'žž'")
+        one.ask("SET client_encoding = 'LATIN1'")
+        for _ in range(2):
+            assert rows(other.ask("SELECT current_setting('my.tag', true)")) == [[""]]
+            assert rows(one.ask("SELECT length(current_setting('my.tag'))")) == [["4"]]
+        one.ask("SET client_encoding = 'UTF8'")
+        assert rows(one.ask("SELECT current_setting('my.tag')")) == [["žluť"]]
+
+
+async def test_sql_in_a_string_of_ts_rewrite(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    sql = "SELECT 'a'::tsquery, 'b'::tsquery FROM set_config('work_mem', '9MB', false)"
+    async with client(funnel) as one, client(funnel) as other:
+        await one.execute(f"SELECT ts_rewrite('a'::tsquery, $${sql}$$)")
+        assert await show(other, "work_mem") == "4MB"
+        assert await show(one, "work_mem") == "9MB"
+
+
+async def test_a_start_that_fails_leaves_the_server_as_it_was(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with wire(funnel) as other:
+        other.ask("SET work_mem = '5MB'; PREPARE p AS SELECT 'mine'")
+        with Wire(funnel.host, funnel.port) as wrong, pytest.raises(Gone) as refused:
+            wrong.log_in("alice", "postgres", USERS["alice"], {"options": "-c no_such=1"})
+        assert sqlstates(refused.value.answers) == ["42704"]
+        with wire(funnel, work_mem="6MB") as one:
+            assert rows(one.ask("SHOW work_mem")) == [["6MB"]]
+            assert sqlstates(one.ask("EXECUTE p")) == ["26000"]
+        assert rows(other.ask("EXECUTE p")) == [["mine"]]
+        assert rows(other.ask("SHOW work_mem")) == [["5MB"]]
+
+
+async def test_a_hidden_deallocate_harms_nobody_else(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    postgres.psql(
+        "CREATE OR REPLACE FUNCTION public.forget() RETURNS void LANGUAGE plpgsql AS"
+        " $$BEGIN EXECUTE 'DEALLOCATE p'; END$$"
+    )
+    funnel = pgfunnel(default_pool_size=1)
+    with wire(funnel) as one, wire(funnel) as other:
+        one.ask("SET work_mem = '5MB'; PREPARE p AS SELECT 1")
+        one.ask("SELECT public.forget()")
+        assert rows(other.ask("SHOW work_mem")) == [["4MB"]]
+        assert rows(other.ask("SELECT 1")) == [["1"]]
