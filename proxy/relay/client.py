@@ -224,7 +224,8 @@ class Client(Naming):
     @cython.cfunc
     def _leave(self, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t) -> object:
         """Terminate: what came before it is still done, and answered, as by Postgres."""
-        self._send_on(buffer, run, at)
+        if at > run or PIECES.used:
+            self._send_on(buffer, run, at)
         owed: Owed = None if self.server is None else self.server.owed
         if owed is None or owed.nothing() or owed.unsynced or owed.copying or owed.skipping:
             return self.close(CloseReason.CLIENT_LEFT)

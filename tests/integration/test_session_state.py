@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
-from tests.integration.observe import until
+from tests.integration.observe import eventually, until
 from tests.postgres import USERS, Postgres
 from tests.wireclient import TERMINATE, Gone, Wire, query, rows, sqlstates
 
@@ -543,3 +543,18 @@ async def test_a_hidden_deallocate_harms_nobody_else(
         one.ask("SELECT public.forget()")
         assert rows(other.ask("SHOW work_mem")) == [["4MB"]]
         assert rows(other.ask("SELECT 1")) == [["1"]]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_a_pinned_client_may_leave(pgfunnel: StartFunnel, wanted: bool) -> None:
+    """asyncpg's close() waits until the other side has closed."""
+    funnel = pgfunnel(default_pool_size=1)
+    one = await asyncpg.connect(funnel.dsn("alice"), statement_cache_size=0)
+    async with client(funnel) as other:
+        await one.execute("SET search_path = pg_temp; LISTEN channel")
+        if wanted:
+            answer = asyncio.create_task(other.fetchval("SELECT 1"))
+            labels = '{database="postgres",user="alice"}'
+            await eventually(lambda: funnel.metrics()["pgfunnel_pool_waiters" + labels] == 1)
+        await one.close(timeout=5)
+        assert await (answer if wanted else other.fetchval("SELECT 1")) == 1
