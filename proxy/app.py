@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import resource
 import signal
@@ -16,7 +17,14 @@ from typing import Any
 from proxy import relay, web
 from proxy.auth.secret import Secret
 from proxy.auth.userlist import parse_userlist
-from proxy.daemon import PidFile, become, open_log
+from proxy.daemon import (
+    PidFile,
+    become,
+    inherited_sockets,
+    notify,
+    notify_reloading,
+    open_log,
+)
 from proxy.errors import SettingsError
 from proxy.relay.funnel import Funnel
 from proxy.relay.listen import Listener, open_sockets
@@ -26,6 +34,7 @@ from proxy.settings import Settings, diff
 from proxy.telemetry import logs
 from proxy.telemetry.averages import Averages
 from proxy.telemetry.logs import log_event
+from proxy.telemetry.syslog import Syslog
 from proxy.web import WebServer
 
 log = logging.getLogger("pgfunnel")
@@ -33,9 +42,12 @@ log = logging.getLogger("pgfunnel")
 _SPARE_FILES = 64
 """Descriptors for everything that is neither a client nor a server."""
 
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_SIGNALS = (*_STOPPING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
 
 def run(settings: Settings, reload: Callable[[], Settings], notes: Sequence[str] = ()) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. Raises SettingsError before it serves.
+    """Serve until SIGTERM, SIGINT or SIGQUIT; the exit code. Raises SettingsError before it serves.
 
     `reload` reads the settings anew at SIGHUP; if it raises SettingsError nothing changes.
     `notes` are said once, in the log.
@@ -56,14 +68,21 @@ def run(settings: Settings, reload: Callable[[], Settings], notes: Sequence[str]
 
 def _set_up_log(settings: Settings) -> None:
     """Log as the settings say, to a file opened now or to stderr. Raises SettingsError."""
+    syslog = _syslog(settings)
     if not settings.logfile:
-        logs.setup(settings.log_format, settings.log_level)
+        logs.setup(settings.log_format, settings.log_level, syslog=syslog)
         return
     fd = open_log(Path(settings.logfile))
     try:
-        logs.setup(settings.log_format, settings.log_level, fd)
+        logs.setup(settings.log_format, settings.log_level, fd, syslog)
     finally:
         os.close(fd)
+
+
+def _syslog(settings: Settings) -> Syslog | None:
+    if not settings.syslog:
+        return None
+    return Syslog(settings.syslog_ident, settings.syslog_facility)
 
 
 def _loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -122,11 +141,13 @@ class _App:
             logs.defer(None)
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         funnel = Funnel(self._settings, read_users(self._settings))
         _raise_file_limit(self._settings)
-        listener = Listener(funnel, await open_sockets(self._settings))
+        inherited = inherited_sockets()
+        sockets = inherited or await open_sockets(self._settings)
+        listener = Listener(funnel, sockets, owned=not inherited)
         try:
             server = await self._start_web(funnel)
         except SettingsError:
@@ -135,10 +156,12 @@ class _App:
         funnel.start()
         self._say_stats_later(funnel)
         _say_ready(self._settings, listener, server)
+        notify("READY=1")
         keys = asyncio.create_task(funnel.prepare_keys())
-        await self._until_told(funnel)
+        told = await self._until_told(funnel)
+        notify("STOPPING=1")
         keys.cancel()
-        await self._drain(funnel, listener)
+        await self._stop(funnel, listener, told)
         if server is not None:
             await server.close()
         log_event(log, logging.INFO, "stopped")
@@ -159,9 +182,14 @@ class _App:
     def _stop(self) -> None:
         self._signals.put_nowait(signal.SIGTERM)
 
-    async def _until_told(self, funnel: Funnel) -> None:
-        while await self._signals.get() == signal.SIGHUP:
-            self._follow(funnel)
+    async def _until_told(self, funnel: Funnel) -> signal.Signals:
+        """Do what signals say until one says to stop: that one."""
+        while (told := await self._signals.get()) not in _STOPPING:
+            if told == signal.SIGHUP:
+                self._follow(funnel)
+            else:
+                _pause(funnel, on=told == signal.SIGUSR1)
+        return told
 
     def _say_stats_later(self, funnel: Funnel) -> None:
         loop = asyncio.get_running_loop()
@@ -175,6 +203,11 @@ class _App:
 
     def _follow(self, funnel: Funnel) -> None:
         """SIGHUP: new settings, or none of them; the log file is opened anew in any case."""
+        notify_reloading()
+        self._take_over(funnel)
+        notify("READY=1")
+
+    def _take_over(self, funnel: Funnel) -> None:
         self._open_log(self._settings)
         try:
             new = self._reload()
@@ -197,18 +230,29 @@ class _App:
             log_event(log, logging.ERROR, "log_unchanged", problem=error.message)
         logs.defer(asyncio.get_running_loop().call_soon)
 
-    async def _drain(self, funnel: Funnel, listener: Listener) -> None:
-        """Let transactions finish; a second signal ends them."""
-        funnel.draining = True
-        timeout = self._settings.drain_timeout
-        log_event(log, logging.INFO, "draining", clients=len(funnel.clients), timeout_s=timeout)
-        await _first(funnel.drain(timeout), self._told_again())
-        listener.close()
-        await _first(funnel.stop(), self._told_again())
+    async def _stop(self, funnel: Funnel, listener: Listener, told: signal.Signals) -> None:
+        """SIGTERM: within drain_timeout; SIGINT: when the last server is given back; SIGQUIT: now.
 
-    async def _told_again(self) -> None:
-        while await self._signals.get() == signal.SIGHUP:
-            continue
+        A second signal ends either at once.
+        """
+        funnel.draining = True
+        if told != signal.SIGQUIT:
+            timeout = self._settings.drain_timeout if told == signal.SIGTERM else math.inf
+            log_event(log, logging.INFO, "draining", clients=len(funnel.clients), timeout_s=timeout)
+            drained = funnel.drain(timeout, waiters=told == signal.SIGTERM)
+            await _first(drained, self._told_again(funnel))
+        listener.close()
+        await _first(funnel.stop(), self._told_again(funnel))
+
+    async def _told_again(self, funnel: Funnel) -> None:
+        while (told := await self._signals.get()) not in _STOPPING:
+            if told == signal.SIGUSR2:
+                _pause(funnel, on=False)
+
+
+def _pause(funnel: Funnel, *, on: bool) -> None:
+    funnel.pause(on=on)
+    log_event(log, logging.INFO, "paused" if on else "resumed")
 
 
 async def _first(*coroutines: Coroutine[Any, Any, None]) -> None:

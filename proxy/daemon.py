@@ -1,13 +1,21 @@
-"""What a program that runs on its own asks of the machine: an account, a pid file, a log file."""
+"""What a program that runs on its own asks of the machine: an account, a pid file, a log file.
+
+And what systemd tells it and wants to be told.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pwd
+import socket
+import time
 from pathlib import Path
 
 from proxy.errors import SettingsError
+
+_FIRST_INHERITED = 3
+"""File descriptor of the first socket (sd_listen_fds(3), SD_LISTEN_FDS_START)."""
 
 
 def become(user: str) -> None:
@@ -71,3 +79,46 @@ def open_log(path: Path) -> int:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise SettingsError([f"logfile {path}: {error.strerror}; correct the path"]) from None
+
+
+def notify(*words: str) -> None:
+    """Tell systemd, if it wants to know, how we are (sd_notify(3)): `READY=1` and the like."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    place = f"\0{address[1:]}" if address.startswith("@") else address
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto("\n".join(words).encode(), place)
+
+
+def notify_reloading() -> None:
+    """A reload begins; `READY=1` ends it (systemd.service(5), Type=notify-reload)."""
+    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def inherited_sockets() -> list[socket.socket]:
+    """Listening sockets that systemd has opened for us (sd_listen_fds(3)); none without it.
+
+    Raises SettingsError for one that cannot be listened on.
+    """
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
+        return []
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    return [_listening(_FIRST_INHERITED + i) for i in range(int(count))]
+
+
+def _listening(fd: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=fd)
+        listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError:
+        listening = 0
+    if not listening:
+        raise SettingsError(
+            [f"socket activation: {fd} is not a listening socket; correct the unit"]
+        )
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    return sock

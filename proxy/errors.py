@@ -52,6 +52,13 @@ class NoSuchDatabase(PgfunnelError):
     hint = "Connect to a database that pgfunnel serves, or add it to its configuration."
 
 
+class NoLongerServed(PgfunnelError):
+    """New settings lead elsewhere."""
+
+    sqlstate = "57P01"
+    hint = "Connect again; the settings have changed."
+
+
 class ProtocolViolation(PgfunnelError):
     sqlstate = "08P01"
 
@@ -71,6 +78,28 @@ class ShuttingDown(PgfunnelError):
 
 class LoginTimeout(PgfunnelError):
     sqlstate = "57014"
+
+
+class QueryTooLong(PgfunnelError):
+    sqlstate = "57014"
+    hint = "The query was cancelled; see query_timeout."
+
+
+class TransactionTooLong(PgfunnelError):
+    """As Postgres's transaction_timeout."""
+
+    sqlstate = "25P04"
+    hint = "The transaction was rolled back; see transaction_timeout."
+
+
+class IdleInTransaction(PgfunnelError):
+    sqlstate = "25P03"
+    hint = "The transaction was rolled back; see idle_transaction_timeout."
+
+
+class IdleSession(PgfunnelError):
+    sqlstate = "57P05"
+    hint = "Connect again; see client_idle_timeout."
 
 
 class FeatureRefused(PgfunnelError):

@@ -30,6 +30,7 @@ class StartFunnel(Protocol):
         *,
         pure: bool = ...,
         args: tuple[str, ...] = ...,
+        under: tuple[str, ...] = ...,
         **settings: object,
     ) -> Funnel: ...
 
@@ -129,12 +130,15 @@ def pgfunnel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartFu
         *,
         pure: bool = False,
         args: tuple[str, ...] = (),
+        under: tuple[str, ...] = (),
         **settings: object,
     ) -> Funnel:
         upstream = upstream or request.getfixturevalue("postgres")
         folder = tmp_path / f"pgfunnel-{len(started)}"
         folder.mkdir()
-        started.append(start_funnel(upstream, folder, pure=pure, args=args, **settings))
+        started.append(
+            start_funnel(upstream, folder, pure=pure, args=args, under=under, **settings)
+        )
         return started[-1]
 
     yield start

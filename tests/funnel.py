@@ -105,9 +105,12 @@ def start_funnel(
     *,
     pure: bool = False,
     args: tuple[str, ...] = (),
+    under: tuple[str, ...] = (),
     **settings: object,
 ) -> Funnel:
     """Start `python -m proxy serve` with `settings` as PGFUNNEL_ variables; wait until it listens.
+
+    `under`: a command that becomes the one it is given (env, unshare).
 
     Raises AssertionError with the proxy's log when it does not.
     """
@@ -118,7 +121,7 @@ def start_funnel(
     log_file = folder / "pgfunnel.log"
     with log_file.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve", *args],
+            [*under, sys.executable, "-m", "proxy", "serve", *args],
             cwd=folder,
             env=env,
             stdin=subprocess.DEVNULL,

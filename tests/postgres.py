@@ -32,7 +32,11 @@ MAX_CONNECTIONS = 100
 
 # carol's secret is stored as md5, dave has to send his password in clear text
 USERS = {"alice": "alice-Secret", "bob": "bob's pass word", "carol": "carol-md5", "dave": "dave"}
-HBA = ("host all carol 127.0.0.1/32 md5", "host all dave 127.0.0.1/32 password")
+HBA = (
+    "host all carol 127.0.0.1/32 md5",
+    "host all dave 127.0.0.1/32 password",
+    "host replication all 127.0.0.1/32 scram-sha-256",
+)
 
 _DOCKER_SECONDS = 2
 _CONTAINER_SECONDS = 60.0

@@ -198,6 +198,13 @@ class Pool:
         for bound in self.bounds:
             bound.give()
 
+    def succeed(self, server: Any, heir: Any) -> None:
+        """A server's socket is known to be closed: its places are the heir's."""
+        self.withdraw(server)
+        self.servers.remove(server)
+        self.closing.discard(server)
+        self.servers.add(heir)
+
     def withdraw(self, server: object) -> None:
         """A server is not to be lent any more."""
         if server in self.idle:

@@ -37,16 +37,19 @@ cdef class Borrowing(Borrower):
     cdef public double opened_at
     cdef readonly double waiting_since
     cdef readonly double lent_at
+    cdef readonly double begun_at
     cdef readonly double active_at
     cdef public int process_id
     cdef public bytes secret
     cdef public object address
+    cdef public object tunnel
     cdef public str user
     cdef Parameters had
     cdef object _relay(self, bytearray buffer, Py_ssize_t n)
     cpdef object close(self, object reason, object error=*)
     cpdef bint at_rest(self)
     cdef bint _borrow(self)
+    cpdef object be_replicated(self)
     cpdef object be_greeted(self)
     cdef object _wait(self, bint front)
     cdef bint _have(self, Server server, double moment)

@@ -50,13 +50,15 @@ class Borrowing(Borrower):
     server past the boundary (session pooling, or a statement too large to be repeated);
     `ahead`: it has a server that runs something of ours first: a check, its parameters, its
     prepared statements, or (behind its transaction) the question what became of its session;
-    `leaving`: it has said goodbye and waits for its last answers.
+    `leaving`: it has said goodbye and waits for its last answers; `tunnel`: the server's end of a
+    replication connection.
     """
 
     hub: Any
     pool: Database
     login: Any
     address: object
+    tunnel: Any
     had: Parameters
 
     def __init__(self, loop: object, fd: cython.int, hub: Any, number: cython.int) -> None:
@@ -79,11 +81,12 @@ class Borrowing(Borrower):
         self.retries = 0
         self.pinned_for = 0
         self.opened_at = hub.now
-        self.waiting_since = self.lent_at = 0.0
+        self.waiting_since = self.lent_at = self.begun_at = 0.0
         self.active_at = self.opened_at
         self.process_id = 0
         self.secret = b""
         self.address = None
+        self.tunnel = None
         self.user = ""
         self.had = None
 
@@ -115,6 +118,12 @@ class Borrowing(Borrower):
         return self._have(server, now())
 
     @cython.ccall
+    def be_replicated(self) -> object:
+        """Have the place of a server for a replication connection, or wait for it."""
+        server: Server = self.pool.borrow()
+        return self._wait(False) if server is None else self.login.take(server)
+
+    @cython.ccall
     def be_greeted(self) -> object:
         """Have a server set as this client wants it, so that its greeting can tell how it is."""
         self.greeting = True
@@ -125,6 +134,8 @@ class Borrowing(Borrower):
     @cython.cfunc
     def _wait(self, front: cython.bint) -> object:
         self.waiting = True
+        if front and self.waiting_since < self.active_at:
+            self.waiting_since = self.lent_at  # it had not waited for the one that was dead
         if not front:
             self.waiting_since = now()
             self.pool.counters.waits += 1
@@ -258,6 +269,8 @@ class Borrowing(Borrower):
         moment: cython.double = now()
         self.waiting = False
         self.pool.counters.borrow_wait.observe(moment - self.waiting_since)
+        if self.login is not None and not self.greeting:
+            return self.login.take(server)
         if self._have(server, moment):
             self._resume()
         return None
@@ -340,6 +353,7 @@ class Borrowing(Borrower):
             return None
         if not self.keeps and not session.holds:
             return self._give_back()
+        self.begun_at = self.active_at
         self._set(self.server, True)
         return None
 
@@ -347,6 +361,8 @@ class Borrowing(Borrower):
     def _give_back(self) -> object:
         server: Server = self.server
         self.server = None
+        if self.pool.resets:
+            server.to_reset(self.hub.reset_query)
         self.pool.counters.transaction_time.observe(self.active_at - self.lent_at)
         return server.free()
 

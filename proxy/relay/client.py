@@ -67,7 +67,7 @@ class Client(Naming):
         if self.waiting or self.ahead in (CHECKING, SETTING, PREPARING):
             return "waiting"
         if self.server is None:
-            return "idle"
+            return "idle" if self.tunnel is None else "active"
         return "pinned" if self.session.holds and self.at_rest() else "active"
 
     # -- what the client says --------------------------------------------------------------
@@ -257,9 +257,10 @@ class Client(Naming):
         """Tell the client why (a PgfunnelError), close it, and see to its server."""
         if self.fd < 0:
             return None
-        if isinstance(error, PgfunnelError):
-            self.send(messages.error_response(error))
         server: Server = self.server
+        # In the middle of a message, words of ours would be read as the rest of it.
+        if isinstance(error, PgfunnelError) and (server is None or server.remaining == 0):
+            self.send(messages.error_response(error))
         self.server = None
         mid_message: cython.bint = self.remaining > 0
         if self.waiting:
@@ -273,6 +274,8 @@ class Client(Naming):
             server.reset_query = self.hub.reset_query
         elif self.session.holds or self.session.asks:
             server.to_clean(self.session.holds | self.session.asks)
+        if self.pool.resets:
+            server.to_reset(self.hub.reset_query)
         if mid_message or not server.owed.nothing() or server.status != 73:
             return server.abandon(mid_message, reason is CloseReason.CLIENT_LEFT)
         return server.free()
@@ -281,10 +284,12 @@ class Client(Naming):
     def on_blocked(self) -> object:
         if self.server is not None:
             return self.server.pause()
-        return self.pause()
+        return self.pause() if self.tunnel is None else self.tunnel.pause()
 
     @cython.ccall
     def on_drained(self) -> object:
         if self.server is not None:
             self.server.watch()
+        elif self.tunnel is not None:
+            self.tunnel.watch()
         return self.watch()

@@ -319,6 +319,31 @@ async def open_session(
     raise AssertionError("no way to connect")
 
 
+async def run_query(logged_in: LoggedIn, sql: str) -> None:
+    """Run `connect_query` on a session that was just opened; rows are of no interest.
+
+    Raises PostgresError, UpstreamUnreachable, ProtocolViolation.
+    """
+    stream = logged_in.stream
+    await stream.send(messages.query(sql.encode()))
+    failure: PostgresError | None = None
+    while True:
+        kind, body = await stream.message()
+        if kind == b"S":
+            name, value = messages.read_pair(body)
+            logged_in.reported[name] = value
+        elif kind == b"E":
+            failure = PostgresError(messages.read_error(body))
+        elif kind in b"GHW":
+            raise ProtocolViolation("connect_query begins a COPY; give another statement")
+        elif kind == b"Z" and failure is not None:
+            raise failure
+        elif kind == b"Z" and body != b"I":
+            raise ProtocolViolation("connect_query leaves a transaction open; end it")
+        elif kind == b"Z":
+            return
+
+
 async def _hang_up(stream: Stream) -> None:
     """Postgres ends the connection itself; its place is free when it has."""
     with contextlib.suppress(TimeoutError):

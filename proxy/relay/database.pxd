@@ -11,6 +11,7 @@ cdef class Database(Pool):
     cdef public object policy
     cdef readonly object reported
     cdef public bint careful
+    cdef public bint resets
     cdef public double audit_share
     cdef double audit_debt
     cpdef bint audit_due(self)

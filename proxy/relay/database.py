@@ -31,7 +31,7 @@ class Database(Pool):
 
     `check_delay`: a server that was idle for as many seconds is checked before it is lent;
     `greetings`: for the parameters that clients asked for, what they come to and the
-    ParameterStatus messages that tell so.
+    ParameterStatus messages that tell so; `resets`: server_reset_query runs in any pool mode.
     """
 
     target: Target
@@ -64,6 +64,7 @@ class Database(Pool):
         self.greetings = {}
         self.reported = frozenset()
         self.careful = False
+        self.resets = False
         self.audit_debt = 0.0
         self.watch_sessions(limits)
 

@@ -30,6 +30,7 @@ cdef class Entrance:
     cdef dict _by_process_id
     cdef Py_ssize_t _most_logging_in
     cdef Py_ssize_t _most_clients
+    cdef bint _add_host
     cdef bint _log_opened
     cdef bint _log_closed
     cdef bint _log_refusals
@@ -40,6 +41,7 @@ cdef class Entrance:
     cdef Place _place_of(self, Wish wish)
     cpdef object greet(self, Client client)
     cdef object _greet(self, Client client, Login login, Place place)
+    cpdef object welcome(self, Client client, str user, bytes said)
     cdef bytes _new_key(self, Client client)
     cpdef object gone(self, Client client, object reason, object error)
     cdef object _log_refused(self, Client client, object error)

@@ -19,6 +19,7 @@ from proxy.relay.lookups import Lookups
 from proxy.relay.tls import TlsPolicy
 from proxy.relay.users import Users
 from proxy.relay.watch import Watch, watch_on
+from proxy.relay.wish import clean_name
 from proxy.session.parameters import Parameters
 from proxy.settings import Settings
 from proxy.telemetry.counters import Totals
@@ -103,6 +104,7 @@ class Entrance:
     _by_process_id: dict[int, Client]
     _most_logging_in: cython.Py_ssize_t
     _most_clients: cython.Py_ssize_t
+    _add_host: bool
     _log_opened: bool
     _log_closed: bool
     _log_refusals: bool
@@ -130,6 +132,7 @@ class Entrance:
         self._places = {}
         self._most_logging_in = settings.max_unauthenticated
         self._most_clients = settings.max_client_conn
+        self._add_host = settings.application_name_add_host
         self._log_opened = settings.log_connections
         self._log_closed = settings.log_disconnections
         self._log_refusals = settings.log_pooler_errors
@@ -200,6 +203,8 @@ class Entrance:
         client.pool = place.pool
         client.mode = place.mode
         client.keeps = place.mode == SESSION
+        if wish.replication:
+            return self._funnel.replicate(client)
         if wish.parameters in place.pool.greetings:
             return self._greet(client, login, place)
         client.session = Session(wish.parameters, place.pool.defaults)
@@ -208,6 +213,8 @@ class Entrance:
     @cython.cfunc
     def _place_of(self, wish: Wish) -> Place:
         pool = self._funnel.pool_for(wish.database, wish.user)
+        if pool is None and wish.replication:
+            pool = self._funnel.pool_for_all_databases(wish)
         if pool is None:
             raise NoSuchDatabase(f'no such database: "{wish.database}"')
         place = self._places[wish] = Place(pool)
@@ -241,17 +248,35 @@ class Entrance:
         if place.known is not known:
             _spell_out(place, pool, known, login.wish.name)
         client.session = Session(place.parameters, pool.defaults)
+        greeting = place.greeting
+        if self._add_host:
+            named = messages.parameter_status(b"application_name", self._name(client, login))
+            greeting += named
         client.login = None
+        return self.welcome(client, login.user, login.said + greeting)
+
+    @cython.ccall
+    def welcome(self, client: Client, user: str, said: bytes) -> object:
+        """The client is one of us; what it is told ends with its key for cancel requests."""
+        pool: Database = client.pool
         self.logging_in.pop(client, None)
         self.clients.add(client)
         pool.clients += 1
         key = self._new_key(client)
         self.totals.login("ok")
-        client.user = login.user
+        client.user = user
         if self._log_opened:
             database, user, peer = who(client)
             log_opened(log, Side.CLIENT, client.number, database, user, peer)
-        return client.send(login.said + place.greeting + key + messages.READY_IDLE)
+        return client.send(said + key + messages.READY_IDLE)
+
+    def _name(self, client: Client, login: Login) -> bytes:
+        """Give the session the application_name with the client's address; the name."""
+        name = clean_name(f"{login.wish.name or 'app'} - {_address(client)}")
+        session: Session = client.session
+        session.follow(session.parameters.with_value("application_name", name))
+        session.startup = session.parameters
+        return name.encode()
 
     @cython.cfunc
     def _new_key(self, client: Client) -> bytes:
@@ -323,10 +348,14 @@ def _spell_out(
 
 def who(client: Client) -> tuple[str, str, str]:
     """Database, user, address."""
-    login: Login | None = client.login
+    login: Any = client.login  # a Login, or whoever takes what the client says
     pool: Database | None = client.pool
-    peer = client.address
-    address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+    address = _address(client)
     if pool is not None:
         return pool.database, client.user or (login.user if login else ""), address
     return (login.database, login.user, address) if login else ("", client.user, address)
+
+
+def _address(client: Client) -> str:
+    peer = client.address
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"

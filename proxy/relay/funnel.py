@@ -23,14 +23,18 @@ from proxy.relay.client import Client
 from proxy.relay.connect import Address, Keepalive
 from proxy.relay.database import Database
 from proxy.relay.entrance import Entrance, who
+from proxy.relay.limits import TimeLimits
 from proxy.relay.pins import Pins
 from proxy.relay.pools import Pools
 from proxy.relay.quota import Quota
+from proxy.relay.replication import Replica
 from proxy.relay.rules import read_gate
 from proxy.relay.server import Server
+from proxy.relay.standing import Standing
 from proxy.relay.tls import TlsPolicy
 from proxy.relay.tls_settings import client_tls_policy, server_tls_policies
 from proxy.relay.users import Users
+from proxy.relay.wish import Wish
 from proxy.settings import Settings
 from proxy.settings.databases import Target
 from proxy.telemetry.counters import PoolCounters, Totals
@@ -57,6 +61,8 @@ class Funnel:
         self.pools_by_key = Pools(self)
         self.quota = Quota()
         self.pins = Pins()
+        self.standing = Standing()
+        self.limits = TimeLimits(self)
         self.entrance = Entrance(self)
         self.draining = False
         self.stopping = False
@@ -84,6 +90,7 @@ class Funnel:
         self.check_query = settings.server_check_query.encode()
         self.reset_query = settings.server_reset_query.encode()
         self.entrance.use(settings, gate, client_tls, self.users)
+        self.limits.use(settings)
         self.pools_by_key.reload()
 
     @property
@@ -112,6 +119,14 @@ class Funnel:
         target = self.settings.target(database)
         return None if target is None else self.pools_by_key.get(target, user)
 
+    def pool_for_all_databases(self, wish: Wish) -> Database | None:
+        """Physical replication is of all databases: where the upstream's own one is."""
+        physical = dict(wish.replication)["replication"].lower() != "database"
+        upstream = self.settings.upstream
+        if not physical or upstream is None or upstream.dbname is None:
+            return None
+        return self.pool_for(upstream.dbname, wish.user)
+
     # -- clients ---------------------------------------------------------------------------
 
     @property
@@ -131,9 +146,15 @@ class Funnel:
         """The client's first server is set as it wants."""
         self.entrance.greet(client)
 
+    def replicate(self, client: Client) -> None:
+        """The client wants a replication connection."""
+        Replica(client, self).begin()
+
     def client_gone(self, client: Client, reason: CloseReason, error: object) -> None:
         """The client is being closed."""
         self.quota.leave(client)
+        if isinstance(client.login, Replica):
+            client.login.client_gone()
         if client.pinned_for:
             self.pins.gone(client)
         if reason not in USUAL:
@@ -169,7 +190,7 @@ class Funnel:
 
     # -- servers ---------------------------------------------------------------------------
 
-    def server_opened(self, server: Server) -> None:
+    def server_opened(self, server: Server | Replica) -> None:
         self._server_number += 1
         server.number = self._server_number
         if self.settings.log_connections:
@@ -208,7 +229,7 @@ class Funnel:
             error=failure.message,
         )
 
-    def server_gone(self, server: Server) -> None:
+    def server_gone(self, server: Server | Replica) -> None:
         self.totals.close(Side.SERVER, server.reason)
         if server.reason not in USUAL:
             self._troubles.note(time.time(), Side.SERVER, server.reason, self._where(server)[:2])
@@ -219,7 +240,7 @@ class Funnel:
         self.pools_by_key.gone(server)
 
     @staticmethod
-    def _where(server: Server) -> tuple[str, str, str]:
+    def _where(server: Server | Replica) -> tuple[str, str, str]:
         pool: Database = server.pool
         return pool.database, pool.user, str(pool.address)
 
@@ -268,8 +289,7 @@ class Funnel:
         self.pools_by_key.tick(now)
         self.pins.check_idle(now, self.settings.pin_idle_timeout)
         self._look_at_sockets()
-        if self.settings.client_idle_timeout or self.settings.idle_transaction_timeout:
-            self._check_idle(now)
+        self.limits.tick(now)
 
     def _look_at_sockets(self) -> None:
         """Read where the loop may have missed the end of a connection.
@@ -291,41 +311,30 @@ class Funnel:
         if not looked:
             self._round = iter([*self.clients, *self.logging_in])
 
-    def _check_idle(self, now: float) -> None:
-        for client in list(self.clients):
-            self._check_one_idle(client, now)
-
-    def _check_one_idle(self, client: Client, now: float) -> None:
-        server: Server | None = client.server
-        settings = self.settings
-        if server is not None and server.status != ord("I") and server.owed.nothing():
-            timeout, reason = (
-                settings.idle_transaction_timeout,
-                CloseReason.IDLE_TRANSACTION_TIMEOUT,
-            )
-            error: PgfunnelError = _IdleInTransaction("idle transaction timeout")
-        elif server is None and not client.waiting:
-            timeout, reason = settings.client_idle_timeout, CloseReason.IDLE_TIMEOUT
-            error = _IdleSession("client idle timeout")
-        else:
-            return
-        if timeout and now - client.active_at >= timeout:
-            client.close(reason, error)
-
     # -- the end ---------------------------------------------------------------------------
 
-    async def drain(self, timeout: float) -> None:
+    def pause(self, *, on: bool) -> None:
+        """Lend no server of any database, or go on; who needs one waits."""
+        self.standing.everything = on
+        if not on:
+            self.standing.paused.clear()
+        self.pools_by_key.follow_standing()
+
+    async def drain(self, timeout: float, *, waiters: bool = True) -> None:
         """Take nothing new, let transactions finish, end within `timeout` seconds.
 
-        Who has not sent a start-up packet yet is left alone until it does (see `admit`): to a
-        client that has asked for TLS an error would be no answer.
+        `waiters`: those who wait for a server get one, unless their database is paused. Who has
+        not sent a start-up packet yet is left alone until it does (see `admit`): to a client that
+        has asked for TLS an error would be no answer.
         """
         self.draining = True
         deadline = monotonic() + timeout
         error = ShuttingDown("pgfunnel is shutting down")
         while there := [*self.clients, *(c for c in self.logging_in if c.login.wish is not None)]:
+            late = monotonic() >= deadline
             for client in there:
-                if (client.server is None and not client.waiting) or monotonic() >= deadline:
+                waits = client.waiting and waiters and not client.pool.paused
+                if late or (client.server is None and not waits):
                     client.close(CloseReason.SHUTTING_DOWN, error)
             await asyncio.sleep(0.02)
 
@@ -385,16 +394,6 @@ class Funnel:
     def servers(self) -> Iterator[Server]:
         for pool in self.pools_by_key:
             yield from (server for server in pool.servers if isinstance(server, Server))
-
-
-class _IdleInTransaction(PgfunnelError):
-    sqlstate = "25P03"
-    hint = "The transaction was rolled back; see idle_transaction_timeout."
-
-
-class _IdleSession(PgfunnelError):
-    sqlstate = "57P05"
-    hint = "Connect again; see client_idle_timeout."
 
 
 class PoolSnapshot:

@@ -5,3 +5,4 @@ cdef class Listener:
     cdef Entrance _entrance
     cdef list _sockets
     cdef long long _accepted
+    cdef bint _owned

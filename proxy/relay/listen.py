@@ -35,14 +35,19 @@ _DEFERRED = 45
 
 @cython.cclass
 class Listener:
-    """Accepts clients for a funnel. It pauses while too many peers are in mid-login."""
+    """Accepts clients for a funnel. It pauses while too many peers are in mid-login.
+
+    `owned`: the sockets' files are ours to remove.
+    """
 
     _loop: asyncio.AbstractEventLoop
     _entrance: Entrance
     _sockets: list[socket.socket]
     _accepted: cython.longlong
+    _owned: bool
 
-    def __init__(self, funnel: Funnel, sockets: list[socket.socket]) -> None:
+    def __init__(self, funnel: Funnel, sockets: list[socket.socket], *, owned: bool = True) -> None:
+        self._owned = owned
         self._loop = funnel.loop
         self._entrance = funnel.entrance
         self._sockets = sockets
@@ -88,7 +93,11 @@ class Listener:
         """Stop listening; connections that were accepted stay."""
         for sock in self._sockets:
             self._loop.remove_reader(sock.fileno())
-            if sock.family == socket.AF_UNIX and isinstance(sock.getsockname(), str):
+            if (
+                self._owned
+                and sock.family == socket.AF_UNIX
+                and isinstance(sock.getsockname(), str)
+            ):
                 with contextlib.suppress(OSError):
                     Path(sock.getsockname()).unlink()
             sock.close()

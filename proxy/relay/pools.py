@@ -15,21 +15,32 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.auth.keys import KeyCache
 from proxy.auth.upstream import UpstreamLogin
-from proxy.errors import PgfunnelError, PostgresError, UpstreamUnreachable
+from proxy.errors import NoLongerServed, PgfunnelError, PostgresError, UpstreamUnreachable
 from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
 from proxy.pool.pool import Pool, PoolSize
-from proxy.relay.connect import Address, LoggedIn, open_session, send_cancel, words_of
+from proxy.relay.connect import (
+    Address,
+    Asked,
+    LoggedIn,
+    open_session,
+    run_query,
+    send_cancel,
+    words_of,
+)
 from proxy.relay.database import Database
 from proxy.relay.hosts import HostTurn
+from proxy.relay.names import Names, peer_of
 from proxy.relay.server import Server
 from proxy.relay.users import Credentials
+from proxy.settings import Settings
 from proxy.settings.databases import Limits, Target
 from proxy.telemetry.reasons import CloseReason
 
 if TYPE_CHECKING:
     from proxy.relay.client import Client
     from proxy.relay.funnel import Funnel
+    from proxy.relay.replication import Replica
 
 _AT_ONCE = frozenset({"28P01", "28000", "3D000", "42501", "0A000"})
 """Refusals that waiting does not mend: passed on without the grace."""
@@ -63,8 +74,12 @@ class Pools:
         self._tasks: set[asyncio.Task[None]] = set()
         self._keys = KeyCache()
         self._turns: dict[Database, HostTurn] = {}
-        self._places: dict[Server, Address] = {}
+        self._places: dict[object, tuple[Address, str]] = {}
+        self._names = Names(self._places, self._left)
+        self._heirs: dict[object, Replica] = {}
         self._unused: dict[Database, float] = {}
+        self._ended: set[Database] = set()
+        self._tls: dict[str, object] = {}
 
     def __iter__(self) -> Iterator[Database]:
         return iter(list(self._by_key.values()))
@@ -89,7 +104,10 @@ class Pools:
         backoff = Backoff(first=0.1, longest=max(0.1, settings.server_login_retry))
         address = self._funnel.address(target)
         delay = self._funnel.check_delay
-        return Database(target, limits, address, user, size, bounds, backoff, delay)
+        pool = Database(target, limits, address, user, size, bounds, backoff, delay)
+        pool.resets = settings.server_reset_query_always
+        pool.paused = self._funnel.standing.pauses(target.database)
+        return pool
 
     def size_of(self, limits: Limits) -> PoolSize:
         settings = self._funnel.settings
@@ -125,36 +143,73 @@ class Pools:
         self._funnel.forget(pool)
 
     def reload(self) -> None:
-        """Follow the settings; a pool whose address changed lets go of its servers."""
+        """Follow the settings; only where Postgres is reached otherwise do servers go."""
         settings = self._funnel.settings
+        tls = _tls_files(settings)
+        anew, self._tls = tls != self._tls, tls
+        self._ended.clear()
         for pool in self:
             target = settings.target(pool.database)
             if target is None or target.user not in (None, pool.user):
+                self._ended.add(pool)
                 self._retire_all(pool)
                 pool.resize(replace(pool.size, minimum=0))
                 continue
-            limits = settings.limits(target, pool.user)
-            address = self._funnel.address(target)
-            self._bound(self._db_bounds, pool.database, limits.max_db_connections)
-            self._bound(self._user_bounds, pool.user, limits.max_user_connections)
-            if target != pool.target or address != pool.address:
+            if target.way != pool.target.way or (anew and target.sslmode != "disable"):
                 self._retire_all(pool)
-            pool.target, pool.limits, pool.address = target, limits, address
-            pool.watch_sessions(limits)
-            pool.resize(self.size_of(limits))
-            pool.check_delay = self._funnel.check_delay
-            pool.backoff.succeeded()
+            self._follow(pool, target)
 
-    def _retire_all(self, pool: Database) -> None:
+    def _follow(self, pool: Database, target: Target) -> None:
+        settings = self._funnel.settings
+        limits = settings.limits(target, pool.user)
+        self._bound(self._db_bounds, pool.database, limits.max_db_connections)
+        self._bound(self._user_bounds, pool.user, limits.max_user_connections)
+        pool.target, pool.limits, pool.address = target, limits, self._funnel.address(target)
+        pool.watch_sessions(limits)
+        pool.resize(self.size_of(limits))
+        pool.resets = settings.server_reset_query_always
+        pool.check_delay = self._funnel.check_delay
+        pool.backoff.succeeded()
+
+    def _end(self, pool: Database) -> None:
+        """The settings no longer lead clients here: who is at a boundary is to connect again."""
+        error = NoLongerServed(f'database "{pool.database}" is no longer served as it was')
+        for client in [c for c in self._funnel.clients if c.pool is pool and c.server is None]:
+            client.close(CloseReason.RELOAD, error)
+        if not pool.servers and not pool.clients:
+            self._ended.discard(pool)
+            self._forget(pool)
+
+    def _retire_all(self, pool: Database, reason: CloseReason = CloseReason.RELOAD) -> None:
         for server in list(pool.servers):
-            self.retire(server, CloseReason.RELOAD)
+            self.retire(server, reason)
+
+    def follow_standing(self) -> None:
+        """Pause pools, or let them go on, as the operators want it now."""
+        for pool in self:
+            paused = self._funnel.standing.pauses(pool.database)
+            if paused and not pool.paused:
+                pool.paused = True
+                self._retire_all(pool, CloseReason.PAUSED)
+            elif pool.paused and not paused:
+                self._go_on(pool)
+
+    def _go_on(self, pool: Database) -> None:
+        """Resume: what failed before the pause says nothing about now."""
+        pool.paused = False
+        pool.failure = None
+        pool.backoff.succeeded()
+        for server in pool.servers:
+            if isinstance(server, Server) and server.reason is CloseReason.PAUSED:
+                server.reason = server.reason if server.state == "closing" else None
+        self.fill(pool)
 
     # -- opening ---------------------------------------------------------------------------
 
     def fill(self, pool: Database) -> None:
         """Start as many logins as the pool wants and may have."""
         now = monotonic()
-        wanted = pool.wanted(now)
+        wanted = 0 if pool in self._ended else pool.wanted(now)
         key = str(pool.address)
         allowed = self._funnel.settings.max_server_logins - self._logins.get(key, 0)
         for _ in range(min(wanted, allowed)):
@@ -178,9 +233,11 @@ class Pools:
         target = pool.target
         try:
             async with asyncio.timeout(limit):
-                logged_in = await open_session(
+                opened = await open_session(
                     address, target.dbname, lambda bound: self._login(pool, bound), target.startup
                 )
+                await self._prepare(opened, target)
+                logged_in = opened
         except TimeoutError:
             failure = UpstreamUnreachable(f"login to Postgres at {address} timed out")
         except (PgfunnelError, OSError) as error:
@@ -196,6 +253,24 @@ class Pools:
             self._turn_away(pool, address)
             self._failed(pool, failure)
         self.fill_all()
+
+    async def log_in(self, pool: Database, asked: Asked) -> LoggedIn:
+        """A session apart, with these parameters. Raises what `open_session` raises."""
+        address = self._next_place(pool)
+        return await open_session(
+            address, pool.target.dbname, lambda bound: self._login(pool, bound), asked
+        )
+
+    @staticmethod
+    async def _prepare(opened: LoggedIn, target: Target) -> None:
+        """Run connect_query, if there is one."""
+        if not target.connect_query:
+            return
+        try:
+            await run_query(opened, target.connect_query)
+        except BaseException:
+            opened.stream.close()
+            raise
 
     def _next_place(self, pool: Database) -> Address:
         """The one of the pool's hosts whose turn it is."""
@@ -229,6 +304,7 @@ class Pools:
         pool.failure = None
         pool.counters.server_logins += 1
         pool.learn_defaults(logged_in.reported)
+        peer = peer_of(logged_in.stream.sock)
         server = Server(
             funnel.loop,
             logged_in.stream.sock.detach(),
@@ -241,7 +317,7 @@ class Pools:
             funnel.settings.max_prepared_statements,
         )
         server.tls = logged_in.stream.tls
-        self._places[server] = address
+        self._places[server] = address, peer
         lifetime = pool.limits.server_lifetime
         jitter = 1 - random.random() / 10
         server.expires_at = monotonic() + lifetime * jitter if lifetime else float("inf")
@@ -250,6 +326,8 @@ class Pools:
         funnel.server_opened(server)
         server.watch()
         server.free()
+        if pool.paused:
+            self.retire(server, CloseReason.PAUSED)
 
     def _failed(self, pool: Database, failure: PgfunnelError) -> None:
         now = monotonic()
@@ -263,7 +341,7 @@ class Pools:
 
     def hopeless(self, pool: Database, now: float) -> bool:
         """Whether a client that needs a new server is better told at once why there is none."""
-        if pool.failure is None or len(pool.servers) > pool.opening:
+        if pool.paused or pool.failure is None or len(pool.servers) > pool.opening:
             return False
         if isinstance(pool.failure, PostgresError) and pool.failure.sqlstate in _AT_ONCE:
             return True
@@ -329,8 +407,12 @@ class Pools:
         elif server.reason is None:
             server.reason = reason
 
+    def _left(self, server: object) -> None:
+        self.retire(server, CloseReason.NAME_CHANGED)
+
     def tick(self, now: float) -> None:
         """Deadlines, lifetimes, waiters whose time is up; a few times a second."""
+        self._names.tick(now, self._funnel.settings.dns_max_ttl)
         for pool in self:
             for client in pool.overdue(now, pool.limits.query_wait_timeout):
                 client.waiting = False
@@ -343,8 +425,11 @@ class Pools:
             for server in list(pool.servers):
                 if isinstance(server, Server):
                     self._check_time(server, now)
-            self.fill(pool)
-            self._forget_unused(pool, now)
+            if pool in self._ended:
+                self._end(pool)
+            else:
+                self.fill(pool)
+                self._forget_unused(pool, now)
 
     def _forget_unused(self, pool: Database, now: float) -> None:
         """Forget a pool that has been without clients and servers for long enough."""
@@ -359,6 +444,12 @@ class Pools:
         if any(0 < limit <= unused for limit in limits):
             self._forget(pool)
 
+    def _forget(self, pool: Database) -> None:
+        del self._by_key[pool.database, pool.user]
+        self._unused.pop(pool, None)
+        self._turns.pop(pool, None)
+        self._funnel.forget(pool)
+
     def _check_time(self, server: Server, now: float) -> None:
         if 0 < server.cancel_again <= now and server.cancels == 0 and not server.owed.nothing():
             server.cancel_again = now + 1.0
@@ -371,8 +462,17 @@ class Pools:
         elif now >= server.expires_at:
             self.retire(server, CloseReason.LIFETIME)
 
-    def gone(self, server: Server) -> None:
+    def bequeath(self, server: Server, heir: Replica) -> None:
+        """The server's place is the heir's as soon as it is closed."""
+        self._heirs[server] = heir
+
+    def gone(self, server: Server | Replica) -> None:
         self._places.pop(server, None)
+        heir = self._heirs.pop(server, None)
+        if heir is not None and heir.wanted and not self._funnel.stopping:
+            server.pool.succeed(server, heir)
+            heir.open()
+            return
         server.pool.gone(server)
         if not self._funnel.stopping:
             asyncio.get_running_loop().call_soon(self.fill_all)
@@ -391,9 +491,9 @@ class Pools:
         return task
 
     async def _cancel(self, server: Server, still: Callable[[], bool]) -> None:
-        address = self._places.get(server)
-        if address is None:
+        if server not in self._places:
             return
+        address, _ = self._places[server]
         place = (address.host, address.port)
         async with self._cancel_turns.setdefault(place, asyncio.Lock()):
             if not still() or server.fd < 0:
@@ -417,6 +517,13 @@ class Pools:
             for server in list(pool.servers):
                 if isinstance(server, Server):
                     server.close(CloseReason.SHUTTING_DOWN)
+        self._names.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _tls_files(settings: Settings) -> dict[str, object]:
+    """How TLS is spoken with Postgres, but for the sslmode, which each target has of its own."""
+    names = [name for name in Settings.model_fields if name.startswith("server_tls_")]
+    return {name: getattr(settings, name) for name in names if name != "server_tls_sslmode"}

@@ -68,6 +68,7 @@ cdef class Server(Link):
     cpdef bint knows(self, str name)
     cpdef object knows_as(self, str name)
     cpdef object to_clean(self, int conditions)
+    cpdef object to_reset(self, bytes sql)
     cpdef object run(self, bytes sql)
     cpdef bytes query_ahead(self, bytes sql)
     cpdef object free(self)

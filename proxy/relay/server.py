@@ -466,6 +466,17 @@ class Server(Link):
         return None
 
     @cython.ccall
+    def to_reset(self, sql: bytes) -> object:
+        """`server_reset_query` in all pool modes: what it leaves of parameters is reset, too."""
+        if not sql:
+            return None
+        self.reset_query = sql
+        if sql != b"DISCARD ALL":
+            self.reset_query = sql + b";" + cleaning(PARAMETERS)
+            self.parameters = Parameters.of({}, self.parameters.statements)
+        return None
+
+    @cython.ccall
     def run(self, sql: bytes) -> object:
         """Send a query of our own, whose answer no client sees."""
         return self.send(self.query_ahead(sql))

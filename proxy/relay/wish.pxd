@@ -4,3 +4,4 @@ cdef class Wish:
     cdef readonly object parameters
     cdef readonly object name
     cdef readonly bytes negotiation
+    cdef readonly tuple replication

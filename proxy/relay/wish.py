@@ -6,11 +6,13 @@ from collections.abc import Container
 
 import cython
 
-from proxy.errors import FeatureRefused, LoginForbidden
-from proxy.session.parameters import Parameters
+from proxy.errors import LoginForbidden
+from proxy.session.parameters import NONE, Parameters
 from proxy.wire import messages
 from proxy.wire.startup import Startup, split_options
 
+_WHO = frozenset({"user", "database"})
+_NO = frozenset({"false", "off", "no", "0"})
 _NOT_PARAMETERS = frozenset({"user", "database", "options", "replication"})
 
 
@@ -18,7 +20,8 @@ _NOT_PARAMETERS = frozenset({"user", "database", "options", "replication"})
 class Wish:
     """What a start-up packet asks for, read once for all that are alike.
 
-    `name`: the application_name, which needs no server to be known.
+    `name`: the application_name, which needs no server to be known. `replication`: for a
+    replication connection, all its parameters but user and database, by name.
     """
 
     user: str
@@ -26,6 +29,7 @@ class Wish:
     parameters: Parameters
     name: str | None
     negotiation: bytes
+    replication: tuple[tuple[str, str], ...]
 
     def __init__(
         self,
@@ -34,34 +38,35 @@ class Wish:
         parameters: Parameters,
         name: str | None,
         negotiation: bytes,
+        replication: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.user = user
         self.database = database
         self.parameters = parameters
         self.name = name
         self.negotiation = negotiation
+        self.replication = replication
 
 
 def read_wish(packet: Startup, ignored: Container[str]) -> Wish:
-    """`ignored`: parameters that are passed over. Raises LoginForbidden, FeatureRefused, and
+    """`ignored`: parameters that are passed over. Raises LoginForbidden, and
     ProtocolViolation for switches in `options` that cannot be served."""
     given = packet.parameters
     user = given.get("user", "")
     if not user:
         raise LoginForbidden("no PostgreSQL user name specified in startup packet")
-    if given.get("replication", "false").lower() not in ("false", "off", "no", "0"):
-        raise FeatureRefused(
-            "replication connections are not supported",
-            hint="Connect straight to Postgres for replication.",
-        )
-    asked = _parameters(given, ignored)
-    name = asked.pop("application_name", None)
     negotiation = b""
     if packet.minor > 0 or packet.options:
         negotiation = messages.negotiate_protocol_version(3 << 16, packet.options)
+    database = given.get("database") or user
+    if given.get("replication", "false").lower() not in _NO:
+        kept = {k: v for k, v in given.items() if k not in _WHO and k.lower() not in ignored}
+        return Wish(user, database, NONE, None, negotiation, tuple(kept.items()))
+    asked = _parameters(given, ignored)
+    name = asked.pop("application_name", None)
     return Wish(
         user,
-        given.get("database") or user,
+        database,
         Parameters.of(asked),
         None if name is None else clean_name(name),
         negotiation,

@@ -44,14 +44,21 @@ METHODS: Final = MappingProxyType(
         "pam": (NOT_YET, ""),
     }
 )
+_TERM: Final = """\
+a drain, for sidecars: idle clients are told to go (57P01), transactions have drain_timeout to \
+finish, new clients are told to try elsewhere; PgBouncer waits until the last client has left by \
+itself. Twice: at once"""
+_INT: Final = """\
+waits for the last server to be given back, however long it takes, and tells clients that wait for \
+one to go, as PgBouncer does; idle clients are told at once, not in the end. Twice: at once"""
 SIGNALS: Final = MappingProxyType(
     {
         "SIGHUP": (SAME, "reload"),
-        "SIGTERM": (DIFFERENT, "drain: transactions have drain_timeout to finish; twice: at once"),
-        "SIGINT": (DIFFERENT, "as SIGTERM"),
-        "SIGQUIT": (NOT_YET, ""),
-        "SIGUSR1": (NOT_YET, ""),
-        "SIGUSR2": (NOT_YET, ""),
+        "SIGTERM": (DIFFERENT, _TERM),
+        "SIGINT": (DIFFERENT, _INT),
+        "SIGQUIT": (SAME, "at once"),
+        "SIGUSR1": (SAME, "PAUSE"),
+        "SIGUSR2": (SAME, "RESUME"),
     }
 )
 _INTRO: Final = """\

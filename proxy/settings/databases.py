@@ -19,6 +19,7 @@ from proxy.settings.types import (
     Secret,
     SessionPolicy,
     SslMode,
+    Statement,
     setting,
 )
 
@@ -44,7 +45,7 @@ class DatabaseSettings(BaseModel):
     host: Hosts | None = setting(
         None,
         "Host name, address, or folder of the unix socket; several, separated by commas.",
-        differs="the addresses of one name are tried in order; servers outlive a change of DNS",
+        differs="the addresses of one name are tried in order",
     )
     port: HostPort | None = setting(None, "Port of the Postgres server.")
     dbname: str | None = setting(None, "Name of the database there, if it is another one.")
@@ -72,6 +73,21 @@ class DatabaseSettings(BaseModel):
     )
     session_policy: SessionPolicy | None = setting(
         None, "Before session_policy, for this database."
+    )
+    query_timeout: Seconds | None = setting(None, "As query_timeout, for this database.", unit="s")
+    transaction_timeout: Seconds | None = setting(
+        None, "As transaction_timeout, for this database.", unit="s"
+    )
+    idle_transaction_timeout: Seconds | None = setting(
+        None, "As idle_transaction_timeout, for this database.", unit="s"
+    )
+    client_idle_timeout: Seconds | None = setting(
+        None, "As client_idle_timeout, for this database.", unit="s"
+    )
+    connect_query: Statement | None = setting(
+        None,
+        "Sent to each new server before it is used.",
+        differs="what it sets is undone by RESET ALL and DISCARD ALL",
     )
     load_balance_hosts: HostChoice = setting(
         "round-robin", "Of several hosts, take the next for each server, or the next on failure."
@@ -109,6 +125,16 @@ class UserSettings(BaseModel):
     )
     query_wait_timeout: Seconds | None = setting(
         None, "As query_wait_timeout, for this user.", unit="s"
+    )
+    query_timeout: Seconds | None = setting(None, "As query_timeout, for this user.", unit="s")
+    transaction_timeout: Seconds | None = setting(
+        None, "As transaction_timeout, for this user.", unit="s"
+    )
+    idle_transaction_timeout: Seconds | None = setting(
+        None, "As idle_transaction_timeout, for this user.", unit="s"
+    )
+    client_idle_timeout: Seconds | None = setting(
+        None, "As client_idle_timeout, for this user.", unit="s"
     )
 
 
@@ -162,13 +188,24 @@ class Target:
     server_lifetime: float | None = None
     query_wait_timeout: float | None = None
     session_policy: tuple[str, ...] = ()
+    query_timeout: float | None = None
+    transaction_timeout: float | None = None
+    idle_transaction_timeout: float | None = None
+    client_idle_timeout: float | None = None
     load_balance: bool = True
     startup: tuple[tuple[str, str], ...] = ()
+    connect_query: str = ""
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """The hosts one by one."""
         return tuple(self.host.split(","))
+
+    @property
+    def way(self) -> tuple[object, ...]:
+        """How Postgres is reached, and as whom: servers that were reached otherwise are to go."""
+        place = (self.host, self.port, self.sslmode, self.dbname)
+        return (*place, self.user, self.password, self.startup, self.connect_query)
 
 
 @dataclass(frozen=True)
@@ -198,3 +235,18 @@ class Limits:
     query_wait_timeout: float
     session_policy: tuple[str, ...] = ()
     session_audit: float = 0.0
+
+
+@dataclass(frozen=True)
+class Times:
+    """Time limits of one user on one database, in seconds; 0 is no limit."""
+
+    query: float
+    transaction: float
+    idle_transaction: float
+    client_idle: float
+
+    @property
+    def any_of_servers(self) -> bool:
+        """Whether there is one for clients that have a server."""
+        return bool(self.query or self.transaction or self.idle_transaction)

@@ -10,7 +10,14 @@ from typing import ClassVar, Final, TypeVar
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from proxy.settings.databases import AuthLookup, DatabaseSettings, Limits, Target, UserSettings
+from proxy.settings.databases import (
+    AuthLookup,
+    DatabaseSettings,
+    Limits,
+    Target,
+    Times,
+    UserSettings,
+)
 from proxy.settings.dsn import DEFAULT_PORT, is_folder
 from proxy.settings.sections import (
     Clients,
@@ -149,6 +156,11 @@ class Settings(
             server_lifetime=entry.server_lifetime,
             query_wait_timeout=entry.query_wait_timeout,
             session_policy=entry.session_policy or (),
+            query_timeout=entry.query_timeout,
+            transaction_timeout=entry.transaction_timeout,
+            idle_transaction_timeout=entry.idle_transaction_timeout,
+            client_idle_timeout=entry.client_idle_timeout,
+            connect_query=entry.connect_query or "",
             load_balance=entry.load_balance_hosts == "round-robin",
             startup=tuple(
                 (name, value) for name in STARTUP if (value := getattr(entry, name)) is not None
@@ -178,6 +190,17 @@ class Settings(
             ),
             session_audit=self.session_audit,
         )
+
+    def times(self, target: Target, user: str) -> Times:
+        """The time limits of clients of `user` on `target`: the user's, the database's, all's."""
+        own = self.users.get(user, self.NOBODY)
+        names = [
+            "query_timeout",
+            "transaction_timeout",
+            "idle_transaction_timeout",
+            "client_idle_timeout",
+        ]
+        return Times(*(_first(*(getattr(o, name) for o in (own, target, self))) for name in names))
 
     def max_clients(self, target: Target, user: str) -> tuple[int, int]:
         """How many clients the database, and the user, may have; 0 is no limit."""

@@ -177,8 +177,6 @@ IGNORED: Final = MappingProxyType(
     {
         "admin_users": "not yet: there is no console",
         "stats_users": "not yet: there is no console; metrics are at http_port",
-        "application_name_add_host": "not yet: the client's own name is passed on",
-        "query_wait_notify": "not yet: no notice is sent to clients that wait",
         "peer_id": "not yet: a cancel request must reach the process of its client",
         "track_extra_parameters": "every parameter that Postgres reports is followed",
         "conffile": "the file is named on the command line",
@@ -187,7 +185,6 @@ IGNORED: Final = MappingProxyType(
         "verbose": "set log_level",
         "scram_iterations": "secrets are never made here, only read",
         "cancel_wait_timeout": "a cancel request has 10 s of its own",
-        "dns_max_ttl": "the system's resolver is asked for each connection",
         "dns_nxdomain_ttl": "the system's resolver is asked for each connection",
         "dns_zone_check_period": "the system's resolver is asked for each connection",
         "resolv_conf": "the system's resolver is asked; its own configuration holds",
@@ -198,6 +195,16 @@ IGNORED: Final = MappingProxyType(
         "client_tls_dheparams": "OpenSSL chooses",
         "client_tls13_ciphers": "Python's ssl leaves TLS 1.3's to OpenSSL; see its openssl.cnf",
         "server_tls13_ciphers": "Python's ssl leaves TLS 1.3's to OpenSSL; see its openssl.cnf",
+    }
+)
+# What these say in [databases] and [users] means: as everywhere else.
+INHERITED: Final = MappingProxyType(
+    {
+        "query_wait_timeout": "-1",
+        "query_timeout": "0",
+        "transaction_timeout": "0",
+        "idle_transaction_timeout": "0",
+        "client_idle_timeout": "0",
     }
 )
 PEERS_IGNORED: Final = IGNORED["peer_id"]

@@ -101,8 +101,9 @@ class PgBouncerFile(Source):
                 values[name] = value
             else:
                 _check_missing(pgbouncer.TABLES[table], table, key, value)
-        if values.get("query_wait_timeout") == "-1":
-            del values["query_wait_timeout"]
+        for name, text in pgbouncer.INHERITED.items():
+            if values.get(name) == text:
+                del values[name]
         self.values.setdefault(table, {})[entry.key] = values
         self._places[table, entry.key] = entry.place
         self._places.setdefault((table,), entry.place)

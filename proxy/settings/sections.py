@@ -36,6 +36,7 @@ from proxy.settings.types import (
     SslMode,
     SslNegotiation,
     Statement,
+    SyslogFacility,
     TlsProtocols,
     Upstream,
     Words,
@@ -118,6 +119,11 @@ class Login(BaseModel):
     client_login_timeout: Seconds = setting(
         60.0, "A client that has not logged in by then is closed; 0 is no limit.", unit="s"
     )
+    application_name_add_host: bool = setting(
+        default=False,
+        doc="Add the client's address and port to its application_name.",
+        differs="over a unix socket the address is `unix`",
+    )
     max_unauthenticated: Positive = setting(
         1000, "Peers that may be connected without having logged in.", unit="clients"
     )
@@ -170,6 +176,9 @@ class Pools(BaseModel):
     query_wait_timeout: Seconds = setting(
         120.0, "A client that has waited this long is refused; 0 is no limit.", unit="s"
     )
+    query_wait_notify: Seconds = setting(
+        5.0, "A client that has waited this long is told so by a NOTICE; 0 is never.", unit="s"
+    )
     server_round_robin: bool = setting(
         default=False, doc="Lend the server that was idle longest instead of the latest."
     )
@@ -220,13 +229,39 @@ class Servers(BaseModel):
         "select 1", "The statement of that check; empty is no check."
     )
     server_reset_query: Statement = setting(
-        "DISCARD ALL", "Sent when a client gives a server back, in session pooling only."
+        "DISCARD ALL",
+        "Sent when a client gives a server back, in session pooling only.",
+    )
+    server_reset_query_always: bool = setting(
+        default=False, doc="Send server_reset_query in all pool modes."
+    )
+    server_fast_close: bool = setting(
+        default=False,
+        doc="In session pooling, close a server that is to go without waiting for its client.",
+        differs="also where a client is pinned",
+    )
+    dns_max_ttl: Seconds = setting(
+        15.0,
+        "Time between two looks at where the host names of servers lead; 0 is never.",
+        unit="s",
+        differs="each new connection asks the system's resolver anyhow",
     )
 
 
 class Clients(BaseModel):
     """Time limits of clients"""
 
+    query_timeout: Seconds = setting(
+        0.0,
+        "A query that runs longer is cancelled and its client closed; 0 is no limit.",
+        unit="s",
+        differs="waiting for a server does not count, and the server is kept",
+    )
+    transaction_timeout: Seconds = setting(
+        0.0,
+        "A transaction that takes longer is rolled back and its client closed; 0 is no limit.",
+        unit="s",
+    )
     client_idle_timeout: Seconds = setting(
         0.0, "A client that does nothing for this long is closed; 0 is no limit.", unit="s"
     )
@@ -327,6 +362,9 @@ class Outside(BaseModel):
         reload=False,
     )
     log_format: LogFormat = setting("text", "How a log line is written.")
+    syslog: bool = setting(default=False, doc="Send the log to the system's log, too.")
+    syslog_ident: str = setting("pgfunnel", "What the system's log calls this program.")
+    syslog_facility: SyslogFacility = setting("daemon", "The system log's facility.")
     log_level: LogLevel = setting("info", "The least important lines that are written.")
     log_connections: bool = setting(default=True, doc="One line when a client or server connects.")
     log_disconnections: bool = setting(

@@ -360,6 +360,20 @@ SslNegotiation = Literal["postgres", "direct"]
 PoolMode = Literal["session", "transaction", "statement"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 HostChoice = Literal["round-robin", "disable"]
+SyslogFacility = Literal[
+    "auth",
+    "authpriv",
+    "daemon",
+    "user",
+    "local0",
+    "local1",
+    "local2",
+    "local3",
+    "local4",
+    "local5",
+    "local6",
+    "local7",
+]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 EventLoop = Literal["auto", "uvloop", "asyncio"]

@@ -1,7 +1,7 @@
 """Structured logs on stderr: one line for an event, as text or JSON.
 
-    2026-11-23 13:40:01.123 UTC [71] INFO C-0x1a2b appdb/alice@10.0.0.7:5123 closed: client_left \
-(age=12.3s)
+    2026-11-23 13:40:01.123 UTC [71] INFO C-0x1a2b: appdb/alice@10.0.0.7:5123 closing because: \
+client_left (age=12.3s)
 
 An event is a short word with fields. Five fields say who it is about and why (`id`, `database`,
 `user`, `peer`, `reason`) and have a place of their own in the text; the others follow in brackets.
@@ -26,6 +26,7 @@ from typing import Literal
 import cython
 
 from proxy.telemetry.reasons import CloseReason, Side
+from proxy.telemetry.syslog import Syslog
 
 Format = Literal["text", "json"]
 
@@ -34,15 +35,24 @@ _PIECE = 4096
 _LONGEST_VALUE = 2000
 _PLAIN = re.compile(r"[\w.:%+\-\[\]*]+", re.ASCII).fullmatch
 _PLACED = frozenset({"id", "database", "user", "peer", "reason"})
+_CLOSED = "closing because"
+"""The event `closed` in text: the words that those who know PgBouncer's log look for."""
 _encode_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
-def setup(format: Format, level: str | int, fd: int = 2) -> None:  # noqa: A002
+def setup(
+    format: Format,  # noqa: A002
+    level: str | int,
+    fd: int = 2,
+    syslog: Syslog | None = None,
+) -> None:
     """Send every log of this process, asyncio's too, to `fd`, replacing what was set up before.
+
+    And to `syslog`, if there is one.
 
     `level` is a name known to logging, in any case. Raises ValueError for another one.
     """
-    handler = LineHandler(fd)
+    handler = LineHandler(fd, syslog)
     handler.setFormatter(JsonLines() if format == "json" else TextLines())
     # Documented switches (logging HOWTO, "Optimization"): what no line of ours prints.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -104,7 +114,7 @@ def log_closed(
 ) -> object:
     """A connection is closed, `age_s` seconds after it was accepted or begun."""
     age = int(age_s * 1000 + 0.5) / 1000
-    if _connection(logger, side, number, database, user, peer, f"closed: {reason} (age={age}s)"):
+    if _connection(logger, side, number, database, user, peer, f"{_CLOSED}: {reason} (age={age}s)"):
         return None
     log_event(
         logger,
@@ -135,7 +145,7 @@ def _connection(
     if handler is None or handler.text is None or logger.handlers or not logger.propagate:
         return False
     if logger.isEnabledFor(logging.INFO):
-        who = f"{connection_id(side, number)} {_whose(database, user)}@{_word(peer)}"
+        who = f"{connection_id(side, number)}: {_whose(database, user)}@{_word(peer)}"
         handler.add(f"{handler.text.head(time.time(), 'INFO')} {who} {said}")
     return True
 
@@ -153,8 +163,9 @@ def connection_id(side: Side, number: int) -> str:
 class LineHandler(logging.Handler):
     """Writes whole lines to a copy of a file descriptor, and never waits for its reader."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, syslog: Syslog | None = None) -> None:
         super().__init__()
+        self._syslog = syslog
         try:
             self._fd = os.dup(fd)
         except OSError:
@@ -183,12 +194,22 @@ class LineHandler(logging.Handler):
             self.emit(_record(name, level, event, fields))
 
     def add(self, line: str) -> None:
+        if self._syslog is not None:
+            self._say(self._syslog, line)
         if self.defer is None:
             self._write_out(line)
             return
         self._gathered.append(line)
         if len(self._gathered) == 1:
             self.defer(self.flush)
+
+    def _say(self, syslog: Syslog, line: str) -> None:
+        """The system's log has the time, and the process, of its own."""
+        if self.text is None:
+            syslog.say("INFO", line)
+            return
+        level, _, said = line[self.text.width(line) :].partition(" ")
+        syslog.say(level, said)
 
     def flush(self) -> None:
         """Write what has gathered, several lines at a time."""
@@ -245,6 +266,8 @@ class LineHandler(logging.Handler):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if self._syslog is not None:
+            self._syslog.close()
         super().close()
 
 
@@ -277,11 +300,15 @@ class TextLines(logging.Formatter):
             self._heads[level] = head
         return head
 
+    def width(self, line: str) -> int:
+        """How much of a line comes before its level."""
+        return line.index("] ") + 2
+
     def line(self, at: float, level: str, event: str, fields: dict[str, object]) -> str:
         """One event's line; `at` in seconds of Unix time."""
         head = self.head(at, level)
         who = _who(fields)
-        event = _escaped(event[:_LONGEST_VALUE])
+        event = _CLOSED if event == "closed" else _escaped(event[:_LONGEST_VALUE])
         reason = f": {_word(fields['reason'])}" if "reason" in fields else ""
         rest = ", ".join(_pair(name, fields[name]) for name in fields if name not in _PLACED)
         return f"{head} {who}{event}{reason}{f' ({rest})' if rest else ''}"
@@ -345,8 +372,8 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _who(fields: dict[str, object]) -> str:
-    """`C-0x1a2b appdb/alice@10.0.0.7:5123 `, or as much of it as is known."""
-    name = f"{_word(fields['id'])} " if "id" in fields else ""
+    """`C-0x1a2b: appdb/alice@10.0.0.7:5123 `, or as much of it as is known."""
+    name = f"{_word(fields['id'])}: " if "id" in fields else ""
     if "user" in fields:
         name += f"{_word(fields.get('database', ''))}/{_word(fields['user'])}"
         return f"{name}@{_word(fields['peer'])} " if "peer" in fields else f"{name} "

@@ -109,6 +109,12 @@ class CloseReason(StrEnum):
         "A query of its ran longer than query_timeout.",
         "A query ran longer than query_timeout and could not be cancelled.",
     )
+    TRANSACTION_TIMEOUT = (
+        "transaction_timeout",
+        "A transaction of its took longer than transaction_timeout.",
+        "A transaction took longer than transaction_timeout and could not be rolled back.",
+    )
+    NAME_CHANGED = "name_changed", None, "The name of its host leads elsewhere now."
     LIFETIME = "lifetime", None, "It was older than server_lifetime."
 
     # Servers that are of no more use
@@ -132,6 +138,11 @@ class CloseReason(StrEnum):
         None,
         "server_check_query failed or was not answered.",
     )
+    REPLICATION = (
+        "replication",
+        None,
+        "It made room for a replication connection, or served one, which is closed after use.",
+    )
     SURPLUS = "surplus", None, "Its pool has more servers than it may keep."
     CANCEL_DONE = (
         "cancel_done",
@@ -150,6 +161,7 @@ class CloseReason(StrEnum):
         "Someone closed it from the console.",
         "Someone closed it from the console.",
     )
+    PAUSED = "paused", None, "Someone paused its database."
     RELOAD = (
         "reload",
         "New settings no longer allow it.",

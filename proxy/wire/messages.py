@@ -72,8 +72,12 @@ def copy_fail(reason: bytes) -> bytes:
 
 
 def error_fields(fields: Iterable[tuple[str, str]]) -> bytes:
+    return message(b"E", _fields(fields))
+
+
+def _fields(fields: Iterable[tuple[str, str]]) -> bytes:
     body = b"".join(k.encode() + v.replace("\0", "?").encode() + b"\0" for k, v in fields)
-    return message(b"E", body + b"\0")
+    return body + b"\0"
 
 
 def error_response(error: PgfunnelError, severity: str = "") -> bytes:
@@ -88,6 +92,12 @@ def error_response(error: PgfunnelError, severity: str = "") -> bytes:
     if error.advice:
         fields.append(("H", error.advice))
     return error_fields(fields)
+
+
+def notice(message_text: str) -> bytes:
+    """A NoticeResponse: words that end nothing."""
+    fields = {"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": message_text}
+    return message(b"N", _fields(fields.items()))
 
 
 def startup(parameters: Iterable[tuple[bytes, bytes]]) -> bytes:

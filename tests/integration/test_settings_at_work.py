@@ -131,7 +131,7 @@ def test_pools_are_forgotten(pgfunnel: StartFunnel, postgres: Postgres, setting:
     with log_in(funnel, database="own") as kept, log_in(funnel, database="any") as other:
         other.rows("SELECT 1")
         kept.rows("SELECT 1")
-        until(lambda: funnel.log().count("closed: idle_timeout") == 2)
+        until(lambda: funnel.log().count("closing because: idle_timeout") == 2)
         assert pools() == {"own", "any"}
     wanted = {"own"} if setting == "autodb_idle_timeout" else set()
     until(lambda: pools() == wanted)
@@ -275,7 +275,7 @@ def test_errors_in_the_log(pgfunnel: StartFunnel, *, said: bool) -> None:
     refusal(funnel, database="postgres-is-not-my-name")
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(funnel.dsn("alice", password="wrong"))
-    until(lambda: "closed: login_failed" in funnel.log())
+    until(lambda: "closing because: login_failed" in funnel.log())
     assert ("refused" in funnel.log()) is said
 
 

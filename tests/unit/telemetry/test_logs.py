@@ -4,10 +4,12 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,6 +26,7 @@ from proxy.telemetry.logs import (
     setup,
 )
 from proxy.telemetry.reasons import CloseReason, Side
+from proxy.telemetry.syslog import Syslog
 
 LOG = logging.getLogger("pgfunnel.test")
 
@@ -83,7 +86,7 @@ def test_a_line_of_text(pipe: Pipe) -> None:
     [line] = pipe.lines()
     assert re.fullmatch(
         rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{3}} UTC \[{os.getpid()}\] INFO "
-        r"C-0x1a2b appdb/alice@10\.0\.0\.7:5123 closed: client_left \(age=12\.3s\)",
+        r"C-0x1a2b: appdb/alice@10\.0\.0\.7:5123 closing because: client_left \(age=12\.3s\)",
         line,
     )
 
@@ -111,7 +114,7 @@ def test_an_opened_server(pipe: Pipe) -> None:
     pipe.set_up("text")
     log_opened(LOG, Side.SERVER, 7, database="appdb", user="alice", peer="[::1]:5432")
     [line] = pipe.lines()
-    assert line.endswith("INFO S-0x7 appdb/alice@[::1]:5432 opened")
+    assert line.endswith("INFO S-0x7: appdb/alice@[::1]:5432 opened")
 
 
 def test_an_event_about_nobody(pipe: Pipe) -> None:
@@ -126,7 +129,7 @@ def test_a_name_cannot_forge_a_line_or_a_field(pipe: Pipe) -> None:
     closed('x closed: killed (age=1s)\n2026-01-01 INFO \x1b[31m"\u202e\\')
     [line] = pipe.lines()
     quoted = r'"x closed: killed (age=1s)\n2026-01-01 INFO \x1b[31m\"\u202e\\"'
-    assert f"C-0x1a2b appdb/{quoted}@10.0.0.7:5123 closed: client_left" in line
+    assert f"C-0x1a2b: appdb/{quoted}@10.0.0.7:5123 closing because: client_left" in line
 
 
 @given(value=st.text(st.characters(), max_size=50), name=st.sampled_from(["user", "reason", "x"]))
@@ -206,7 +209,7 @@ def test_a_reader_that_stalls_costs_lines_not_time(pipe: Pipe) -> None:
     assert 0 < written < 300
     closed()
     *lines, told = pipe.lines()
-    assert lines[0].endswith("closed: client_left (age=12.3s)")
+    assert lines[0].endswith("closing because: client_left (age=12.3s)")
     assert f"log_lines_lost (lines={300 - written})" in told
 
 
@@ -217,7 +220,7 @@ def test_a_line_torn_by_a_stall_does_not_spoil_the_next(pipe: Pipe) -> None:
     pipe.lines()
     closed()
     lines = pipe.lines()
-    assert any(line.startswith("20") and "closed: client_left" in line for line in lines)
+    assert any(line.startswith("20") and "closing because: client_left" in line for line in lines)
 
 
 def test_a_process_without_stderr_writes_to_no_socket() -> None:
@@ -234,3 +237,27 @@ def test_a_process_without_stderr_writes_to_no_socket() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=20)
     assert ran.stdout == b"nothing\n"
+
+
+@pytest.mark.parametrize("layout", ["text", "json"])
+def test_the_systems_log(pipe: Pipe, layout: Format, tmp_path: Path) -> None:
+    place = tmp_path / "log"
+    syslog = Syslog("funnel", "local3", str(place))
+    setup(layout, "info", pipe.writer, syslog)
+    closed("nobody listens yet")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(place))
+        listening.setblocking(False)
+        closed()
+        log_event(LOG, logging.ERROR, "broken", why="] INFO no")
+        first, second = (listening.recv(4096).decode() for _ in range(2))
+        if layout == "json":
+            assert first.startswith(f'<158>funnel[{os.getpid()}]: {{"ts":')
+            return
+        who = "C-0x1a2b: appdb/alice@10.0.0.7:5123"
+        said = "closing because: client_left (age=12.3s)"
+        assert first == f"<158>funnel[{os.getpid()}]: {who} {said}"
+        assert second == f'<155>funnel[{os.getpid()}]: broken (why="] INFO no")'
+        for _ in range(5000):
+            closed()
+    assert len(pipe.lines()) > 2

@@ -1,0 +1,193 @@
+"""Replication connections: each has a server of its own, inside the bound, closed after use.
+
+A replication client waits its turn for a server as others do. The one that it gets is closed, and
+in its place another is opened with what the client asked for in its start-up packet. From then on
+bytes pass as they are, both ways.
+
+Source: PostgreSQL documentation, "Streaming Replication Protocol".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from proxy.errors import PgfunnelError, ProtocolViolation, UpstreamUnreachable
+from proxy.relay.client import Client
+from proxy.relay.connect import LoggedIn, words_of
+from proxy.relay.database import Database
+from proxy.relay.link import Link
+from proxy.relay.server import Server
+from proxy.relay.wish import Wish
+from proxy.telemetry.reasons import CloseReason
+from proxy.wire import messages
+
+if TYPE_CHECKING:
+    from proxy.relay.funnel import Funnel
+
+_MAX_EARLY = 65536
+"""Bytes that a client may send before its server is there."""
+
+
+class Tunnel(Link):
+    """The server's end of a replication connection."""
+
+    def __init__(self, loop: object, fd: int, replica: Replica) -> None:
+        Link.__init__(self, loop, fd)
+        self._replica = replica
+
+    def consume(self, buffer: bytearray, n: int) -> None:
+        self._replica.client.transmit(buffer, 0, n)
+
+    def on_lost(self) -> None:
+        self._replica.server_lost()
+
+    def on_violation(self, error: object) -> None:
+        del error
+        self._replica.server_lost()
+
+    def on_blocked(self) -> None:
+        self._replica.client.pause()
+
+    def on_drained(self) -> None:
+        self._replica.client.watch()
+
+    def finish(self) -> None:
+        """Say goodbye; what Postgres still sends is read and dropped until it has closed."""
+        if self.out is None:
+            self.send(messages.TERMINATE)
+        with socket.socket(fileno=self.fd) as sock:
+            try:
+                sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                return
+            finally:
+                sock.detach()
+        self.watch()
+
+
+class Replica:
+    """What a replication client is (`Client.login`), and a server in its pool's eyes.
+
+    `feed` takes what the client says, `take` the server whose place it is given.
+    """
+
+    def __init__(self, client: Client, funnel: Funnel) -> None:
+        login = client.login
+        self.client = client
+        self.user: str = login.user
+        self.database: str = login.database
+        self.wish: Wish = login.wish
+        self.pool: Database = client.pool
+        self.state = "connecting"
+        self.reason: CloseReason | None = None
+        self.number = 0
+        self.opened_at = self.idle_since = monotonic()
+        self.expires_at = float("inf")
+        self._said: bytes = login.said
+        self._funnel = funnel
+        self._opening: asyncio.Task[None] | None = None
+        self._tunnel: Tunnel | None = None
+        self._leaves = False
+
+    # -- until there is a server -----------------------------------------------------------
+
+    def begin(self) -> None:
+        """Wait for a server's place."""
+        self.client.login = self
+        self.client.be_replicated()
+
+    def take(self, server: Server) -> None:
+        """This one's place is ours, as soon as Postgres has closed it."""
+        self._funnel.pools_by_key.bequeath(server, self)
+        server.close(CloseReason.REPLICATION)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the client is still there."""
+        return self.client.fd >= 0
+
+    def open(self) -> None:
+        """The place is ours now."""
+        self._opening = asyncio.get_running_loop().create_task(self._open())
+
+    async def _open(self) -> None:
+        limit = self._funnel.settings.server_connect_timeout or None
+        asked = dict(self.pool.target.startup) | dict(self.wish.replication)
+        try:
+            async with asyncio.timeout(limit):
+                logged_in = await self._funnel.pools_by_key.log_in(self.pool, tuple(asked.items()))
+        except TimeoutError:
+            self._failed(UpstreamUnreachable("login to Postgres for replication timed out"))
+        except (PgfunnelError, OSError) as error:
+            self._failed(words_of(error))
+        except asyncio.CancelledError:
+            self._gone(CloseReason.CONNECT_FAILED)
+            raise
+        else:
+            self._opened(logged_in)
+
+    def _failed(self, error: PgfunnelError) -> None:
+        self._opening = None
+        self.client.close(CloseReason.UPSTREAM_UNREACHABLE, error)
+        self._gone(CloseReason.CONNECT_FAILED)
+
+    def _opened(self, logged_in: LoggedIn) -> None:
+        self._opening = None
+        self.state = "active"
+        self._tunnel = Tunnel(self._funnel.loop, logged_in.stream.sock.detach(), self)
+        tls: Any = logged_in.stream.tls
+        self._tunnel.tls = tls
+        self._funnel.server_opened(self)
+        told = [messages.parameter_status(*pair) for pair in logged_in.reported.items()]
+        self.client.tunnel = self._tunnel
+        self._funnel.entrance.welcome(self.client, self.user, self._said + b"".join(told))
+        client: Any = self.client
+        early, client.held = client.held, None
+        if early:
+            self._tunnel.transmit(early, 0, len(early))
+        self._tunnel.watch()
+
+    # -- both ways -------------------------------------------------------------------------
+
+    def feed(self, buffer: bytearray, n: int) -> None:
+        """What the client says."""
+        if self._tunnel is not None:
+            self._leaves = buffer[max(0, n - 5) : n] == messages.TERMINATE
+            self._tunnel.transmit(buffer, 0, n)
+        elif n < _MAX_EARLY:
+            self.client.held = buffer[:n]
+        else:
+            error = ProtocolViolation("more was sent before the login was done")
+            self.client.close(CloseReason.PROTOCOL_VIOLATION, error)
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def client_gone(self) -> None:
+        """The client is being closed: so is its server."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._tunnel is None or self.state == "closing":
+            return
+        self.state = "closing"
+        self.client.tunnel = None
+        self._tunnel.finish()
+        self._funnel.loop.call_later(self._funnel.abandon_timeout, self.server_lost)
+
+    def server_lost(self) -> None:
+        """Postgres has closed the connection, or has had time enough to."""
+        if self._tunnel is None:
+            return
+        ended = self.state == "closing"
+        self.state = "closing"
+        self._tunnel.hang_up()
+        self._tunnel = self.client.tunnel = None
+        left = CloseReason.CLIENT_LEFT if self._leaves else CloseReason.SERVER_LOST
+        self.client.close(left)
+        self._gone(CloseReason.REPLICATION if ended or self._leaves else CloseReason.SERVER_CLOSED)
+
+    def _gone(self, reason: CloseReason) -> None:
+        self.reason = reason
+        self._funnel.server_gone(self)
