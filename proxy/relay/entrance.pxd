@@ -4,7 +4,7 @@ from proxy.relay.login cimport Login
 from proxy.relay.wish cimport Wish
 
 cdef class Place:
-    cdef Database pool
+    cdef readonly Database pool
     cdef int mode
     cdef tuple known
     cdef object parameters

@@ -114,8 +114,8 @@ def test_check_says_what_it_understood(ini: Path, postgres: Postgres) -> None:
 def test_check_refuses_by_name_and_line(ini: Path) -> None:
     with ini.open("a") as file:
         file.write(
-            "x = host=h pasword=hush\ny = host=h password='hush\nz = connect_query='SELECT 1'\n"
-            "[pgbouncer]\ndefault_pool_sise = 4\ntransaction_timeout = 5\nhush\n[nothing]\na = b\n"
+            "x = host=h pasword=hush\ny = host=h password='hush\nz = target_session_attrs=standby\n"
+            "[pgbouncer]\ndefault_pool_sise = 4\ndisable_pqexec = 1\nhush\n[nothing]\na = b\n"
             "%include /no/such/file\n"
         )
     done = _check(ini)
@@ -126,9 +126,9 @@ def test_check_refuses_by_name_and_line(ini: Path) -> None:
     assert "hush" not in done.stderr.replace("pasword", "")
     for words in (
         "x has an unknown key pasword; did you mean password?",
-        "z has connect_query, which is a setting of PgBouncer that pgfunnel does not have yet",
+        "z has target_session_attrs, which is a setting of PgBouncer that pgfunnel does not have yet",
         "default_pool_sise is not a setting; did you mean default_pool_size?",
-        "transaction_timeout is a setting of PgBouncer that pgfunnel does not have yet",
+        "disable_pqexec is a setting of PgBouncer that pgfunnel does not have yet",
         "section [nothing] means nothing",
         "/no/such/file cannot be read",
     ):
