@@ -19,13 +19,13 @@ from proxy.errors import NoLongerServed, PgfunnelError, PostgresError, UpstreamU
 from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
 from proxy.pool.pool import Pool, PoolSize
+from proxy.relay.cancels import Cancels
 from proxy.relay.connect import (
     Address,
     Asked,
     LoggedIn,
     open_session,
     run_query,
-    send_cancel,
     words_of,
 )
 from proxy.relay.database import Database
@@ -70,12 +70,12 @@ class Pools:
         self._db_bounds: dict[str, Bound] = {}
         self._user_bounds: dict[str, Bound] = {}
         self._logins: dict[str, int] = {}
-        self._cancel_turns: dict[tuple[str, int], asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._keys = KeyCache()
         self._turns: dict[Database, HostTurn] = {}
         self._places: dict[object, tuple[Address, str]] = {}
         self._names = Names(self._places, self._left)
+        self._cancels = Cancels(self._places, funnel.totals)
         self._heirs: dict[object, Replica] = {}
         self._unused: dict[Database, float] = {}
         self._ended: set[Database] = set()
@@ -477,38 +477,9 @@ class Pools:
         if not self._funnel.stopping:
             asyncio.get_running_loop().call_soon(self.fill_all)
 
-    # -- cancelling ------------------------------------------------------------------------
-
     def cancel(self, server: Server, *, still: Callable[[], bool]) -> asyncio.Task[None]:
-        """Cancel what the server runs if, when its turn has come, `still()` holds.
-
-        One socket at a time per address carries cancels; Postgres answers it without giving it
-        a backend, so it takes none of max_connections.
-        """
-        task = asyncio.get_running_loop().create_task(self._cancel(server, still))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _cancel(self, server: Server, still: Callable[[], bool]) -> None:
-        if server not in self._places:
-            return
-        address, _ = self._places[server]
-        place = (address.host, address.port)
-        async with self._cancel_turns.setdefault(place, asyncio.Lock()):
-            if not still() or server.fd < 0:
-                return
-            server.cancel_begins()
-            result = "failed"
-            try:
-                async with asyncio.timeout(10):
-                    await send_cancel(address, server.process_id, server.secret)
-                result = "sent"
-            except (PgfunnelError, OSError, TimeoutError):
-                result = "failed"
-            finally:
-                self._funnel.totals.cancel(result)
-                server.cancel_ended()
+        """Cancel what the server runs if, when its turn has come, `still()` holds."""
+        return self._cancels.cancel(server, still=still)
 
     async def close(self) -> None:
         """Close every server and wait until the last is gone."""
@@ -518,9 +489,10 @@ class Pools:
                 if isinstance(server, Server):
                     server.close(CloseReason.SHUTTING_DOWN)
         self._names.close()
-        for task in list(self._tasks):
+        tasks = [*self._tasks, *self._cancels.tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _tls_files(settings: Settings) -> dict[str, object]:
