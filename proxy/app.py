@@ -161,7 +161,7 @@ class _App:
         told = await self._until_told(funnel)
         notify("STOPPING=1")
         keys.cancel()
-        await self._stop(funnel, listener, told)
+        await self._shut_down(funnel, listener, told)
         if server is not None:
             await server.close()
         log_event(log, logging.INFO, "stopped")
@@ -230,7 +230,7 @@ class _App:
             log_event(log, logging.ERROR, "log_unchanged", problem=error.message)
         logs.defer(asyncio.get_running_loop().call_soon)
 
-    async def _stop(self, funnel: Funnel, listener: Listener, told: signal.Signals) -> None:
+    async def _shut_down(self, funnel: Funnel, listener: Listener, told: signal.Signals) -> None:
         """SIGTERM: within drain_timeout; SIGINT: when the last server is given back; SIGQUIT: now.
 
         A second signal ends either at once.

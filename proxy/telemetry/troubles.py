@@ -18,6 +18,9 @@ USUAL = frozenset(
         CloseReason.LIFETIME,
         CloseReason.SURPLUS,
         CloseReason.CANCEL_DONE,
+        CloseReason.REPLICATION,
+        CloseReason.NAME_CHANGED,
+        CloseReason.PAUSED,
         CloseReason.RELOAD,
         CloseReason.SHUTTING_DOWN,
     }

@@ -11,6 +11,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -211,8 +212,10 @@ def bouncer(tmp_path: Path, start_postgres: StartPostgres) -> Iterator[Pooler]:
         pytest.skip("PgBouncer is not installed")
     folder = tmp_path / "bouncer"
     folder.mkdir(mode=0o755)
-    for parent in (folder, tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
+    top = Path(tempfile.gettempdir())
+    for place in (folder, *folder.parents):
+        if top in place.parents:
+            place.chmod(0o755)
     pooler = Pooler(folder, start_postgres())
     user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
     process = subprocess.Popen(
