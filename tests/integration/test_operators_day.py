@@ -54,10 +54,10 @@ class Pooler:
         )
         return ini
 
-    def start(self, process: subprocess.Popen[bytes]) -> None:
+    def start(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
         until(lambda: self.process.poll() is not None or self._listens())
-        assert self.process.poll() is None
+        assert self.process.poll() is None, log.read_text()
 
     def _listens(self) -> bool:
         try:
@@ -205,28 +205,33 @@ def _reload(
 
 
 @pytest.fixture
-def bouncer(tmp_path: Path, start_postgres: StartPostgres) -> Iterator[Pooler]:
+def open_folder() -> Iterator[Path]:
+    """One that any account may read; pytest keeps its own to the one that runs it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture
+def bouncer(open_folder: Path, start_postgres: StartPostgres) -> Iterator[Pooler]:
     """PgBouncer, as the machine has it."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         pytest.skip("PgBouncer is not installed")
-    folder = tmp_path / "bouncer"
-    folder.mkdir(mode=0o755)
-    top = Path(tempfile.gettempdir())
-    for place in (folder, *folder.parents):
-        if top in place.parents:
-            place.chmod(0o755)
-    pooler = Pooler(folder, start_postgres())
+    pooler = Pooler(open_folder, start_postgres())
     user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
-    process = subprocess.Popen(
-        [program, "-q", str(pooler.write())],
-        user=user,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=die_with_parent(signal.SIGKILL),
-    )
-    pooler.start(process)
+    said = open_folder / "said"
+    with said.open("wb") as log:
+        process = subprocess.Popen(
+            [program, str(pooler.write())],
+            user=user,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=die_with_parent(signal.SIGKILL),
+        )
+    pooler.start(process, said)
     yield pooler
     process.kill()
     process.wait()
@@ -246,7 +251,7 @@ def funnel(tmp_path: Path, pgfunnel: StartFunnel, start_postgres: StartPostgres)
         listen_addr=None,
         listen_port=pooler.port,
     )
-    pooler.start(started.process)
+    pooler.start(started.process, started.log_file)
     return pooler
 
 
