@@ -248,7 +248,8 @@ class Pools:
             if logged_in is None:
                 pool.gone(opening)
         if logged_in is not None:
-            self._opened(pool, opening, logged_in, address)
+            stale = target.way != pool.target.way
+            self._opened(pool, opening, logged_in, address, stale=stale)
         elif failure is not None:
             self._turn_away(pool, address)
             self._failed(pool, failure)
@@ -297,7 +298,13 @@ class Pools:
         )
 
     def _opened(
-        self, pool: Database, opening: Opening, logged_in: LoggedIn, address: Address
+        self,
+        pool: Database,
+        opening: Opening,
+        logged_in: LoggedIn,
+        address: Address,
+        *,
+        stale: bool,
     ) -> None:
         funnel = self._funnel
         pool.backoff.succeeded()
@@ -325,6 +332,8 @@ class Pools:
         pool.servers.add(server)
         funnel.server_opened(server)
         server.watch()
+        # A reload may have come in the meantime.
+        server.reason = CloseReason.RELOAD if stale else None
         server.free()
         if pool.paused:
             self.retire(server, CloseReason.PAUSED)
