@@ -453,12 +453,6 @@ class Pools:
         if any(0 < limit <= unused for limit in limits):
             self._forget(pool)
 
-    def _forget(self, pool: Database) -> None:
-        del self._by_key[pool.database, pool.user]
-        self._unused.pop(pool, None)
-        self._turns.pop(pool, None)
-        self._funnel.forget(pool)
-
     def _check_time(self, server: Server, now: float) -> None:
         if 0 < server.cancel_again <= now and server.cancels == 0 and not server.owed.nothing():
             server.cancel_again = now + 1.0
