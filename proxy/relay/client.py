@@ -132,6 +132,9 @@ class Client(Naming):
                     self._hold(buffer, i, n)
                     return self._send_on(buffer, run, i)
                 after = self._prepared(kind, buffer, run, i, end, n)
+                if self.settling:
+                    self._hold(buffer, i, n)
+                    return self._send_on(buffer, i, i)
                 if after < 0:
                     break
                 run = after

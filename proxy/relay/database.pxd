@@ -12,6 +12,7 @@ cdef class Database(Pool):
     cdef readonly object reported
     cdef public bint careful
     cdef public bint resets
+    cdef public long long generation
     cdef public double audit_share
     cdef double audit_debt
     cpdef bint audit_due(self)

@@ -13,6 +13,7 @@ from proxy.pool.pool import PoolSize
 from proxy.relay.connect import Address
 from proxy.session.parameters import NONE, READ_ONLY, Parameters, canonical
 from proxy.session.policy import Policy
+from proxy.session.prepared import new_generation
 from proxy.settings.databases import Limits, Target
 from proxy.telemetry.counters import PoolCounters
 from proxy.wire import messages
@@ -31,7 +32,8 @@ class Database(Pool):
 
     `check_delay`: a server that was idle for as many seconds is checked before it is lent;
     `greetings`: for the parameters that clients asked for, what they come to and the
-    ParameterStatus messages that tell so; `resets`: server_reset_query runs in any pool mode.
+    ParameterStatus messages that tell so; `resets`: server_reset_query runs in any pool mode;
+    `generation`: see `proxy.session.prepared`.
     """
 
     target: Target
@@ -65,6 +67,7 @@ class Database(Pool):
         self.reported = frozenset()
         self.careful = False
         self.resets = False
+        self.generation = new_generation()
         self.audit_debt = 0.0
         self.watch_sessions(limits)
 

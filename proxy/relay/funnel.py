@@ -35,6 +35,7 @@ from proxy.relay.tls import TlsPolicy
 from proxy.relay.tls_settings import client_tls_policy, server_tls_policies
 from proxy.relay.users import Users
 from proxy.relay.wish import Wish
+from proxy.session.prepared import new_generation
 from proxy.settings import Settings
 from proxy.settings.databases import Target
 from proxy.telemetry.counters import PoolCounters, Totals
@@ -251,10 +252,13 @@ class Funnel:
         )
 
     def schema_changed(self, pool: Database) -> None:
-        """DDL ran: every server of the database prepares anew what clients prepare anew."""
+        """DDL ran: what was known of statements in this database may be so no more."""
+        for each in self.pools_by_key:
+            if each.database == pool.database:
+                each.generation = new_generation()
         for server in self.servers():
-            if server.pool.database == pool.database:
-                server.shelf.schema_changed()
+            if server.shelf.generation != server.pool.generation:
+                server.shelf.renew(server.pool.generation)
 
     # -- cancels ---------------------------------------------------------------------------
 

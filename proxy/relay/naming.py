@@ -196,9 +196,7 @@ class Naming(Borrowing):
             self.server.owed.push(kind)
             return run
         if kind == DESCRIBE:
-            after = self._named(buffer, run, at, name, stop, end)
-            self.server.owed.push(DESCRIBE)
-            return after
+            return self._describe(buffer, run, at, name, stop, end)
         return self._close_name(buffer, run, at, name, stop, end)
 
     @cython.cfunc
@@ -224,8 +222,42 @@ class Naming(Borrowing):
             self.server.owed.push(BIND)
             return run
         after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end)
-        self.server.owed.push(BIND)
+        if not self.settling:
+            self.server.owed.push(BIND)
         return after
+
+    @cython.cfunc
+    def _describe(
+        self,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+        name: cython.Py_ssize_t,
+        stop: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
+        after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end)
+        if not self.settling:
+            statement: Statement = self.session.unnamed
+            if name != stop:
+                statement = self.session.names.get(part(buffer, name, stop))
+            self.server.shelf.describe(statement, self.server.owed)
+        return after
+
+    @cython.cfunc
+    def _ask_shape(
+        self,
+        statement: Statement,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
+        """The message at `at` waits until the server has told what its statement gives now."""
+        server: Server = self.server
+        self.settling = True
+        PIECES.add(buffer, run, at)
+        PIECES.add_bytes(server.shelf.ask(self.session, statement, server.owed))
+        return at
 
     @cython.cfunc
     def _named(
@@ -245,11 +277,15 @@ class Naming(Borrowing):
         statement: Statement
         if name == stop:
             statement = session.unnamed
+            if statement is not None and server.shelf.doubts(statement):
+                return self._ask_shape(statement, buffer, run, at)
             run = self._uses(statement, buffer, run, at, end)
             return self._ahead(server.shelf.need_unnamed(session, server.owed), buffer, run, at)
         key: bytes = part(buffer, name, stop)
         statement = session.names.get(key)
         if statement is not None:
+            if server.shelf.doubts(statement):
+                return self._ask_shape(statement, buffer, run, at)
             run = self._uses(statement, buffer, run, at, end)
             ahead: bytes = server.shelf.need(statement, server.owed)
             run = self._ahead(ahead, buffer, run, at)
@@ -332,6 +368,9 @@ class Naming(Borrowing):
         if self.session.in_sql(name):
             server.owed.push_noted(80, NOTHING_TO_UNDO)  # P; that name is taken
             return run
+        before: Statement = self.session.names.get(name)
+        if before is not None and server.shelf.doubts(before):
+            return self._ask_shape(before, buffer, run, at)
         good: cython.bint = server.status != 69 and server.owed.ready == 0  # E
         tail: bytes = part(buffer, stop + 1, end)
         ahead: bytes = server.shelf.parse(self.session, name, tail, said, server.owed, good)

@@ -45,6 +45,8 @@ cdef class Server(Link):
     cdef public bytes reset_query
     cdef readonly object error
     cdef bytes instead
+    cdef bytes types
+    cdef bint altered
     cdef public list rows
     cdef public double opened_at
     cdef public double idle_since
@@ -55,6 +57,7 @@ cdef class Server(Link):
     cdef public int number
     cdef bint _seen_whole(self, int kind)
     cdef bint _account(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef object _described(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef bint _withhold(self)
     cdef bint _piece(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef bint _answer_due(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end)

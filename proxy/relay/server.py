@@ -20,6 +20,7 @@ from proxy.session import audit
 from proxy.session.cleaning import cleaning
 from proxy.session.parameters import NONE, READ_ONLY
 from proxy.session.policy import REFUSED, refusal
+from proxy.session.prepared import OTHER_RESULT
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -54,6 +55,14 @@ _PIECES: Pieces = Pieces()
 
 _MUST_FAIL = messages.message(b"D", b"Ppgfunnel has no such portal\0")
 """Rolls back an implicit transaction that its client left without a Sync."""
+
+_CHANGED = {
+    "C": "0A000",
+    "M": "cached plan must not change result type",
+    "F": "plancache.c",
+    "R": "RevalidateCachedQuery",
+}
+"""What Postgres says of a prepared statement whose result is another now; drivers go by it."""
 
 _REFUSED = re.compile(f'at or near "{REFUSED}([0-9]+)"')
 
@@ -126,6 +135,7 @@ class Server(Link):
     defaults: dict[bytes, bytes]
     error: dict[str, str]
     instead: bytes
+    types: bytes
     rows: list[list[bytes | None]]
     reason: CloseReason
     number: int
@@ -149,6 +159,9 @@ class Server(Link):
         self.secret = secret
         self.owed = Owed()
         self.shelf = Shelf(max_statements)
+        self.shelf.renew(pool.generation)
+        self.altered = False
+        self.types = b""
         self.parameters = NONE
         self.reported = reported
         self.defaults = defaults
@@ -185,7 +198,7 @@ class Server(Link):
         end: cython.Py_ssize_t
         kind: cython.int
         ready: cython.bint = False
-        failed: cython.bint = False
+        settles: cython.bint = False
         pieces: cython.bint = False
         owed: Owed = self.owed
         if self.remaining > 0:
@@ -210,7 +223,7 @@ class Server(Link):
                 pieces = self._piece(buffer, run, i)
                 run = end
             ready = ready or kind == 90  # Z
-            failed = failed or kind == 69  # E
+            settles = settles or kind == 69 or kind == 84 or kind == 110  # E T n
             i = end
             if i <= n and owed.head < owed.tail and owed.queue[owed.head] <= 51:  # 1 3, our own
                 pieces = self._answer_due(buffer, run, i)
@@ -223,7 +236,7 @@ class Server(Link):
         elif i < n:
             self.held = buffer[i:n]
         self._pass_on(buffer, run, i, pieces)
-        if failed and self.fd >= 0:
+        if settles and self.fd >= 0:
             self._let_go_on()
         if ready and self.fd >= 0:
             self._after_ready()
@@ -231,11 +244,13 @@ class Server(Link):
 
     @cython.cfunc
     def _seen_whole(self, kind: cython.int) -> cython.bint:
-        """Messages whose body is looked at: Z S E C, and rows of our own queries."""
+        """Messages whose body is looked at: Z S E C, rows of our own queries, some t T."""
+        if kind == 116 or kind == 84:
+            return self.owed.told_of() is not None
         return kind == 90 or kind == 83 or kind == 69 or kind == 67 or kind == 68
 
     @cython.cfunc
-    def _account(
+    def _account(  # noqa: C901 - flat
         self,
         kind: cython.int,
         buffer: bytearray,
@@ -257,8 +272,13 @@ class Server(Link):
             return True
         if kind == 90:  # Z
             self.status = buffer[at + 5]
+            if self.altered and self.status == 73:  # I
+                self.altered = False
+                self.hub.schema_changed(self.pool)
         elif kind == 67:  # C
             self._command_complete(buffer, at + 5, end)
+        elif kind == 84 or kind == 116 or kind == 110:  # T t n
+            self._described(kind, buffer, at + 5, end, n)
         swallow: cython.bint = owed.answer(kind) != 0
         if kind == 71 and self.client is not None:  # G
             self.client.on_copy_in()
@@ -267,6 +287,33 @@ class Server(Link):
         if kind == 69:  # E
             return self._error(part(buffer, at + 5, min(n, end)), ours) or swallow
         return swallow
+
+    @cython.cfunc
+    def _described(
+        self,
+        kind: cython.int,
+        buffer: bytearray,
+        at: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+        n: cython.Py_ssize_t,
+    ) -> object:
+        """Remember what Postgres tells of a statement: its parameters (t), its result (T or n).
+
+        Of what is too long to be seen whole the length must do.
+        """
+        note: Any = self.owed.told_of()
+        if note is None:
+            return None
+        body: bytes = part(buffer, at, end) if end <= n else b""
+        if kind == 116:  # t
+            self.types = body
+            return None
+        if end > n:
+            body = b"%d" % (end - at)
+        elif kind == 84:  # T
+            body = messages.shape(body)
+        self.shelf.told(note, self.types, body)
+        return None
 
     @cython.cfunc
     def _withhold(self) -> cython.bint:
@@ -339,6 +386,7 @@ class Server(Link):
     ) -> object:
         """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind, DDL outdates them."""
         if buffer[at + 1] == 82 or buffer[at] == 65:  # CREATE, DROP, ALTER
+            self.altered = True
             self.hub.schema_changed(self.pool)
             return None
         if end - at < 12 or buffer[at] != 68 or (buffer[at + 1] == 69 and buffer[at + 2] == 76):
@@ -387,14 +435,17 @@ class Server(Link):
             self.shelf.undo(session, owed.undone, owed.failed == PARSE)
             owed.undone.clear()
         owed.failed = 0
-        if fields.get("C") == "0A000" and "cached plan" in fields.get("M", ""):
-            self.shelf.all_stale()
+        if fields.get("R") == "RevalidateCachedQuery" and fields.get("C") == "0A000":
+            self.hub.schema_changed(self.pool)
         return self.instead is not None
 
     @cython.cfunc
     def _own_words(self, fields: Any, undone: list[Any]) -> bytes:
         """Postgres calls a statement by our name for it; the client knows it by its own."""
         said: str = fields["M"]
+        if OTHER_RESULT in said:
+            kept = {k: v for k, v in fields.items() if k in "SV"}
+            return messages.error_fields({**kept, **_CHANGED}.items())
         refused = _REFUSED.search(said)
         if refused is not None:
             sqlstate, message, hint = refusal(int(refused[1]))

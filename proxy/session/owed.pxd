@@ -8,9 +8,11 @@ cdef enum:
     EXECUTE = 69
     CLOSE = 67
     PARSE_AGAIN = 120
+    TELLING = 116
     OUR_QUERY = 113
     OUR_PARSE = 112
     OUR_CLOSE = 99
+    OUR_DESCRIBE = 100
     ANSWER_PARSE = 49
     ANSWER_CLOSE = 51
     COPY_END = 75
@@ -28,6 +30,7 @@ cdef class Owed:
     cdef public int failed
     cdef public bint passed_over
     cdef public bint unsettled
+    cdef readonly bint asking
     cdef readonly object notes
     cdef readonly list undone
     cpdef void push(self, int code)
@@ -47,4 +50,5 @@ cdef class Owed:
     cdef void _count_unsynced(self)
     cpdef int due(self)
     cpdef bint settled(self)
+    cpdef object told_of(self)
     cpdef bint nothing(self)

@@ -19,11 +19,12 @@ are due when they come to the head:
     Q F S     Query, FunctionCall, Sync: until ReadyForQuery
     P B D E C Parse, Bind, Describe, Execute, Close: until their own response
     x         a Parse that will fail since the client has that name already
-    q p c     Query, Parse, Close of ours: swallowed
+    t         a Describe whose answer is to be remembered
+    q p c d   Query, Parse, Close, Describe of ours: swallowed
     1 3       ParseComplete, CloseComplete of ours
     K         CopyDone or CopyFail: a mark, no response
 
-Entries `P x p c 1 3` carry a note: whatever their owner needs to undo them when they fail
+Entries `P x t p c d 1 3` carry a note: whatever their owner needs to undo them when they fail
 or are skipped. Undone notes are collected in `undone`, in order of sending.
 """
 
@@ -40,8 +41,8 @@ _CAPACITY = 64
 if not cython.compiled:
     QUERY, FUNCTION, SYNC = ord("Q"), ord("F"), ord("S")
     PARSE, BIND, DESCRIBE, EXECUTE, CLOSE = ord("P"), ord("B"), ord("D"), ord("E"), ord("C")
-    PARSE_AGAIN = ord("x")
-    OUR_QUERY, OUR_PARSE, OUR_CLOSE = ord("q"), ord("p"), ord("c")
+    PARSE_AGAIN, TELLING = ord("x"), ord("t")
+    OUR_QUERY, OUR_PARSE, OUR_CLOSE, OUR_DESCRIBE = ord("q"), ord("p"), ord("c"), ord("d")
     ANSWER_PARSE, ANSWER_CLOSE = ord("1"), ord("3")
     COPY_END = ord("K")
 
@@ -55,7 +56,7 @@ class Owed:
     `copying`: it is in COPY IN and the client has not ended it; `lost`: what the peers did
     cannot be counted, so this server must never be lent to another client; `passed_over`: a
     Query or Close was skipped; `unsettled`: one of the queries under way may drop prepared
-    statements.
+    statements; `asking`: a Describe of ours is not answered.
     """
 
     def __init__(self) -> None:
@@ -71,6 +72,7 @@ class Owed:
         self.failed = 0
         self.passed_over = False
         self.unsettled = False
+        self.asking = False
         self.notes: deque[Any] = deque()
         self.undone: list[Any] = []
 
@@ -99,6 +101,7 @@ class Owed:
             return
         self.push(code)
         self.notes.append(note)
+        self.asking = self.asking or code == OUR_DESCRIBE
 
     @cython.cfunc
     def _in_copy(self, code: cython.int) -> cython.bint:
@@ -153,7 +156,8 @@ class Owed:
             return SWALLOW
         if self._ends(code, kind):
             self._pop()
-        return SWALLOW if code == OUR_PARSE or code == OUR_CLOSE else PASS
+        ours: cython.bint = code == OUR_PARSE or code == OUR_CLOSE or code == OUR_DESCRIBE
+        return SWALLOW if ours else PASS
 
     @cython.cfunc
     def _ends(self, code: cython.int, kind: cython.int) -> cython.bint:
@@ -161,7 +165,7 @@ class Owed:
             return kind == 50  # 2
         if code == EXECUTE:
             return kind == 67 or kind == 115 or kind == 73  # C s I
-        if code == DESCRIBE:
+        if code == DESCRIBE or code == TELLING or code == OUR_DESCRIBE:
             return kind == 84 or kind == 110  # T n
         if code == CLOSE or code == OUR_CLOSE:
             return kind == 51  # 3
@@ -199,12 +203,16 @@ class Owed:
             or code == OUR_CLOSE
             or code == ANSWER_PARSE
             or code == ANSWER_CLOSE
+            or code == TELLING
+            or code == OUR_DESCRIBE
         )
 
     @cython.cfunc
     def _drop_note(self, code: cython.int) -> cython.void:
         if self._noted(code):
             self.notes.popleft()
+        if code == OUR_DESCRIBE:
+            self.asking = False
 
     @cython.cfunc
     def _error(self, code: cython.int) -> cython.int:
@@ -229,6 +237,7 @@ class Owed:
             self.passed_over = self.passed_over or code == QUERY or code == CLOSE
             if self._noted(code):
                 self.undone.append(self.notes.popleft())
+            self.asking = self.asking and code != OUR_DESCRIBE
             self.head += 1
         self.head = self.tail = 0
         self.skipping = True
@@ -279,7 +288,17 @@ class Owed:
     @cython.ccall
     def settled(self) -> cython.bint:
         """Whether nothing that is noted can still be skipped by an error in front of a Sync."""
+        if self.asking:
+            return False
         return self.ready == 0 or (not self.notes and not self.unsettled)
+
+    @cython.ccall
+    def told_of(self) -> Any:
+        """The note of the Describe at the head whose answer is looked at; None: there is none."""
+        if self.head == self.tail:
+            return None
+        code: cython.int = self.queue[self.head]
+        return self.notes[0] if code == TELLING or code == OUR_DESCRIBE else None
 
     @cython.ccall
     def nothing(self) -> cython.bint:

@@ -4,16 +4,20 @@ from proxy.session.session cimport Session, Statement
 cdef class Shelf:
     cdef readonly int limit
     cdef public dict held
-    cdef readonly set outdated
+    cdef readonly set differing
+    cdef readonly long long generation
     cdef readonly long long clock
     cdef readonly long long group
     cdef public Statement unnamed
     cpdef void boundary(self)
     cpdef void deallocate_all(self, object session, Owed owed)
-    cpdef void all_stale(self)
-    cpdef void schema_changed(self)
     cpdef void passed_over(self, object session)
     cpdef bytes need(self, Statement statement, Owed owed)
+    cpdef bint doubts(self, Statement statement)
+    cpdef bytes ask(self, Session session, Statement statement, Owed owed)
+    cpdef void told(self, object note, bytes types, bytes shape)
+    cpdef void renew(self, long long generation)
+    cpdef void describe(self, Statement statement, Owed owed)
     cdef bytes _room(self, Owed owed)
     cdef bytes _close(self, Statement statement, Owed owed)
     cpdef bytes parse(self, Session session, bytes name, bytes tail, object verdict, Owed owed, bint known_good)

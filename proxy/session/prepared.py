@@ -5,10 +5,16 @@ the client's parameters. A server prepares it under the statement's own name whe
 needed there, and its `Shelf` remembers that. What a client and a server are believed to have is
 noted ahead of the server's answer; every step leaves a note by which it is undone when the
 server refuses or skips it (see `proxy.session.owed`).
+
+A statement belongs to a generation: the state of the schema in which it was prepared. Where DDL
+came in between, a server that has it refuses it by itself when its result has changed; one that
+lacks it is asked (`Shelf.ask`) whether it gives what the clients were told, and where it does not
+the statement fails as Postgres makes it fail.
 """
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import cython
@@ -20,10 +26,13 @@ if cython.compiled:
     from cython.cimports.proxy.session.owed import (
         ANSWER_CLOSE,
         ANSWER_PARSE,
+        DESCRIBE,
         OUR_CLOSE,
+        OUR_DESCRIBE,
         OUR_PARSE,
         PARSE,
         PARSE_AGAIN,
+        TELLING,
         Owed,
     )
     from cython.cimports.proxy.session.session import Session, Statement
@@ -31,19 +40,34 @@ else:
     from proxy.session.owed import (
         ANSWER_CLOSE,
         ANSWER_PARSE,
+        DESCRIBE,
         OUR_CLOSE,
+        OUR_DESCRIBE,
         OUR_PARSE,
         PARSE,
         PARSE_AGAIN,
+        TELLING,
         Owed,
     )
     from proxy.session.session import Session, Statement
 
 # A note is (kind, name, what the name stood for, statement at the server, statement at the
-# client), and the kind says what it undoes.
-_NAME, _UNNAMED, _OURS, _EVICTED, _AGAIN = 0, 1, 2, 3, 4
+# client), and the kind says what it undoes. That of a Describe is (_TOLD, None, generation,
+# None, statement).
+_NAME, _UNNAMED, _OURS, _EVICTED, _AGAIN, _TOLD = 0, 1, 2, 3, 4, 5
 NOTHING_TO_UNDO = (_OURS, None, None, None, None)
 _REPEATED = (_AGAIN, None, None, None, None)
+
+OTHER_RESULT = "pgfunnel_other_result"
+"""A column that Postgres misses in place of a statement whose result has changed."""
+_MUST_FAIL = messages.parse(b"pgfunnel_other", b"SELECT %s\0\0\0" % OTHER_RESULT.encode())
+
+_generations = count(1)
+
+
+def new_generation() -> int:
+    """No other schema has this one, and none of them had it before."""
+    return next(_generations)
 
 
 def _unsure(statement: Statement | None, owed: Owed) -> bool:
@@ -57,17 +81,20 @@ def _unsure(statement: Statement | None, owed: Owed) -> bool:
 class Shelf:
     """The prepared statements of one server, least recently used first to go.
 
-    At most `limit` of them, but never fewer than one pipeline needs.
+    At most `limit` of them, but never fewer than one pipeline needs. `generation`: the state of
+    the schema that it serves, as far as is known; `differing`: statements that give another
+    result in it than their clients were told.
     """
 
     held: dict[Statement, int]
-    outdated: set[Statement]
+    differing: set[Statement]
     unnamed: Statement
 
     def __init__(self, limit: cython.int) -> None:
         self.limit = limit
         self.held = {}
-        self.outdated = set()
+        self.differing = set()
+        self.generation = 0
         self.clock = 0
         self.group = 0
         self.unnamed = None
@@ -92,16 +119,6 @@ class Shelf:
             session.names = {name: s for name, s in names.items() if s is not None}
 
     @cython.ccall
-    def all_stale(self) -> cython.void:
-        """Plans no longer fit the schema: the next use of each prepares it anew."""
-        self.held = dict.fromkeys(self.held, -1)
-
-    @cython.ccall
-    def schema_changed(self) -> cython.void:
-        """A client that prepares one of these texts now must hear what Postgres says of it now."""
-        self.outdated = set(self.held)
-
-    @cython.ccall
     def passed_over(self, session: Any) -> cython.void:
         """A Query or Close was skipped: what it would have destroyed is there still."""
         self.unnamed = _UNKNOWN
@@ -110,20 +127,76 @@ class Shelf:
 
     @cython.ccall
     def need(self, statement: Statement, owed: Owed) -> bytes:
-        """Messages to send ahead so that `statement` is prepared here; mostly none."""
+        """Messages to send ahead so that `statement` is prepared here; mostly none.
+
+        One that differs fails here, or as any other in a failed transaction does.
+        """
         stamp: Any = self.held.get(statement)
         self.clock += 1
         sure: cython.bint = owed.ready == 0 or not _unsure(statement, owed)
         if stamp is not None and stamp >= 0 and sure:
             self.held[statement] = self.clock
             return b""
+        if statement in self.differing:
+            owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
+            return _MUST_FAIL
         ahead: bytes = b""
         if stamp is not None or owed.ready > 0:
             ahead = self._close(statement, owed)
         ahead += self._room(owed)
         self.held[statement] = self.clock
         owed.push_noted(OUR_PARSE, (_OURS, None, None, statement, None))
-        return ahead + messages.parse(statement.server_name, statement.tail)
+        return ahead + messages.parse(statement.server_name, statement.anew)
+
+    @cython.ccall
+    def doubts(self, statement: Statement) -> cython.bint:
+        """Whether this server may give another result than was told, and must be asked first."""
+        if statement.generation == self.generation or statement.shape is None:
+            return False
+        if statement in self.differing:
+            return False
+        if not statement.server_name:
+            return self.unnamed is not statement
+        return self.held.get(statement, -1) < 0
+
+    @cython.ccall
+    def ask(self, session: Session, statement: Statement, owed: Owed) -> bytes:
+        """Messages that prepare a statement in doubt and ask what it gives."""
+        ahead: bytes
+        if statement.server_name:
+            ahead = self.need(statement, owed)
+        else:
+            ahead = self.need_unnamed(session, owed)
+        owed.push_noted(OUR_DESCRIBE, (_TOLD, None, self.generation, None, statement))
+        return ahead + messages.describe_statement(statement.server_name) + messages.FLUSH
+
+    @cython.ccall
+    def told(self, note: Any, types: bytes, shape: bytes) -> cython.void:
+        """Postgres has described the statement of that note (see `Statement.told`)."""
+        statement: Statement = note[4]
+        if statement.shape is None or statement.shape == shape:
+            statement.told(types, shape, note[2])
+            return
+        self.differing.add(statement)
+        if statement.server_name:
+            self.held[statement] = -1
+        else:
+            self.unnamed = _UNKNOWN
+
+    @cython.ccall
+    def renew(self, generation: cython.longlong) -> cython.void:
+        """The schema has changed, or may have."""
+        self.generation = generation
+        self.differing.clear()
+
+    @cython.ccall
+    def describe(self, statement: Statement, owed: Owed) -> cython.void:
+        """A client asks for the shape of its statement, which may be None."""
+        if statement is None or statement.shape is not None:
+            owed.push(DESCRIBE)
+        else:
+            note = (_TOLD, None, statement.generation, None, statement)
+            owed.push_noted(TELLING, note)
 
     @cython.cfunc
     def _room(self, owed: Owed) -> bytes:
@@ -161,9 +234,9 @@ class Shelf:
         if before is not None:
             ahead: bytes = self._parse_again(name, before, tail, owed)
             return ahead
-        statement = share(tail, session.parameters, verdict)
+        statement = share(tail, session.parameters, verdict, self.generation)
         ahead = b""
-        if known_good and statement not in self.outdated and self.held.get(statement, -1) >= 0:
+        if known_good and self.held.get(statement, -1) >= 0:
             self._touch(statement)
             session.names[name] = statement
             owed.push_noted(ANSWER_PARSE, (_NAME, name, None, None, statement))
@@ -171,7 +244,6 @@ class Shelf:
         if statement in self.held or owed.ready > 0:
             ahead = self._close(statement, owed)
         ahead += self._room(owed)
-        self.outdated.discard(statement)
         self._touch(statement)
         session.names[name] = statement
         owed.push_noted(PARSE, (_NAME, name, None, statement, statement))
@@ -196,8 +268,9 @@ class Shelf:
         `tail` is None when it is too large to keep: no other server can then stand in.
         """
         before: Statement = session.unnamed
-        if before is None or before.tail is not tail:
-            session.unnamed = Statement(b"" if tail is None else tail, b"", verdict)
+        if before is None or before.tail is not tail or before.generation != self.generation:
+            text: bytes = b"" if tail is None else tail
+            session.unnamed = Statement(text, b"", verdict, self.generation)
         self.unnamed = session.unnamed
         if before is session.unnamed:
             owed.push_noted(PARSE, _REPEATED)
@@ -214,8 +287,12 @@ class Shelf:
         if session.unnamed is None:
             owed.push_noted(OUR_CLOSE, (_UNNAMED, None, None, None, None))
             return messages.CLOSE_UNNAMED
+        if session.unnamed in self.differing:
+            self.unnamed = _UNKNOWN
+            owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
+            return _MUST_FAIL
         owed.push_noted(OUR_PARSE, (_UNNAMED, None, session.unnamed, None, session.unnamed))
-        return messages.parse(b"", session.unnamed.tail)
+        return messages.parse(b"", session.unnamed.anew)
 
     @cython.ccall
     def close(self, session: Session, name: bytes, owed: Owed) -> cython.void:
@@ -241,7 +318,7 @@ class Shelf:
     def _undo_here(self, kind: cython.int, statement: Any) -> cython.void:
         if statement is not None:
             self.held[statement] = -1
-        elif kind != _NAME:
+        elif kind != _NAME and kind != _TOLD:
             self.unnamed = _UNKNOWN
 
     @cython.cfunc

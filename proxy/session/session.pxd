@@ -8,6 +8,10 @@ cdef class Statement:
     cdef readonly bytes tail
     cdef readonly bytes server_name
     cdef readonly object verdict
+    cdef readonly long long generation
+    cdef readonly bytes shape
+    cdef readonly bytes anew
+    cpdef object told(self, bytes types, bytes shape, long long generation)
 
 cdef class Session:
     cdef public dict names

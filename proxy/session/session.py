@@ -48,27 +48,56 @@ _numbers = count(1)
 class Statement:
     """`tail` is a Parse message behind its name: text, NUL, parameter types.
 
-    `verdict`: what running it may do to a session, None for most.
+    `verdict`: what running it may do to a session, None for most; `generation`: the state of the
+    schema that its result is known to fit; `shape`: what a client was told of its result (see
+    `wire.messages.shape`), None as long as none was told; `anew`: in place of `tail` where it is
+    prepared anew.
     """
 
     verdict: Verdict | None
 
-    def __init__(self, tail: bytes, server_name: bytes, verdict: Verdict | None = None) -> None:
+    def __init__(
+        self,
+        tail: bytes,
+        server_name: bytes,
+        verdict: Verdict | None = None,
+        generation: cython.longlong = 0,
+    ) -> None:
         self.tail = tail
         self.server_name = server_name
         self.verdict = verdict
+        self.generation = generation
+        self.anew = tail
+        self.shape = None
+
+    @cython.ccall
+    def told(self, types: bytes, shape: bytes, generation: cython.longlong) -> object:
+        """Postgres has described it so: a ParameterDescription's body, and a shape.
+
+        The types of its parameters stay what its clients were told, as on a direct connection.
+        """
+        self.shape = shape
+        self.generation = generation
+        if types:
+            self.anew = self.tail[: self.tail.index(b"\0") + 1] + types
+        return None
 
 
-_shared: WeakValueDictionary[tuple[bytes, object], Statement] = WeakValueDictionary()
+_shared: WeakValueDictionary[tuple[bytes, object, int], Statement] = WeakValueDictionary()
 
 
-def share(tail: bytes, parameters: Parameters, verdict: Verdict | None = None) -> Statement:
-    """The one statement of this text and these types for all clients that read it alike."""
-    key = (tail, parameters.meaning)
+def share(
+    tail: bytes, parameters: Parameters, verdict: Verdict | None = None, generation: int = 0
+) -> Statement:
+    """The one statement of this text and these types for all clients that read it alike.
+
+    `generation`: the state of the schema in which they do.
+    """
+    key = (tail, parameters.meaning, generation)
     known = _shared.get(key)
     if known is None:
         name = PREFIX + b"%d" % next(_numbers)
-        known = _shared[key] = Statement(tail, name, verdict)
+        known = _shared[key] = Statement(tail, name, verdict, generation)
     return known
 
 

@@ -67,6 +67,10 @@ def close_statement(name: bytes) -> bytes:
     return message(b"C", b"S" + name + b"\0")
 
 
+def describe_statement(name: bytes) -> bytes:
+    return message(b"D", b"S" + name + b"\0")
+
+
 def copy_fail(reason: bytes) -> bytes:
     return message(b"f", reason + b"\0")
 
@@ -147,3 +151,20 @@ def _columns(body: bytes) -> list[bytes | None]:
     if at > len(body):
         raise ProtocolViolation("malformed DataRow message")
     return values
+
+
+def shape(body: bytes) -> bytes:
+    """A RowDescription without the tables that its columns come from: names and types alone.
+
+    That is what Postgres compares when it plans a statement anew (equalTupleDescs in
+    RevalidateCachedQuery); a table that was dropped and made again is no other result.
+    """
+    parts = [body[:2]]
+    at = 2
+    while at < len(body):
+        stop = body.find(b"\0", at) + 1
+        if stop == 0 or stop + 18 > len(body):
+            raise ProtocolViolation("malformed RowDescription message")
+        parts += (body[at:stop], body[stop + 6 : stop + 18])
+        at = stop + 18
+    return b"".join(parts)

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.session.owed import Owed
 from proxy.session.parameters import Parameters
-from proxy.session.prepared import Shelf
+from proxy.session.prepared import OTHER_RESULT, Shelf
 from proxy.session.session import Session, Statement, share
 from proxy.wire import messages
 from tests.unit.session.statements import TYPES, Client, Server, split
@@ -145,21 +145,73 @@ def test_a_skipped_eviction_never_happened() -> None:
     assert b"b" not in session.names
 
 
-def test_a_stale_statement_is_prepared_anew_once() -> None:
-    shelf, session = Shelf(10), Session()
-    prepare(shelf, session, b"a", TAIL)
+def described(statement: Statement, shape: bytes, types: bytes = b"") -> None:
+    """A client was told so."""
+    statement.told(types, shape, statement.generation)
+
+
+def test_a_new_parse_after_ddl_is_a_new_statement() -> None:
+    shelf, first, second = Shelf(10), Session(), Session()
+    prepare(shelf, first, b"a", TAIL)
+    shelf.renew(1)
+    sent = prepare(shelf, second, b"b", TAIL)
+    assert split(sent)[0][1] == second.names[b"b"].server_name
+    assert second.names[b"b"] is not first.names[b"a"]
+    assert shelf.need(first.names[b"a"], Owed()) == b""
+
+
+def asked(here: Shelf, statement: Statement, shape: bytes) -> bytes:
+    """The server that lacks the statement is asked and says so; returns what was sent."""
+    owed, session = Owed(), Session()
+    assert here.doubts(statement)
+    sent = here.ask(session, statement, owed)
+    for kind, _, _ in split(sent)[:-2]:
+        owed.answer(ord({"C": "3", "P": "1"}[kind]))
+    assert not owed.settled()
+    here.told(owed.told_of(), b"", shape)
+    owed.answer(ord("t"))
+    owed.answer(ord("T"))
+    assert owed.settled()
+    return sent
+
+
+def test_after_ddl_a_server_that_lacks_it_is_asked_once() -> None:
+    here, there, session = Shelf(10), Shelf(10), Session()
+    prepare(there, session, b"a", TAIL)
     statement = session.names[b"a"]
-    shelf.all_stale()
-    kinds = [kind for kind, _, _ in split(shelf.need(statement, Owed()))]
-    assert kinds == ["C", "P"]
-    assert shelf.need(statement, Owed()) == b""
+    described(statement, b"int")
+    here.renew(1)
+    there.renew(1)
+    assert not there.doubts(statement)
+    kinds = [kind for kind, _, _ in split(asked(here, statement, b"int"))]
+    assert kinds == ["P", "D", "H"]
+    assert not here.doubts(statement)
+    assert here.need(statement, Owed()) == b""
 
 
-def test_a_stale_statement_is_not_answered_from_memory() -> None:
-    shelf = Shelf(10)
-    prepare(shelf, Session(), b"a", TAIL)
-    shelf.all_stale()
-    assert [kind for kind, _, _ in split(prepare(shelf, Session(), b"b", TAIL))] == ["C", "P"]
+def test_another_result_fails_until_the_schema_changes_again() -> None:
+    here, there, session = Shelf(10), Shelf(10), Session()
+    prepare(there, session, b"a", TAIL)
+    statement = session.names[b"a"]
+    described(statement, b"int")
+    here.renew(1)
+    asked(here, statement, b"real")
+    for _ in range(2):
+        assert not here.doubts(statement)
+        assert OTHER_RESULT.encode() in here.need(statement, Owed())
+    here.renew(2)
+    kinds = [kind for kind, _, _ in split(asked(here, statement, b"int"))]
+    assert kinds == ["C", "P", "D", "H"]
+    assert here.need(statement, Owed()) == b""
+
+
+def test_types_that_a_client_was_told_are_sent_to_other_servers() -> None:
+    here, there, session = Shelf(10), Shelf(10), Session()
+    prepare(there, session, b"a", TAIL)
+    statement = session.names[b"a"]
+    described(statement, b"int", b"\0\1\0\0\0\x17")
+    sent = here.need(statement, Owed())
+    assert sent == messages.parse(statement.server_name, b"select 1\0\0\1\0\0\0\x17")
 
 
 def test_undo_for_a_client_that_has_left() -> None:

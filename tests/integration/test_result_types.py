@@ -1,0 +1,182 @@
+"""Prepared statements whose results DDL has changed: as on a direct connection, never in silence.
+
+Every test runs straight, through the compiled proxy and through the pure one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from itertools import count
+
+import asyncpg
+import psycopg
+import pytest
+
+from tests.wireclient import SYNC, Wire, bind, describe, execute, parse
+
+OUTDATED = "cached plan must not change result type"
+_numbers = count(1)
+
+
+@pytest.fixture
+async def connect(dsn: str) -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        stack.dsn = dsn  # type: ignore[attr-defined]
+        yield stack
+
+
+async def opened(stack: AsyncExitStack) -> asyncpg.Connection:
+    connection = await asyncpg.connect(stack.dsn)  # type: ignore[attr-defined]
+    stack.push_async_callback(connection.close)
+    return connection
+
+
+@pytest.fixture
+def table(dsn: str) -> Iterator[str]:
+    """A table of this test's own: a int, b text, one row."""
+    name = f"changing_{next(_numbers)}"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE {name} (a int, b text)")
+        connection.execute(f"INSERT INTO {name} VALUES (1, 'x')")
+        yield name
+        connection.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+async def busy(stack: AsyncExitStack, servers: int) -> list[asyncpg.Connection]:
+    """Clients that hold a server each, so that the next one gets another."""
+    holders = [await opened(stack) for _ in range(servers)]
+    for holder in holders:
+        await holder.execute("BEGIN")
+    return holders
+
+
+async def refused(statement: asyncpg.prepared_stmt.PreparedStatement) -> None:
+    with pytest.raises(asyncpg.InvalidCachedStatementError):
+        await statement.fetch()
+
+
+CHANGES = [
+    ("SELECT a FROM {0}", "ALTER TABLE {0} ALTER a TYPE real"),
+    ("SELECT * FROM {0}", "ALTER TABLE {0} ADD c int"),
+    ("SELECT * FROM {0}", "ALTER TABLE {0} DROP COLUMN b"),
+    ("SELECT * FROM {0}", "ALTER TABLE {0} RENAME a TO z"),
+]
+
+
+@pytest.mark.parametrize(("text", "change"), CHANGES)
+async def test_refused_again_and_again_on_every_server(
+    connect: AsyncExitStack, table: str, text: str, change: str
+) -> None:
+    user, other = await opened(connect), await opened(connect)
+    statement = await user.prepare(text.format(table))
+    assert (await statement.fetchrow())[0] == 1
+    await other.execute(change.format(table))
+    for _ in range(3):
+        await refused(statement)
+    for servers in (1, 2):
+        holders = await busy(connect, servers)
+        for _ in range(2):
+            await refused(statement)
+        for holder in holders:
+            await holder.execute("ROLLBACK")
+    anew = await user.prepare(text.format(table))
+    assert (await anew.fetchrow())[0] == 1
+
+
+async def test_what_does_not_change_the_result_disturbs_nobody(
+    connect: AsyncExitStack, table: str
+) -> None:
+    user, other = await opened(connect), await opened(connect)
+    statement = await user.prepare(f"SELECT a FROM {table} WHERE a = $1")
+    for change in (
+        f"ALTER TABLE {table} ADD c int",
+        f"CREATE INDEX ON {table} (a)",
+        f"DROP TABLE {table}; CREATE TABLE {table} (z text, a int);"
+        f"INSERT INTO {table} VALUES ('x', 1)",
+    ):
+        await other.execute(change)
+        for servers in (0, 1, 2):
+            holders = await busy(connect, servers)
+            assert await statement.fetchval(1) == 1
+            for holder in holders:
+                await holder.execute("ROLLBACK")
+
+
+async def test_types_of_parameters_stay_what_the_client_was_told(
+    connect: AsyncExitStack, table: str
+) -> None:
+    user, other = await opened(connect), await opened(connect)
+    statement = await user.prepare(f"SELECT b FROM {table} WHERE a = $1")
+    assert await statement.fetchval(1) == "x"
+    await other.execute(f"ALTER TABLE {table} ALTER a TYPE real")
+    for servers in (0, 1, 2):
+        holders = await busy(connect, servers)
+        assert await statement.fetchval(1) == "x"
+        for holder in holders:
+            await holder.execute("ROLLBACK")
+
+
+async def test_in_a_transaction_it_fails_that_transaction(
+    connect: AsyncExitStack, table: str
+) -> None:
+    user, other = await opened(connect), await opened(connect)
+    statement = await user.prepare(f"SELECT a FROM {table}")
+    await other.execute(f"ALTER TABLE {table} ALTER a TYPE real")
+    for servers in (0, 1, 2):
+        holders = await busy(connect, servers)
+        await user.execute("BEGIN")
+        await refused(statement)
+        with pytest.raises(asyncpg.InFailedSQLTransactionError):
+            await statement.fetch()
+        await user.execute("ROLLBACK")
+        for holder in holders:
+            await holder.execute("ROLLBACK")
+
+
+async def test_a_change_that_is_rolled_back_was_none(connect: AsyncExitStack, table: str) -> None:
+    user = await opened(connect)
+    statement = await user.prepare(f"SELECT a FROM {table}")
+    for servers in (0, 1, 2):
+        holders = await busy(connect, servers)
+        await user.execute("BEGIN")
+        await user.execute(f"ALTER TABLE {table} ALTER a TYPE real")
+        await refused(statement)
+        await user.execute("ROLLBACK")
+        assert await statement.fetchval() == 1
+        for holder in holders:
+            await holder.execute("ROLLBACK")
+
+
+async def test_psycopg_prepares_anew(dsn: str, table: str) -> None:
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as connection:
+        assert connection.execute(f"SELECT a FROM {table}").fetchall() == [(1,)]
+        connection.execute(f"ALTER TABLE {table} ALTER a TYPE real")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match=OUTDATED):
+            connection.execute(f"SELECT a FROM {table}")
+        connection.execute(f"SELECT b FROM {table}")
+
+
+@pytest.mark.parametrize("size", [1, 7, 65536])
+@pytest.mark.parametrize("name", ["", "s"])
+def test_in_pipelines_cut_anywhere(dsn: str, table: str, size: int, name: str) -> None:
+    """Two Binds of it in one pipeline, the second behind a Sync, on a server that lacks it."""
+    where = psycopg.conninfo.conninfo_to_dict(dsn)
+    with (
+        Wire(where["host"], int(where["port"]), where["user"], where["dbname"]) as wire,
+        psycopg.connect(dsn) as holder,
+        psycopg.connect(dsn, autocommit=True) as other,
+    ):
+        wire.send(parse(name, f"SELECT a FROM {table}"), describe(name), SYNC)
+        assert "T" in [answer.kind for answer in wire.until_ready()]
+        other.execute(f"ALTER TABLE {table} ALTER a TYPE real")
+        holder.execute("SELECT 1")
+        use = bind("", name) + execute()
+        raw = parse("w", "SELECT 5") + bind("", "w") + execute() + use + SYNC + use + SYNC
+        for at in range(0, len(raw), size):
+            wire.send(raw[at : at + size])
+        first, second = wire.until_ready(), wire.until_ready()
+        assert "".join(answer.kind for answer in first) == "12DCEZ"
+        assert "".join(answer.kind for answer in second) == "EZ"
+        errors = [answer.fields for answer in (*first, *second) if answer.kind == "E"]
+        assert [(error["C"], error["M"]) for error in errors] == [("0A000", OUTDATED)] * 2
