@@ -122,9 +122,8 @@ class Funnel:
 
     def pool_for_all_databases(self, wish: Wish) -> Database | None:
         """Physical replication is of all databases: where the upstream's own one is."""
-        physical = dict(wish.replication)["replication"].lower() != "database"
         upstream = self.settings.upstream
-        if not physical or upstream is None or upstream.dbname is None:
+        if not wish.physical or upstream is None or upstream.dbname is None:
             return None
         return self.pool_for(upstream.dbname, wish.user)
 

@@ -211,7 +211,11 @@ class Login:
         """What the rules want of this client. Raises LoginForbidden."""
         client, gate = self._client, self._hub.gate
         attempt = Attempt(
-            self.database, self.user, _address(client.address), tls=client.tls is not None
+            self.database,
+            self.user,
+            _address(client.address),
+            tls=client.tls is not None,
+            replication=self.wish.physical,
         )
         way: Way | None = gate.way(attempt)
         if way is None:

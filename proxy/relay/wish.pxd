@@ -5,3 +5,4 @@ cdef class Wish:
     cdef readonly object name
     cdef readonly bytes negotiation
     cdef readonly tuple replication
+    cdef readonly bint physical

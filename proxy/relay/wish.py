@@ -21,7 +21,8 @@ class Wish:
     """What a start-up packet asks for, read once for all that are alike.
 
     `name`: the application_name, which needs no server to be known. `replication`: for a
-    replication connection, all its parameters but user and database, by name.
+    replication connection, all its parameters but user and database, by name; `physical`: it is
+    of all databases.
     """
 
     user: str
@@ -46,6 +47,7 @@ class Wish:
         self.name = name
         self.negotiation = negotiation
         self.replication = replication
+        self.physical = dict(replication).get("replication", "database").lower() != "database"
 
 
 def read_wish(packet: Startup, ignored: Container[str]) -> Wish:

@@ -213,3 +213,19 @@ def unsent(postgres: Postgres) -> int:
 def backends(postgres: Postgres) -> int:
     """All that alice has, for replication and for queries."""
     return int(postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'alice'")[0][0])
+
+
+def test_rules_for_all_databases_let_no_physical_replication_in(
+    source: Postgres, pgfunnel: StartFunnel, tmp_path: Path
+) -> None:
+    rules = tmp_path / "hba"
+    rules.write_text("host all all all scram-sha-256\n")
+    funnel = pgfunnel(source, auth_type="hba", auth_hba_file=rules)
+    replicate(funnel, "database").socket.close()
+    with Peer(funnel.host, funnel.port) as peer:
+        peer.start("alice", source.database, replication="true")
+        assert peer.error()["C"] == "28000"
+    rules.write_text("host replication alice all scram-sha-256\n")
+    funnel.signal(signal.SIGHUP)
+    until(lambda: "reloaded" in funnel.log())
+    replicate(funnel, "true").socket.close()
