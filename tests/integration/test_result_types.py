@@ -89,6 +89,7 @@ async def test_what_does_not_change_the_result_disturbs_nobody(
 ) -> None:
     user, other = await opened(connect), await opened(connect)
     statement = await user.prepare(f"SELECT a FROM {table} WHERE a = $1")
+    assert await statement.fetchval(1) == 1
     for change in (
         f"ALTER TABLE {table} ADD c int",
         f"CREATE INDEX ON {table} (a)",
@@ -122,6 +123,7 @@ async def test_in_a_transaction_it_fails_that_transaction(
 ) -> None:
     user, other = await opened(connect), await opened(connect)
     statement = await user.prepare(f"SELECT a FROM {table}")
+    assert await statement.fetchval() == 1
     await other.execute(f"ALTER TABLE {table} ALTER a TYPE real")
     for servers in (0, 1, 2):
         holders = await busy(connect, servers)
@@ -137,6 +139,7 @@ async def test_in_a_transaction_it_fails_that_transaction(
 async def test_a_change_that_is_rolled_back_was_none(connect: AsyncExitStack, table: str) -> None:
     user = await opened(connect)
     statement = await user.prepare(f"SELECT a FROM {table}")
+    assert await statement.fetchval() == 1
     for servers in (0, 1, 2):
         holders = await busy(connect, servers)
         await user.execute("BEGIN")
@@ -148,22 +151,26 @@ async def test_a_change_that_is_rolled_back_was_none(connect: AsyncExitStack, ta
             await holder.execute("ROLLBACK")
 
 
-async def test_psycopg_prepares_anew(dsn: str, table: str) -> None:
-    with psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as connection:
+def test_psycopg_hears_it_and_goes_on(dsn: str, table: str) -> None:
+    with (
+        psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as connection,
+        psycopg.connect(dsn, autocommit=True) as other,
+    ):
         assert connection.execute(f"SELECT a FROM {table}").fetchall() == [(1,)]
-        connection.execute(f"ALTER TABLE {table} ALTER a TYPE real")
+        other.execute(f"ALTER TABLE {table} ALTER a TYPE real")
         with pytest.raises(psycopg.errors.FeatureNotSupported, match=OUTDATED):
             connection.execute(f"SELECT a FROM {table}")
-        connection.execute(f"SELECT b FROM {table}")
+        assert connection.execute(f"SELECT b FROM {table}").fetchall() == [("x",)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 65536])
 @pytest.mark.parametrize("name", ["", "s"])
 def test_in_pipelines_cut_anywhere(dsn: str, table: str, size: int, name: str) -> None:
     """Two Binds of it in one pipeline, the second behind a Sync, on a server that lacks it."""
-    where = psycopg.conninfo.conninfo_to_dict(dsn)
+    place = psycopg.conninfo.conninfo_to_dict(dsn)
+    where = (place["host"], int(place["port"]), place["user"], place["dbname"], place["password"])
     with (
-        Wire(where["host"], int(where["port"]), where["user"], where["dbname"]) as wire,
+        Wire(*where) as wire,
         psycopg.connect(dsn) as holder,
         psycopg.connect(dsn, autocommit=True) as other,
     ):
