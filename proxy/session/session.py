@@ -55,6 +55,7 @@ class Statement:
     """
 
     verdict: Verdict | None
+    shape: bytes | None
 
     def __init__(
         self,

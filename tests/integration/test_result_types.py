@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from itertools import count
+from urllib.parse import urlsplit
 
 import asyncpg
 import psycopg
 import pytest
 
+from tests.postgres import USERS
 from tests.wireclient import SYNC, Wire, bind, describe, execute, parse
 
 OUTDATED = "cached plan must not change result type"
@@ -64,7 +66,7 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "change"), CHANGES)
+@pytest.mark.parametrize("text,change", CHANGES)
 async def test_refused_again_and_again_on_every_server(
     connect: AsyncExitStack, table: str, text: str, change: str
 ) -> None:
@@ -93,8 +95,10 @@ async def test_what_does_not_change_the_result_disturbs_nobody(
     for change in (
         f"ALTER TABLE {table} ADD c int",
         f"CREATE INDEX ON {table} (a)",
-        f"DROP TABLE {table}; CREATE TABLE {table} (z text, a int);"
-        f"INSERT INTO {table} VALUES ('x', 1)",
+        (
+            f"DROP TABLE {table}; CREATE TABLE {table} (z text, a int);"
+            f"INSERT INTO {table} VALUES ('x', 1)"
+        ),
     ):
         await other.execute(change)
         for servers in (0, 1, 2):
@@ -167,8 +171,8 @@ def test_psycopg_hears_it_and_goes_on(dsn: str, table: str) -> None:
 @pytest.mark.parametrize("name", ["", "s"])
 def test_in_pipelines_cut_anywhere(dsn: str, table: str, size: int, name: str) -> None:
     """Two Binds of it in one pipeline, the second behind a Sync, on a server that lacks it."""
-    place = psycopg.conninfo.conninfo_to_dict(dsn)
-    where = (place["host"], int(place["port"]), place["user"], place["dbname"], place["password"])
+    place = urlsplit(dsn)
+    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
     with (
         Wire(*where) as wire,
         psycopg.connect(dsn) as holder,

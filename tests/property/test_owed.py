@@ -116,6 +116,11 @@ class Proxy(RuleBasedStateMachine):
         fails = code == "x" or (fails and code == "p")
         self.send(code, ("error",) if fails else ("ok",))
 
+    @rule(script=scripts("t", 1))
+    @precondition(lambda self: self.free and not self.owed.skipping)
+    def describe_that_is_looked_at(self, script: tuple[str, ...]) -> None:
+        self.send("t", script)
+
     @rule(many=st.integers(10, 40))
     @precondition(lambda self: self.free)
     def many_in_flight(self, many: int) -> None:

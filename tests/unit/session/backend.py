@@ -14,7 +14,7 @@ from dataclasses import dataclass
 ENDING = "QqFS"
 """Codes that end with ReadyForQuery."""
 
-NOTED = "Pxpc13"
+NOTED = "Pxptc13"
 VIRTUAL = "13"
 
 _SAYS = {
@@ -25,6 +25,7 @@ _SAYS = {
     "C": {"ok": "3"},
     "c": {"ok": "3"},
     "D": {"rows": "T", "none": "n", "statement": "tT", "command": "tn"},
+    "t": {"statement": "tT", "command": "tn"},
     "E": {"command": "C", "suspended": "s", "empty": "I", "out": "HcC"},
     "Q": {"command": "C", "rows": "TC", "empty": "I", "out": "HcC"},
     "q": {"command": "C", "rows": "TC", "empty": "I"},
