@@ -198,7 +198,7 @@ class Server(Link):
         end: cython.Py_ssize_t
         kind: cython.int
         ready: cython.bint = False
-        settles: cython.bint = False
+        settles: cython.bint = self.owed.asking
         pieces: cython.bint = False
         owed: Owed = self.owed
         if self.remaining > 0:
@@ -223,7 +223,7 @@ class Server(Link):
                 pieces = self._piece(buffer, run, i)
                 run = end
             ready = ready or kind == 90  # Z
-            settles = settles or kind == 69 or kind == 84 or kind == 110  # E T n
+            settles = settles or kind == 69  # E
             i = end
             if i <= n and owed.head < owed.tail and owed.queue[owed.head] <= 51:  # 1 3, our own
                 pieces = self._answer_due(buffer, run, i)
@@ -246,7 +246,7 @@ class Server(Link):
     def _seen_whole(self, kind: cython.int) -> cython.bint:
         """Messages whose body is looked at: Z S E C, rows of our own queries, some t T."""
         if kind == 116 or kind == 84:
-            return self.owed.told_of() is not None
+            return self.owed.looks()
         return kind == 90 or kind == 83 or kind == 69 or kind == 67 or kind == 68
 
     @cython.cfunc
@@ -277,7 +277,7 @@ class Server(Link):
                 self.hub.schema_changed(self.pool)
         elif kind == 67:  # C
             self._command_complete(buffer, at + 5, end)
-        elif kind == 84 or kind == 116 or kind == 110:  # T t n
+        elif (kind == 84 or kind == 116 or kind == 110) and owed.looks():  # T t n
             self._described(kind, buffer, at + 5, end, n)
         swallow: cython.bint = owed.answer(kind) != 0
         if kind == 71 and self.client is not None:  # G
@@ -301,9 +301,7 @@ class Server(Link):
 
         Of what is too long to be seen whole the length must do.
         """
-        note: Any = self.owed.told_of()
-        if note is None:
-            return None
+        note: Any = self.owed.notes[0]
         body: bytes = part(buffer, at, end) if end <= n else b""
         if kind == 116:  # t
             self.types = body

@@ -50,5 +50,5 @@ cdef class Owed:
     cdef void _count_unsynced(self)
     cpdef int due(self)
     cpdef bint settled(self)
-    cpdef object told_of(self)
+    cpdef bint looks(self)
     cpdef bint nothing(self)

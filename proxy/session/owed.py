@@ -293,12 +293,12 @@ class Owed:
         return self.ready == 0 or (not self.notes and not self.unsettled)
 
     @cython.ccall
-    def told_of(self) -> Any:
-        """The note of the Describe at the head whose answer is looked at; None: there is none."""
+    def looks(self) -> cython.bint:
+        """Whether a Describe stands at the head whose answer is looked at; its note is first."""
         if self.head == self.tail:
-            return None
+            return False
         code: cython.int = self.queue[self.head]
-        return self.notes[0] if code == TELLING or code == OUR_DESCRIBE else None
+        return code == TELLING or code == OUR_DESCRIBE
 
     @cython.ccall
     def nothing(self) -> cython.bint:

@@ -167,8 +167,9 @@ def asked(here: Shelf, statement: Statement, shape: bytes) -> bytes:
     sent: bytes = here.ask(session, statement, owed)
     for kind, _, _ in split(sent)[:-2]:
         owed.answer(ord({"C": "3", "P": "1"}[kind]))
+    assert owed.looks()
     assert not owed.settled()
-    here.told(owed.told_of(), b"", shape)
+    here.told(owed.notes[0], b"", shape)
     owed.answer(ord("t"))
     owed.answer(ord("T"))
     assert owed.settled()
