@@ -190,6 +190,7 @@ class Client(Naming):
             owed.end_copy()
         elif kind == FUNCTION:
             owed.push(FUNCTION)
+            self._calls()
         else:
             return kind == _COPY_DATA or kind == 72  # H
         return True

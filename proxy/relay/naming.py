@@ -13,7 +13,7 @@ import cython
 
 from proxy.conditions import PREPARED, SEQUENCES
 from proxy.errors import ProtocolViolation
-from proxy.session.policy import NOT_NOW, REFUSED
+from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
 from proxy.session.prepared import NOTHING_TO_UNDO
 from proxy.session.session import PREFIX, UNREADABLE
 from proxy.session.verdict import NOTHING as HARMLESS
@@ -50,6 +50,7 @@ if not cython.compiled:
 session, and to repeat it on other servers."""
 
 _PREFIX: bytes = PREFIX
+_OURS = PREFIX.decode()
 _REFUSED: bytes = REFUSED.encode()
 _MAX_LOOK: cython.Py_ssize_t = 4096
 
@@ -111,6 +112,8 @@ class Naming(Borrowing):
         """
         makes: cython.int = self.session.makes(said)
         refused: cython.int = makes & self.pool.policy.rejected
+        if any(piece.name is not None and piece.name.startswith(_OURS) for piece in said.prepared):
+            refused = NOT_YOURS
         if not refused and makes & SEQUENCES:
             refused = self._sequences()
         return b"%s%d" % (_REFUSED, refused) if refused else b""
@@ -146,6 +149,11 @@ class Naming(Borrowing):
                 server.knows_as(piece.name)
                 self.session.ask(PREPARED)
         return run
+
+    @cython.cfunc
+    def _calls(self) -> object:
+        """A FunctionCall names its function by a number: it may do anything."""
+        return self.session.touch(UNREADABLE, b"", self.pool.policy, self.pool.reported, False)
 
     @cython.cfunc
     def _may(
@@ -284,6 +292,8 @@ class Naming(Borrowing):
         key: bytes = part(buffer, name, stop)
         statement = session.names.get(key)
         if statement is not None:
+            if session.reads_otherwise(statement):
+                statement = server.shelf.reading(session, key, statement)
             if server.shelf.doubts(statement):
                 return self._ask_shape(statement, buffer, run, at)
             run = self._uses(statement, buffer, run, at, end)

@@ -264,7 +264,9 @@ class Server(Link):
         if kind == 83:  # S
             self._parameter_status(part(buffer, at + 5, end), ours)
             return ours
-        if kind == 78 or kind == 65:  # N A
+        if kind == 65:  # A, which is the client's whatever runs meanwhile
+            return False
+        if kind == 78:  # N
             return ours
         if kind == 68:  # D, of our own query
             if self.rows is not None and end <= n:

@@ -94,7 +94,7 @@ class Parameters:
     def __init__(self, values: Iterable[tuple[str, str]], statements: Iterable[tuple[str, str]]):
         self.values = dict(values)
         self.statements = dict(statements)
-        self.meaning = tuple(item for item in self.values.items() if _has_meaning(item[0]))
+        self.meaning = _same(tuple(item for item in self.values.items() if _has_meaning(item[0])))
 
     def with_value(self, name: str, value: str | None) -> Parameters:
         """The same set with one parameter changed; None takes it out."""
@@ -119,6 +119,12 @@ class Parameters:
 
     def __repr__(self) -> str:
         return f"Parameters({', '.join([*self.values, *self.statements])})"
+
+
+@lru_cache(maxsize=10_000)
+def _same(meaning: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Equal meanings as one object."""
+    return meaning
 
 
 _Key = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]

@@ -35,12 +35,21 @@ DEFAULT = Policy()
 NOT_NOW = 1 << 16
 """Beside a condition that is refused: it is allowed, but cannot be had at this moment."""
 
+NOT_YOURS = 1 << 17
+"""In place of conditions: the statement names a prepared statement of pgfunnel's own."""
+
 REFUSED = "pgfunnel_refused_"
 """Begins what is sent to Postgres in place of a statement that is refused; a mask follows."""
 
 
 def refusal(mask: int) -> tuple[str, str, str]:
     """SQLSTATE, message and hint for a statement that is refused because of these conditions."""
+    if mask & NOT_YOURS:
+        return (
+            "26000",
+            "a prepared statement of this name does not exist",
+            "Names that begin with pgfunnel_ are pgfunnel's own.",
+        )
     condition = among(mask)[0]
     if mask & NOT_NOW:
         return (

@@ -13,6 +13,7 @@ cdef class Shelf:
     cpdef void deallocate_all(self, object session, Owed owed)
     cpdef void passed_over(self, object session)
     cpdef bytes need(self, Statement statement, Owed owed)
+    cpdef Statement reading(self, Session session, bytes name, Statement statement)
     cpdef bint doubts(self, Statement statement)
     cpdef bytes ask(self, Session session, Statement statement, Owed owed)
     cpdef void told(self, object note, bytes types, bytes shape)

@@ -149,6 +149,21 @@ class Shelf:
         return ahead + messages.parse(statement.server_name, statement.anew)
 
     @cython.ccall
+    def reading(self, session: Session, name: bytes, statement: Statement) -> Statement:
+        """What `name` stands for on this server, which may have to prepare it.
+
+        Others share the statement: it is not prepared anew where its text means something else.
+        """
+        if self.held.get(statement, -1) >= 0 or not session.reads_otherwise(statement):
+            return statement
+        executed = session.executed(statement.verdict)
+        anew = share(
+            statement.tail, session.parameters, statement.verdict, self.generation, executed
+        )
+        session.names[name] = anew
+        return anew
+
+    @cython.ccall
     def doubts(self, statement: Statement) -> cython.bint:
         """Whether this server may give another result than was told, and must be asked first."""
         if statement.generation == self.generation or statement.shape is None:
@@ -234,7 +249,8 @@ class Shelf:
         if before is not None:
             ahead: bytes = self._parse_again(name, before, tail, owed)
             return ahead
-        statement = share(tail, session.parameters, verdict, self.generation)
+        executed = session.executed(verdict)
+        statement = share(tail, session.parameters, verdict, self.generation, executed)
         ahead = b""
         if known_good and self.held.get(statement, -1) >= 0:
             self._touch(statement)

@@ -8,6 +8,7 @@ cdef class Statement:
     cdef readonly bytes tail
     cdef readonly bytes server_name
     cdef readonly object verdict
+    cdef public object meaning
     cdef readonly long long generation
     cdef readonly bytes shape
     cdef readonly bytes anew
@@ -39,4 +40,5 @@ cdef class Session:
     cpdef object unsure(self)
     cpdef bint sure(self)
     cpdef bint in_sql(self, bytes name)
+    cpdef bint reads_otherwise(self, Statement statement)
     cdef object _touch_parameters(self, object verdict, bytes text, object reported)

@@ -56,6 +56,7 @@ class Statement:
 
     verdict: Verdict | None
     shape: bytes | None
+    meaning: object
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Statement:
         self.verdict = verdict
         self.generation = generation
         self.anew = tail
+        self.meaning = None
         self.shape = None
 
     @cython.ccall
@@ -84,21 +86,27 @@ class Statement:
         return None
 
 
-_shared: WeakValueDictionary[tuple[bytes, object, int], Statement] = WeakValueDictionary()
+_Key = tuple[bytes, object, int, tuple[bytes, ...]]
+_shared: WeakValueDictionary[_Key, Statement] = WeakValueDictionary()
 
 
 def share(
-    tail: bytes, parameters: Parameters, verdict: Verdict | None = None, generation: int = 0
+    tail: bytes,
+    parameters: Parameters,
+    verdict: Verdict | None = None,
+    generation: int = 0,
+    executed: tuple[bytes, ...] = (),
 ) -> Statement:
     """The one statement of this text and these types for all clients that read it alike.
 
-    `generation`: the state of the schema in which they do.
+    `generation`: the state of the schema in which they do; `executed`: what it executes by name.
     """
-    key = (tail, parameters.meaning, generation)
+    key = (tail, parameters.meaning, generation, executed)
     known = _shared.get(key)
     if known is None:
         name = PREFIX + b"%d" % next(_numbers)
         known = _shared[key] = Statement(tail, name, verdict, generation)
+        known.meaning = parameters.meaning
     return known
 
 
@@ -214,6 +222,21 @@ class Session:
             elif text is not None:
                 found.append(judge(text.encode()))
         return [inner for inner in found if inner]
+
+    def executed(self, verdict: Verdict | None) -> tuple[bytes, ...]:
+        """The texts that it executes by name: what it returns is theirs."""
+        pieces = () if verdict is None else verdict.prepared
+        names = [p.name for p in pieces if p.verb == "EXECUTE" and p.name is not None]
+        known = [self.names.get(name.encode("utf-8", "surrogateescape")) for name in names]
+        return tuple(
+            self.parameters.statements.get(name, "").encode() if own is None else own.tail
+            for name, own in zip(names, known, strict=True)
+        )
+
+    @cython.ccall
+    def reads_otherwise(self, statement: Statement) -> cython.bint:
+        """Whether its parameters have given the statement's text another meaning since."""
+        return statement.meaning is not self.parameters.meaning
 
     def makes(self, verdict: Verdict) -> int:
         """The conditions that it may bring about, itself or by what it executes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ import asyncpg
 import psycopg
 import pytest
 
+from proxy.wire import messages
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
 from tests.integration.observe import eventually, until
+from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres
 from tests.wireclient import TERMINATE, Gone, Wire, query, rows, sqlstates
 
@@ -383,7 +386,7 @@ async def test_a_pinned_idle_client_makes_room_for_others(pgfunnel: StartFunnel)
         assert await asyncio.wait_for(other.fetchval("SELECT 2"), 5) == 2
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await one.fetchval("SELECT 1")
-        until(lambda: "closed: pin_idle_timeout" in funnel.log())
+        until(lambda: "closing because: pin_idle_timeout" in funnel.log())
         assert "digest=" in funnel.log()
 
 
@@ -558,3 +561,47 @@ async def test_a_pinned_client_may_leave(pgfunnel: StartFunnel, wanted: bool) ->
             await eventually(lambda: funnel.metrics()["pgfunnel_pool_waiters" + labels] == 1)
         await one.close(timeout=5)
         assert await (answer if wanted else other.fetchval("SELECT 1")) == 1
+
+
+async def test_names_of_our_own_are_nobodys(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel) as one, client(funnel) as other:
+        prepared = await one.prepare("SELECT 'mine'", name="own")
+        assert await prepared.fetchval() == "mine"
+        ours = await other.fetchval("SELECT name FROM pg_prepared_statements WHERE name ~ '^pgfun'")
+        for sql in (f"EXECUTE {ours}", f"DEALLOCATE {ours}", f'EXECUTE "{ours}"'):
+            with pytest.raises(asyncpg.InvalidSQLStatementNameError):
+                await other.execute(sql)
+        assert await prepared.fetchval() == "mine"
+
+
+async def test_what_a_text_means_to_one_it_does_not_to_others(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    async with client(funnel) as one, client(funnel) as other, client(funnel) as third:
+        texts = []
+        for each in (one, other):
+            await each.execute("SET datestyle = 'ISO, DMY'")
+            text = await each.prepare("SELECT '01/02/2020'::date::text", name="d")
+            assert await text.fetchval() == "2020-02-01"
+            texts.append(text)
+        await one.execute("SET datestyle = 'ISO, MDY'")
+        for _ in range(2):
+            async with third.transaction():  # so that another server has to prepare it
+                await third.execute("SELECT 1")
+                await texts[0].fetchval()
+                assert await texts[1].fetchval() == "2020-02-01"
+
+
+def test_a_function_call_may_take_a_lock(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    with psycopg.connect(funnel.dsn("alice"), autocommit=True) as other:
+        database = funnel.upstream.database
+        peer = Peer(funnel.host, funnel.port).log_in("alice", database, USERS["alice"])
+        # pg_advisory_lock(7), in binary: function 2880
+        call = struct.pack("!IHHHIqH", 2880, 1, 1, 1, 8, 7, 1)
+        peer.send(messages.message(b"F", call))
+        peer.until(b"Z")
+        until(lambda: json.loads(funnel.get("/pins"))["pinned"])
+        assert other.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        ).fetchone() == (0,)
