@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 from proxy import relay, web
+from proxy.admin import Console, Shutdown
 from proxy.auth.secret import Secret
 from proxy.auth.userlist import parse_userlist
 from proxy.daemon import (
@@ -31,6 +32,7 @@ from proxy.relay.listen import Listener, open_sockets
 from proxy.relay.rules import read_gate
 from proxy.relay.tls_settings import client_tls_policy, server_tls_policies
 from proxy.settings import Settings, diff
+from proxy.settings.change import changed
 from proxy.telemetry import logs
 from proxy.telemetry.averages import Averages
 from proxy.telemetry.logs import log_event
@@ -42,8 +44,10 @@ log = logging.getLogger("pgfunnel")
 _SPARE_FILES = 64
 """Descriptors for everything that is neither a client nor a server."""
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-_SIGNALS = (*_STOPPING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_TERMINAL = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_SIGNALS = (*_TERMINAL, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_STOPPING = (*_TERMINAL, *Shutdown)
+_AT_ONCE = (signal.SIGQUIT, Shutdown.AT_ONCE)
 
 
 def run(settings: Settings, reload: Callable[[], Settings], notes: Sequence[str] = ()) -> int:
@@ -130,7 +134,7 @@ class _App:
         self._settings = settings
         self._reload = reload
         self._averages = Averages(monotonic())
-        self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        self._signals: asyncio.Queue[signal.Signals | Shutdown] = asyncio.Queue()
 
     async def serve(self) -> int:
         loop = asyncio.get_running_loop()
@@ -154,6 +158,7 @@ class _App:
             listener.close()
             raise
         funnel.start()
+        Console(funnel, _Operated(self, funnel))
         self._say_stats_later(funnel)
         _say_ready(self._settings, listener, server)
         notify("READY=1")
@@ -182,14 +187,18 @@ class _App:
     def _stop(self) -> None:
         self._signals.put_nowait(signal.SIGTERM)
 
-    async def _until_told(self, funnel: Funnel) -> signal.Signals:
-        """Do what signals say until one says to stop: that one."""
+    async def _until_told(self, funnel: Funnel) -> signal.Signals | Shutdown:
+        """Do what signals say until one, or an operator, says to stop: that one."""
         while (told := await self._signals.get()) not in _STOPPING:
             if told == signal.SIGHUP:
-                self._follow(funnel)
+                self.follow(funnel)
             else:
                 _pause(funnel, on=told == signal.SIGUSR1)
         return told
+
+    def shut_down(self, how: Shutdown) -> None:
+        """Someone said so at the console."""
+        self._signals.put_nowait(how)
 
     def _say_stats_later(self, funnel: Funnel) -> None:
         loop = asyncio.get_running_loop()
@@ -201,27 +210,39 @@ class _App:
             log_event(log, logging.INFO, "stats", **rates)
         self._say_stats_later(funnel)
 
-    def _follow(self, funnel: Funnel) -> None:
-        """SIGHUP: new settings, or none of them; the log file is opened anew in any case."""
-        notify_reloading()
-        self._take_over(funnel)
-        notify("READY=1")
+    def follow(self, funnel: Funnel) -> list[str]:
+        """SIGHUP, RELOAD: new settings, or none of them; the log file is opened anew in any case.
 
-    def _take_over(self, funnel: Funnel) -> None:
+        Returns what is wrong with them.
+        """
+        notify_reloading()
+        problems = self._take_over(funnel)
+        notify("READY=1")
+        return problems
+
+    def _take_over(self, funnel: Funnel) -> list[str]:
         self._open_log(self._settings)
         try:
-            new = self._reload()
-            funnel.use(new, read_users(new))
+            self.use(funnel, self._reload())
         except SettingsError as error:
             for problem in error.problems:
                 log_event(log, logging.ERROR, "reload_failed", problem=problem)
-            return
+            return error.problems
+        log_event(log, logging.INFO, "reloaded")
+        return []
+
+    def change(self, funnel: Funnel, key: str, value: str) -> None:
+        """One setting, until the next reload. Raises SettingsError."""
+        self.use(funnel, changed(self._settings, key, value))
+
+    def use(self, funnel: Funnel, new: Settings) -> None:
+        """Follow these settings. Raises SettingsError, and nothing has changed."""
+        funnel.use(new, read_users(new))
         self._open_log(new)
         for change in diff(self._settings, new):
             event = "setting_needs_restart" if change.restart else "setting_changed"
             log_event(log, logging.INFO, event, setting=change.name)
         self._settings = new
-        log_event(log, logging.INFO, "reloaded")
 
     def _open_log(self, settings: Settings) -> None:
         try:
@@ -230,19 +251,36 @@ class _App:
             log_event(log, logging.ERROR, "log_unchanged", problem=error.message)
         logs.defer(asyncio.get_running_loop().call_soon)
 
-    async def _shut_down(self, funnel: Funnel, listener: Listener, told: signal.Signals) -> None:
-        """SIGTERM: within drain_timeout; SIGINT: when the last server is given back; SIGQUIT: now.
+    async def _shut_down(
+        self, funnel: Funnel, listener: Listener, told: signal.Signals | Shutdown
+    ) -> None:
+        """Stop as the signal, or what was said at the console, wants it.
 
-        A second signal ends either at once.
+        SIGTERM: within drain_timeout; SIGINT, WAIT_FOR_SERVERS: when the last server is given
+        back; WAIT_FOR_CLIENTS: when the last client has left; SIGQUIT, SHUTDOWN: now. A second
+        one ends any at once.
         """
         funnel.draining = True
-        if told != signal.SIGQUIT:
-            timeout = self._settings.drain_timeout if told == signal.SIGTERM else math.inf
-            log_event(log, logging.INFO, "draining", clients=len(funnel.clients), timeout_s=timeout)
-            drained = funnel.drain(timeout, waiters=told == signal.SIGTERM)
-            await _first(drained, self._told_again(funnel))
+        if told not in _AT_ONCE:
+            self._say_draining(funnel, told)
+            await _first(self._drained(funnel, told), self._told_again(funnel))
         listener.close()
         await _first(funnel.stop(), self._told_again(funnel))
+
+    def _say_draining(self, funnel: Funnel, told: signal.Signals | Shutdown) -> None:
+        timeout = self._settings.drain_timeout if told == signal.SIGTERM else math.inf
+        how = told.value if isinstance(told, Shutdown) else told.name
+        clients = len(funnel.clients)
+        log_event(log, logging.INFO, "draining", clients=clients, timeout_s=timeout, told=how)
+
+    def _drained(
+        self, funnel: Funnel, told: signal.Signals | Shutdown
+    ) -> Coroutine[Any, Any, None]:
+        if told is Shutdown.WAIT_FOR_CLIENTS:
+            return funnel.deserted()
+        if told == signal.SIGTERM:
+            return funnel.drain(self._settings.drain_timeout)
+        return funnel.drain(math.inf, waiters=False)
 
     async def _told_again(self, funnel: Funnel) -> None:
         while (told := await self._signals.get()) not in _STOPPING:
@@ -253,6 +291,23 @@ class _App:
 def _pause(funnel: Funnel, *, on: bool) -> None:
     funnel.pause(on=on)
     log_event(log, logging.INFO, "paused" if on else "resumed")
+
+
+class _Operated:
+    """The program as the console may change it."""
+
+    def __init__(self, app: _App, funnel: Funnel) -> None:
+        self._app = app
+        self._funnel = funnel
+
+    def reload(self) -> list[str]:
+        return self._app.follow(self._funnel)
+
+    def set(self, key: str, value: str) -> None:
+        self._app.change(self._funnel, key, value)
+
+    def shut_down(self, how: Shutdown) -> None:
+        self._app.shut_down(how)
 
 
 async def _first(*coroutines: Coroutine[Any, Any, None]) -> None:

@@ -59,6 +59,39 @@ class NoLongerServed(PgfunnelError):
     hint = "Connect again; the settings have changed."
 
 
+class DatabaseDisabled(PgfunnelError):
+    sqlstate = "55000"
+    hint = "An operator has disabled it; ENABLE at the console takes that back."
+
+
+class ClientKilled(PgfunnelError):
+    """An operator closed the connection."""
+
+    sqlstate = "57P01"
+
+
+class ConsoleForbidden(PgfunnelError):
+    sqlstate = "28000"
+    hint = "Add the user to admin_users or stats_users."
+
+
+class CommandUnknown(PgfunnelError):
+    """The console has no such command, or not in this form."""
+
+    sqlstate = "42601"
+
+
+class CommandForbidden(PgfunnelError):
+    sqlstate = "42501"
+    hint = "Log in as one of admin_users."
+
+
+class CommandImpossible(PgfunnelError):
+    """Not now, or not here: the message says which."""
+
+    sqlstate = "55000"
+
+
 class ProtocolViolation(PgfunnelError):
     sqlstate = "08P01"
 

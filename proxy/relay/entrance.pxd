@@ -27,6 +27,8 @@ cdef class Entrance:
     cdef dict _places
     cdef readonly set clients
     cdef readonly dict logging_in
+    cdef public object console
+    cdef readonly set at_console
     cdef dict _by_process_id
     cdef Py_ssize_t _most_logging_in
     cdef Py_ssize_t _most_clients
@@ -36,7 +38,7 @@ cdef class Entrance:
     cdef bint _log_refusals
     cpdef bint has_room(self)
     cpdef object accepted(self, int fd, object peer, long long number)
-    cpdef object admit(self)
+    cpdef object admit(self, str database)
     cpdef object logged_in(self, Client client, Login login)
     cdef Place _place_of(self, Wish wish)
     cpdef object greet(self, Client client)

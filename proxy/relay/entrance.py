@@ -14,8 +14,16 @@ import cython
 from proxy.auth.gate import Gate
 from proxy.auth.keys import KeyCache
 from proxy.auth.randomness import Randomness
-from proxy.errors import LoginTimeout, NoSuchDatabase, PgfunnelError, ShuttingDown, TooManyClients
+from proxy.errors import (
+    DatabaseDisabled,
+    LoginTimeout,
+    NoSuchDatabase,
+    PgfunnelError,
+    ShuttingDown,
+    TooManyClients,
+)
 from proxy.relay.lookups import Lookups
+from proxy.relay.standing import CONSOLE
 from proxy.relay.tls import TlsPolicy
 from proxy.relay.users import Users
 from proxy.relay.watch import Watch, watch_on
@@ -84,7 +92,11 @@ class Place:
 
 @cython.cclass
 class Entrance:
-    """`clients` are those that have logged in, `logging_in` the others and since when."""
+    """`clients` are those that have logged in, `logging_in` the others and since when.
+
+    `console`: lets operators in (`proxy.admin.console`), None where there is none; `at_console`:
+    the operators, who are no clients and count in no bound of theirs.
+    """
 
     _funnel: Any
     _watch: Any
@@ -101,6 +113,8 @@ class Entrance:
     _places: dict[Wish, Place]
     clients: set[Client]
     logging_in: dict[Client, float]
+    console: Any
+    at_console: set[Client]
     _by_process_id: dict[int, Client]
     _most_logging_in: cython.Py_ssize_t
     _most_clients: cython.Py_ssize_t
@@ -118,6 +132,8 @@ class Entrance:
         self.random = Randomness().take
         self.clients = set()
         self.logging_in = {}
+        self.console = None
+        self.at_console = set()
         self._by_process_id = {}
 
     def use(self, settings: Settings, gate: Gate, client_tls: TlsPolicy, users: Users) -> None:
@@ -159,8 +175,10 @@ class Entrance:
         return client.watch()
 
     @cython.ccall
-    def admit(self) -> object:
-        """Raises ShuttingDown, TooManyClients."""
+    def admit(self, database: str) -> object:
+        """Raises ShuttingDown, TooManyClients; operators may come in all the same."""
+        if self.console is not None and database == CONSOLE:
+            return None
         if self._funnel.draining:
             raise ShuttingDown("pgfunnel is shutting down")
         limit = self._most_clients
@@ -194,8 +212,15 @@ class Entrance:
 
     @cython.ccall
     def logged_in(self, client: Client, login: Login) -> object:
-        """The client is who it says it is. Raises NoSuchDatabase, TooManyClients."""
+        """The client is who it says it is.
+
+        Raises NoSuchDatabase, DatabaseDisabled, ConsoleForbidden, TooManyClients.
+        """
         wish: Wish = login.wish
+        if self.console is not None and wish.database == CONSOLE:
+            return self.console.enter(client, login)
+        if wish.database in self._funnel.standing.disabled:
+            raise DatabaseDisabled(f"database does not allow connections: {wish.database}")
         place: Place = self._places.get(wish)
         if place is None:
             place = self._place_of(wish)
@@ -209,6 +234,17 @@ class Entrance:
             return self._greet(client, login, place)
         client.session = Session(wish.parameters, place.pool.defaults)
         return client.be_greeted()
+
+    def seat(self, client: Client, desk: object, said: bytes) -> None:
+        """An operator goes to the console: `desk` takes what it says from now on."""
+        self.logging_in.pop(client, None)
+        self.at_console.add(client)
+        client.login = desk
+        self.totals.login("ok")
+        if self._log_opened:
+            database, user, peer = _who(client)
+            log_opened(log, Side.CLIENT, client.number, database, user, peer)
+        client.send(said + self._new_key(client) + messages.READY_IDLE)
 
     @cython.cfunc
     def _place_of(self, wish: Wish) -> Place:
@@ -306,6 +342,9 @@ class Entrance:
             self.clients.remove(client)
             client.pool.clients -= 1
             del self._by_process_id[client.process_id]
+        elif client in self.at_console:
+            self.at_console.remove(client)
+            del self._by_process_id[client.process_id]
         self.totals.close(Side.CLIENT, reason)
         if isinstance(error, PgfunnelError):
             self.totals.refusal(error.sqlstate)
@@ -348,7 +387,7 @@ def _spell_out(
 
 def who(client: Client) -> tuple[str, str, str]:
     """Database, user, address."""
-    login: Any = client.login  # a Login, or whoever takes what the client says
+    login: Any = client.login  # a Login, or whoever takes what the client says: Replica, Desk
     pool: Database | None = client.pool
     address = _address(client)
     if pool is not None:

@@ -270,6 +270,8 @@ class Funnel:
     def cancel_for(self, client: Client, asking: Client) -> None:
         """`asking` wants to cancel what `client` runs: only while that one has its server."""
         server = client.server
+        if client in self.entrance.at_console:
+            client.login.cancel()
         if server is None or not server.owed.ready:
             self.totals.cancel("nothing_runs")
             asking.close(CloseReason.CLIENT_LEFT)
@@ -341,10 +343,18 @@ class Funnel:
                     client.close(CloseReason.SHUTTING_DOWN, error)
             await asyncio.sleep(0.02)
 
+    async def deserted(self) -> None:
+        """Take nothing new and wait until the last client has left."""
+        self.draining = True
+        while True:
+            if not self.clients and not self.logging_in:
+                return
+            await asyncio.sleep(0.05)
+
     async def stop(self, patience: float = 5.0) -> None:
         """Close whatever there is still, waiting `patience` seconds for Postgres to do so too."""
         self.draining = self.stopping = True
-        for client in [*self.clients, *self.logging_in]:
+        for client in [*self.clients, *self.logging_in, *self.entrance.at_console]:
             client.close(CloseReason.SHUTTING_DOWN, ShuttingDown("pgfunnel is shutting down"))
         await self.entrance.lookups.close()
         await self.pools_by_key.close()

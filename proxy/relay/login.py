@@ -16,6 +16,7 @@ from proxy.auth.hba import Address, Attempt
 from proxy.auth.login import begin
 from proxy.auth.secret import Secret
 from proxy.errors import (
+    DatabaseDisabled,
     FeatureRefused,
     InternalError,
     LoginForbidden,
@@ -108,6 +109,7 @@ class Login:
             TooManyClients: CloseReason.TOO_MANY_CLIENTS,
             ShuttingDown: CloseReason.SHUTTING_DOWN,
             FeatureRefused: CloseReason.REFUSED,
+            DatabaseDisabled: CloseReason.REFUSED,
         }
         if self._conversation is not None:
             self.reason = self._conversation.reason
@@ -189,7 +191,7 @@ class Login:
             )
         if wish.negotiation:
             self._client.send(wish.negotiation)
-        hub.admit()
+        hub.admit(wish.database)
         self._begin()
         return None
 
@@ -198,6 +200,8 @@ class Login:
     @cython.cfunc
     def _begin(self) -> object:
         hub = self._hub
+        if hub.console is not None and hub.console.knows(self._client, self.user, self.database):
+            return self._done(Done())
         way: Way = hub.gate.single
         self._way = self._allowed() if way is None else way
         if not self._way.plain:

@@ -298,6 +298,8 @@ class Naming(Borrowing):
                 return self._ask_shape(statement, buffer, run, at)
             run = self._uses(statement, buffer, run, at, end)
             ahead: bytes = server.shelf.need(statement, server.owed)
+            self.pool.counters.server_parses += len(ahead) > 0
+            self.pool.counters.binds += buffer[at] == BIND
             run = self._ahead(ahead, buffer, run, at)
             key = statement.server_name
         elif not key.startswith(_PREFIX):
@@ -384,6 +386,8 @@ class Naming(Borrowing):
         good: cython.bint = server.status != 69 and server.owed.ready == 0  # E
         tail: bytes = part(buffer, stop + 1, end)
         ahead: bytes = server.shelf.parse(self.session, name, tail, said, server.owed, good)
+        self.pool.counters.client_parses += 1
+        self.pool.counters.server_parses += len(ahead) > 0
         PIECES.add(buffer, run, at)
         PIECES.add_bytes(ahead)
         self._answer()

@@ -184,6 +184,22 @@ class Pools:
         for server in list(pool.servers):
             self.retire(server, reason)
 
+    # -- what the console asks for ---------------------------------------------------------
+
+    def of(self, database: str) -> list[Database]:
+        """The pools of a database; all of them without a name."""
+        return [pool for pool in self if database in ("", pool.database)]
+
+    def used_by(self, *, database: str = "", user: str = "") -> int:
+        """Servers that hold a place in the bound of the database, or of the user."""
+        bound = self._db_bounds.get(database) if database else self._user_bounds.get(user)
+        return bound.used if bound is not None else 0
+
+    def reconnect(self, database: str = "") -> None:
+        """Close every server at its next boundary; new ones may be opened at once."""
+        for pool in self.of(database):
+            self._retire_all(pool, CloseReason.RECONNECT)
+
     def follow_standing(self) -> None:
         """Pause pools, or let them go on, as the operators want it now."""
         for pool in self:

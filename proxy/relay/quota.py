@@ -33,6 +33,14 @@ class Quota:
         self._of_database[database] += 1
         self._of_user[user] += 1
 
+    def of_database(self, database: str) -> int:
+        """Clients of the database."""
+        return self._of_database[database]
+
+    def of_user(self, user: str) -> int:
+        """Clients that are this user."""
+        return self._of_user[user]
+
     def leave(self, client: object) -> None:
         """A client is gone; one that never entered is nothing to account for."""
         entered = self._entered.pop(client, None)

@@ -75,6 +75,11 @@ class Tls:
     def write(self, plain: bytes | bytearray | memoryview) -> None:
         self._object.write(plain)
 
+    def spoken(self) -> str:
+        """Version and cipher, as in `TLSv1.3/TLS_AES_256_GCM_SHA384`; empty at first."""
+        cipher = self._object.cipher()
+        return f"{self._object.version()}/{cipher[0]}" if cipher else ""
+
     def close(self) -> None:
         """Leave a close_notify in the outgoing bytes."""
         try:

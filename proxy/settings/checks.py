@@ -46,6 +46,13 @@ def somewhere_to_go(settings: Settings) -> Found:
             yield f"databases.{name}", "names no host and there is no upstream; add a host"
 
 
+@check("databases")
+def console_keeps_its_name(settings: Settings) -> Found:
+    if "pgbouncer" in settings.databases:
+        words = "is the name of the console; give the database another name and its own as dbname"
+        yield "databases.pgbouncer", words
+
+
 @check("upstream", "databases", "auth_type", "auth_file", "auth_user")
 def somebody_can_log_in(settings: Settings) -> Found:
     known = settings.upstream_user()

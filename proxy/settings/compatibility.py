@@ -20,17 +20,50 @@ NOT_YET: Final = "not yet"
 SAME: Final = "same"
 DIFFERENT: Final = "different"
 NO_USE: Final = "not applicable"
-_COMMANDS: Final = (
-    *("SHOW HELP", "SHOW POOLS", "SHOW STATS", "SHOW STATS_TOTALS", "SHOW STATS_AVERAGES"),
-    *("SHOW TOTALS", "SHOW CLIENTS", "SHOW SERVERS", "SHOW SOCKETS", "SHOW ACTIVE_SOCKETS"),
-    *("SHOW DATABASES", "SHOW USERS", "SHOW LISTS", "SHOW CONFIG", "SHOW STATE", "SHOW VERSION"),
-    *("SHOW MEM", "SHOW FDS", "SHOW DNS_HOSTS", "SHOW DNS_ZONES", "SHOW PEERS"),
-    *("SHOW PEER_POOLS", "PAUSE", "RESUME", "DISABLE", "ENABLE", "RECONNECT", "KILL"),
-    *("KILL_CLIENT", "WAIT_CLOSE", "SUSPEND", "RELOAD", "SET", "SHUTDOWN"),
-    *("SHUTDOWN WAIT_FOR_SERVERS", "SHUTDOWN WAIT_FOR_CLIENTS"),
+_TIMES: Final = "the times of queries are those of transactions; see docs/console.md"
+CONSOLE: Final = MappingProxyType(
+    {
+        "SHOW HELP": (SAME, ""),
+        "SHOW POOLS": (SAME, "servers that Postgres has still to close count as `sv_tested`"),
+        "SHOW STATS": (DIFFERENT, _TIMES),
+        "SHOW STATS_TOTALS": (DIFFERENT, _TIMES),
+        "SHOW STATS_AVERAGES": (DIFFERENT, _TIMES),
+        "SHOW TOTALS": (DIFFERENT, _TIMES),
+        "SHOW CLIENTS": (SAME, "`ptr` and `link` are the names that log lines have"),
+        "SHOW SERVERS": (DIFFERENT, "one more state: `closing`, until Postgres has closed too"),
+        "SHOW SOCKETS": (DIFFERENT, "there is one shared buffer: positions in it are 0"),
+        "SHOW ACTIVE_SOCKETS": (DIFFERENT, "as SHOW SOCKETS"),
+        "SHOW DATABASES": (SAME, ""),
+        "SHOW USERS": (SAME, ""),
+        "SHOW LISTS": (SAME, "nothing is kept for reuse: `free_` and `dns_` are 0"),
+        "SHOW CONFIG": (SAME, "with pgfunnel's own settings; no passwords"),
+        "SHOW STATE": (SAME, ""),
+        "SHOW VERSION": (SAME, "PgBouncer's version, then pgfunnel's"),
+        "SHOW MEM": (DIFFERENT, "what there is is another; the last row is the process"),
+        "SHOW FDS": (NO_USE, "refused: there is no takeover by a new process"),
+        "SHOW DNS_HOSTS": (NO_USE, "empty: the system's resolver is asked"),
+        "SHOW DNS_ZONES": (NO_USE, "empty: the system's resolver is asked"),
+        "SHOW PEERS": (NOT_YET, "empty: there are no peers"),
+        "SHOW PEER_POOLS": (NOT_YET, "empty: there are no peers"),
+        "PAUSE": (
+            SAME,
+            "a pinned client keeps its server, and PAUSE waiting, until it is unpinned",
+        ),
+        "RESUME": (SAME, "also after a KILL of everything"),
+        "DISABLE": (SAME, ""),
+        "ENABLE": (SAME, ""),
+        "RECONNECT": (SAME, ""),
+        "KILL": (SAME, ""),
+        "KILL_CLIENT": (SAME, ""),
+        "WAIT_CLOSE": (SAME, "waits for the servers that were to be closed when it was said"),
+        "SUSPEND": (NO_USE, "refused: there is no takeover by a new process; use PAUSE"),
+        "RELOAD": (SAME, "what is wrong is said here too, not only in the log"),
+        "SET": (SAME, "until the next reload"),
+        "SHUTDOWN": (SAME, ""),
+        "SHUTDOWN WAIT_FOR_SERVERS": (DIFFERENT, "clients that wait for a server are still served"),
+        "SHUTDOWN WAIT_FOR_CLIENTS": (SAME, "operators may still come in, over TCP too"),
+    }
 )
-# There is no console yet.
-CONSOLE: Final = MappingProxyType(dict.fromkeys(_COMMANDS, (NOT_YET, "")))
 METHODS: Final = MappingProxyType(
     {
         "trust": (SAME, ""),

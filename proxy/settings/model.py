@@ -21,6 +21,7 @@ from proxy.settings.databases import (
 from proxy.settings.dsn import DEFAULT_PORT, is_folder
 from proxy.settings.sections import (
     Clients,
+    Console,
     Listening,
     Login,
     Outside,
@@ -51,6 +52,7 @@ def reading(sources: tuple[PydanticBaseSettingsSource, ...]) -> Iterator[None]:
 
 class Settings(
     Running,
+    Console,
     Outside,
     Tls,
     Sockets,

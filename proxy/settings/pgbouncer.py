@@ -175,8 +175,6 @@ TABLES: Final = MappingProxyType({"databases": DATABASE, "users": USER})
 # Accepted without effect: either it makes no sense here, or ("not yet") its absence harms nobody.
 IGNORED: Final = MappingProxyType(
     {
-        "admin_users": "not yet: there is no console",
-        "stats_users": "not yet: there is no console; metrics are at http_port",
         "peer_id": "not yet: a cancel request must reach the process of its client",
         "track_extra_parameters": "every parameter that Postgres reports is followed",
         "conffile": "the file is named on the command line",

@@ -386,6 +386,15 @@ class Outside(BaseModel):
     )
 
 
+class Console(BaseModel):
+    """The console"""
+
+    admin_users: Words = setting(
+        (), "Users who may log in to the database `pgbouncer` and give any command there."
+    )
+    stats_users: Words = setting((), "Users who may look at everything there, and change nothing.")
+
+
 class Running(BaseModel):
     """The program itself"""
 
@@ -415,5 +424,6 @@ SECTIONS: tuple[type[BaseModel], ...] = (
     Sockets,
     Tls,
     Outside,
+    Console,
     Running,
 )

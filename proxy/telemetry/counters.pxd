@@ -18,6 +18,9 @@ cdef class PoolCounters:
     cdef public long long bytes_sent
     cdef public long long server_logins
     cdef public long long server_login_failures
+    cdef public long long client_parses
+    cdef public long long server_parses
+    cdef public long long binds
     cdef public long long waits
     cdef readonly Histogram borrow_wait
     cdef readonly Histogram transaction_time

@@ -57,6 +57,9 @@ class PoolCounters:
         self.bytes_sent = 0  # to clients
         self.server_logins = 0
         self.server_login_failures = 0
+        self.client_parses = 0  # named statements that clients prepared
+        self.server_parses = 0  # times that one of those was prepared on a server
+        self.binds = 0  # times that one of those was bound
         self.waits = 0  # times a client had to wait for a server
         self.borrow_wait = Histogram()
         self.transaction_time = Histogram()

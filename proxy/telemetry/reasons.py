@@ -162,6 +162,7 @@ class CloseReason(StrEnum):
         "Someone closed it from the console.",
     )
     PAUSED = "paused", None, "Someone paused its database."
+    RECONNECT = "reconnect", None, "Someone said RECONNECT at the console."
     RELOAD = (
         "reload",
         "New settings no longer allow it.",

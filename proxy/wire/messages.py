@@ -22,6 +22,7 @@ COPY_DONE = b"c\x00\x00\x00\x04"
 PARSE_COMPLETE = b"1\x00\x00\x00\x04"
 CLOSE_COMPLETE = b"3\x00\x00\x00\x04"
 READY_IDLE = b"Z\x00\x00\x00\x05I"
+EMPTY_QUERY = b"I\x00\x00\x00\x04"
 CLOSE_UNNAMED = b"C\x00\x00\x00\x06S\x00"
 
 _length = struct.Struct("!I")
@@ -168,3 +169,36 @@ def shape(body: bytes) -> bytes:
         parts += (body[at:stop], body[stop + 6 : stop + 18])
         at = stop + 18
     return b"".join(parts)
+
+
+def row_description(columns: Iterable[tuple[str, int, int]]) -> bytes:
+    """Each column as (name, OID of its type, size of its type: -1 where it varies), in text."""
+    fields = [
+        name.encode() + b"\0" + struct.pack("!IhIhih", 0, 0, oid, size, -1, 0)
+        for name, oid, size in columns
+    ]
+    return message(b"T", struct.pack("!H", len(fields)) + b"".join(fields))
+
+
+def data_row(values: Sequence[str | None]) -> bytes:
+    """A row in text; None is NULL."""
+    parts = [struct.pack("!H", len(values))]
+    for value in values:
+        if value is None:
+            parts.append(b"\xff\xff\xff\xff")
+        else:
+            octets = value.encode("utf-8", "backslashreplace")
+            parts.append(_length.pack(len(octets)) + octets)
+    return message(b"D", b"".join(parts))
+
+
+def command_complete(tag: str) -> bytes:
+    return message(b"C", tag.encode() + b"\0")
+
+
+def notice(words: str, detail: str = "") -> bytes:
+    """A NoticeResponse, with what else there is to say as its detail."""
+    fields = {"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": words}
+    if detail:
+        fields["D"] = detail
+    return b"N" + error_fields(fields.items())[1:]

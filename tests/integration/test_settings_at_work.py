@@ -16,7 +16,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from proxy.settings.compatibility import CONSOLE, NOT_YET
 from tests.conftest import StartFunnel, StartPostgres
 from tests.funnel import Funnel
 from tests.integration.observe import pool_metric, until
@@ -69,11 +68,6 @@ def test_who_was_refused_takes_no_place(pgfunnel: StartFunnel) -> None:
         refusal(funnel)
     until(lambda: pool_metric(funnel, "pgfunnel_pool_clients") == 0)
     log_in(funnel).socket.close()
-
-
-def test_there_is_no_console_where_the_page_says_so(pgfunnel: StartFunnel) -> None:
-    assert "no such database" in refusal(pgfunnel(), database="pgbouncer")
-    assert {status for status, _ in CONSOLE.values()} == {NOT_YET}
 
 
 # -- pools ---------------------------------------------------------------------------------

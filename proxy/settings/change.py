@@ -1,0 +1,83 @@
+"""One setting changed while the program runs, and all of them as the console shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from proxy.errors import SettingsError
+from proxy.settings.checks import CHECKS
+from proxy.settings.dsn import Dsn
+from proxy.settings.model import Settings
+from proxy.settings.pgbouncer import setting_of
+from proxy.settings.types import declared, kind
+
+_TABLES: Final = ("databases", "users")
+
+
+def changed(settings: Settings, key: str, text: str) -> Settings:
+    """`settings` with one of them set; `key` is its name here or in PgBouncer.
+
+    Raises SettingsError, in words, when there is no such setting, when only a restart changes it,
+    or when the value will not do.
+    """
+    name = setting_of(key)
+    if name is None or name in _TABLES:
+        raise SettingsError([f"{key} is not a setting that can be set here; see SHOW CONFIG"])
+    field = Settings.model_fields[name]
+    if not declared(field).reload:
+        raise SettingsError([f"{key} changes only at a restart"])
+    new = settings.model_copy(update={name: _value(key, field, text)})
+    problems = [
+        f"{found} {words}"
+        for check in CHECKS
+        if name in check.looks_at
+        for found, words in check.run(new)
+    ]
+    if problems:
+        raise SettingsError(problems)
+    return new
+
+
+def _value(key: str, field: FieldInfo, text: str) -> Any:
+    accepted: Any = field.annotation
+    for part in field.metadata:
+        accepted = Annotated[accepted, part]
+    try:
+        return TypeAdapter(accepted).validate_python(text)
+    except ValidationError:
+        raise SettingsError([f"{key} cannot be {text!r}; give {kind(field)}"]) from None
+
+
+def shown(settings: Settings) -> Iterator[tuple[str, str, str, bool]]:
+    """(PgBouncer's name or ours, value, default, whether it changes without a restart).
+
+    Sorted by name, in PgBouncer's spelling, without passwords.
+    """
+    for name, field in sorted(Settings.model_fields.items(), key=_key):
+        if name not in _TABLES:
+            value = _spelled(field, getattr(settings, name))
+            yield _key((name, field)), value, _spelled(field, field.default), declared(field).reload
+
+
+def _key(item: tuple[str, FieldInfo]) -> str:
+    name, field = item
+    return declared(field).pgbouncer or name
+
+
+def _spelled(field: FieldInfo, value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if "octal" in kind(field) and isinstance(value, int):
+        return f"0{value:o}"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, Dsn | Path | str):
+        return str(value)  # a Dsn leaves its password out
+    return f"{value:g}" if isinstance(value, float) else str(value)
