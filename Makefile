@@ -47,7 +47,8 @@ check: $(INSTALLED) ## format, lint, types, layers, and whether generated docs a
 	$(BIN)/lint-imports
 	@$(BIN)/pgfunnel settings --markdown | diff -u docs/settings.md - && \
 	$(BIN)/pgfunnel settings --example | diff -u docs/pgfunnel.example.toml - && \
-	$(BIN)/python -m proxy.settings.compatibility | diff -u docs/compatibility.md - || \
+	$(BIN)/python -m proxy.settings.compatibility | diff -u docs/compatibility.md - && \
+	$(BIN)/python -m proxy.admin.reference | diff -u docs/console.md - || \
 	{ echo 'the generated docs are out of date: run make docs' >&2; exit 1; }
 
 bench: $(COMPILED) ## measure against PgBouncer (BENCH_ARGS=...)
@@ -64,6 +65,7 @@ docs: $(INSTALLED) ## write the generated docs: the settings, an example, PgBoun
 	$(BIN)/pgfunnel settings --markdown > docs/settings.md
 	$(BIN)/pgfunnel settings --example > docs/pgfunnel.example.toml
 	$(BIN)/python -m proxy.settings.compatibility > docs/compatibility.md
+	$(BIN)/python -m proxy.admin.reference > docs/console.md
 
 clean: ## remove what was built, .venv included
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -46,6 +46,12 @@ def test_a_database_without_a_host_needs_an_upstream(toml: Path) -> None:
     assert problems(toml, upstream=UPSTREAM) == []
 
 
+def test_a_database_cannot_have_the_consoles_name() -> None:
+    (problem,) = problems(databases='{"pgbouncer": "postgresql://u@h/app"}', auth_type="trust")
+    assert problem.startswith("databases.pgbouncer (environment variable PGFUNNEL_DATABASES)")
+    assert "is the name of the console; give the database another name" in problem
+
+
 @pytest.mark.parametrize("upstream", ["postgresql://h", "postgresql://u@h"])
 def test_nobody_could_log_in(upstream: str, pem: str) -> None:
     (problem,) = problems(upstream=upstream)

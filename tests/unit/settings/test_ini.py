@@ -220,12 +220,12 @@ def test_a_wrong_value_is_named_with_its_line(file: Path, line: str, name: str) 
 def test_what_has_no_effect_is_noted_once(file: Path) -> None:
     notes = read(
         file,
-        "[pgbouncer]\nauth_type=trust\nadmin_users = a\nadmin_users = b\npkt_buf = 4096\n"
+        "[pgbouncer]\nauth_type=trust\nsuspend_timeout = 1\nsuspend_timeout = 2\npkt_buf = 4096\n"
         "pkt_buf = 8192\nsbuf_loopcnt = 5\n[databases]\nx = host=h\n"
         "[peers]\n1 = host=h\n2 = host=i\n",
     ).notes
     assert [note.replace(f"{file}:", "").partition(" is accepted")[0] for note in notes] == [
-        "4: admin_users",
+        "4: suspend_timeout",
         "6: pkt_buf",
         "11: [peers]",
     ]

@@ -1,0 +1,58 @@
+"""One setting changed at run time, and all of them as SHOW CONFIG tells them."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.errors import SettingsError
+from proxy.settings import Settings
+from proxy.settings.change import changed, shown
+from proxy.settings.dsn import parse_dsn
+
+SETTINGS = Settings(upstream=parse_dsn("postgresql://app:quite-secret@localhost/app"))
+
+
+@pytest.mark.parametrize(
+    "key, text, value",
+    [
+        ("default_pool_size", "7", 7),
+        ("query_wait_timeout", "1.5", 1.5),
+        ("log_connections", "0", False),
+        ("server_check_query", "", ""),
+        ("admin_users", "a, b", ("a", "b")),
+        ("pool_mode", "session", "session"),
+    ],
+)
+def test_a_setting_changes_alone(key: str, text: str, value: object) -> None:
+    new = changed(SETTINGS, key, text)
+    assert getattr(new, key) == value
+    assert new.model_copy(update={key: getattr(SETTINGS, key)}) == SETTINGS
+
+
+@pytest.mark.parametrize(
+    "key, text, words",
+    [
+        ("no_such_thing", "1", "is not a setting"),
+        ("databases", "{}", "is not a setting that can be set here"),
+        ("listen_port", "6433", "changes only at a restart"),
+        ("user", "nobody", "changes only at a restart"),
+        ("default_pool_size", "many", "give a whole number, 1 or more"),
+        ("min_pool_size", "21", "more than the 20 of default_pool_size"),
+    ],
+)
+def test_what_will_not_do_is_refused_in_words(key: str, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        changed(SETTINGS, key, text)
+
+
+def test_settings_are_shown_in_pgbouncers_spelling() -> None:
+    rows = {key: (value, default, reloads) for key, value, default, reloads in shown(SETTINGS)}
+    assert rows["max_client_conn"] == ("10000", "10000", True)
+    assert rows["log_connections"] == ("1", "1", True)
+    assert rows["unix_socket_mode"] == ("0777", "0777", False)
+    assert rows["user"] == ("", "", False)
+    assert list(rows) == sorted(rows)
+
+
+def test_no_password_is_shown() -> None:
+    assert "quite-secret" not in str(list(shown(SETTINGS)))
