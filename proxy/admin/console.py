@@ -79,9 +79,9 @@ class Console:
 
     # -- who may come ----------------------------------------------------------------------
 
-    def knows(self, client: Client, user: str, database: str) -> bool:
+    def knows(self, client: Client, user: str) -> bool:
         """Whether it needs no password: on a unix socket, by the account that runs pgfunnel."""
-        if user != CONSOLE or database != CONSOLE or not client.local:
+        if user != CONSOLE or not client.local:
             return False
         credentials = peer_credentials(client.fd)
         return credentials is not None and credentials[1] == os.getuid()
@@ -90,7 +90,7 @@ class Console:
         """A client that has proven who it is wants to the console. Raises ConsoleForbidden."""
         settings = self._funnel.settings
         user = login.user
-        powerful = user in settings.admin_users or self.knows(client, user, CONSOLE)
+        powerful = user in settings.admin_users or self.knows(client, user)
         if not powerful and user not in settings.stats_users:
             raise ConsoleForbidden("not allowed")
         desk = Desk(client, user, self.obey, self.counters, powerful=powerful)

@@ -27,6 +27,7 @@ from proxy.errors import (
     WrongPassword,
 )
 from proxy.relay.identity import unix_user
+from proxy.relay.standing import CONSOLE
 from proxy.relay.tls import ALPN, FIRST_OCTET, Tls
 from proxy.relay.wish import read_wish
 from proxy.telemetry.reasons import CloseReason
@@ -200,7 +201,8 @@ class Login:
     @cython.cfunc
     def _begin(self) -> object:
         hub = self._hub
-        if hub.console is not None and hub.console.knows(self._client, self.user, self.database):
+        console = hub.console if self.database == CONSOLE else None
+        if console is not None and console.knows(self._client, self.user):
             return self._done(Done())
         way: Way = hub.gate.single
         self._way = self._allowed() if way is None else way
