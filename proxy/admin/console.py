@@ -160,4 +160,6 @@ class Console:
                 desk.send(bytes(answer))
                 answer.clear()
                 await desk.drained()
+                if not desk.here:
+                    return
         desk.send(bytes(answer) + _SHOWN)
