@@ -242,7 +242,7 @@ class Entrance:
         client.login = desk
         self.totals.login("ok")
         if self._log_opened:
-            database, user, peer = _who(client)
+            database, user, peer = who(client)
             log_opened(log, Side.CLIENT, client.number, database, user, peer)
         client.send(said + self._new_key(client) + messages.READY_IDLE)
 
