@@ -12,6 +12,7 @@ from proxy.admin.look import Look
 from proxy.admin.tables import INT4, TEXT, Column, Table
 from proxy.relay.client import Client
 from proxy.relay.pools import Opening
+from proxy.relay.replication import Replica
 from proxy.relay.server import Server
 from proxy.telemetry.logs import connection_id
 from proxy.telemetry.reasons import Side
@@ -25,6 +26,7 @@ class Socket:
     user: str
     database: str
     request_time: float
+    replication: str = "none"
     since: float = 0.0
     closing: bool = False
     name: str
@@ -79,12 +81,15 @@ class ClientSocket(Socket):
         self.user = client.user or getattr(login, "user", "") or "(nouser)"
         self.database = pool.database if pool else getattr(login, "database", "") or "(nodb)"
         self.state = _client_state(client)
+        self.replication = _replication(login)
         self.number = client.number
         self.name = connection_id(Side.CLIENT, client.number)
         self.since = client.waiting_since if client.waiting else 0.0
         self.request_time = max(client.active_at, client.waiting_since, client.lent_at)
         if client.server is not None:
             self.link = connection_id(Side.SERVER, client.server.number)
+        elif isinstance(login, Replica):
+            self.link = connection_id(Side.SERVER, login.number)
         if client.session is not None:
             self.application_name = client.session.parameters.values.get("application_name", "")
             self.prepared = len(client.session.names)
@@ -97,18 +102,22 @@ class ServerSocket(Socket):
 
     kind = "S"
 
-    def __init__(self, look: Look, server: Server | Opening) -> None:
+    def __init__(self, look: Look, server: Server | Opening | Replica) -> None:
         super().__init__(look, server)
         pool = server.pool
         self.user, self.database = pool.user, pool.database
         self.state = server_state(server, look.now)
         self.request_time = server.idle_since or look.now
-        if not isinstance(server, Server):
+        if isinstance(server, Opening):
             self.name, self.number = "", 0
             return
         self.number = server.number
         self.name = connection_id(Side.SERVER, server.number)
         self.closing = server.reason is not None
+        self.replication = _replication(server)
+        if isinstance(server, Replica):
+            self.link = connection_id(Side.CLIENT, server.client.number)
+            return
         self.remote_pid = server.process_id
         self.prepared = len(server.shelf.held)
         client: Any = server.client
@@ -125,10 +134,18 @@ def _client_state(client: Client) -> str:
     return "active" if state == "pinned" else state
 
 
-def server_state(server: Server | Opening, now: float) -> str:
+def _replication(connection: object) -> str:
+    """PostgreSQL documentation, "Streaming Replication Protocol": `database` is for logical."""
+    if not isinstance(connection, Replica):
+        return "none"
+    asked = dict(connection.wish.replication)["replication"].lower()
+    return "logical" if asked == "database" else "physical"
+
+
+def server_state(server: Server | Opening | Replica, now: float) -> str:
     """PgBouncer's word for it; `closing` is ours."""
     if not isinstance(server, Server):
-        return "new"
+        return "new" if server.state == "connecting" else server.state
     if server.state == "idle":
         return "used" if now - server.idle_since >= server.pool.check_delay else "idle"
     if server.client is None and server.cancels:
@@ -179,7 +196,7 @@ _COLUMNS: Final[tuple[Column[Socket], ...]] = (
     Column("type", TEXT, lambda s: s.kind, "C: a client, S: a server"),
     Column("user", TEXT, lambda s: s.user, "the client's user, or the one logged in to Postgres"),
     Column("database", TEXT, lambda s: s.database, "name of the database"),
-    Column("replication", TEXT, lambda _: "none", "`none`"),
+    Column("replication", TEXT, lambda s: s.replication, "`none`, `physical` or `logical`"),
     Column("state", TEXT, lambda s: s.state, "what it does now"),
     Column("addr", TEXT, lambda s: s.peer[0], "address of the other end, or `unix`"),
     Column("port", INT4, lambda s: s.peer[1], "port of the other end"),

@@ -54,13 +54,13 @@ CONSOLE: Final = MappingProxyType(
         "ENABLE": (SAME, ""),
         "RECONNECT": (SAME, ""),
         "KILL": (SAME, ""),
-        "KILL_CLIENT": (SAME, ""),
+        "KILL_CLIENT": (DIFFERENT, "its server is brought to a boundary and kept, not closed"),
         "WAIT_CLOSE": (SAME, "waits for the servers that were to be closed when it was said"),
         "SUSPEND": (NO_USE, "refused: there is no takeover by a new process; use PAUSE"),
         "RELOAD": (SAME, "what is wrong is said here too, not only in the log"),
         "SET": (SAME, "until the next reload"),
-        "SHUTDOWN": (SAME, ""),
-        "SHUTDOWN WAIT_FOR_SERVERS": (DIFFERENT, "clients that wait for a server are still served"),
+        "SHUTDOWN": (SAME, "as SIGQUIT"),
+        "SHUTDOWN WAIT_FOR_SERVERS": (SAME, "as SIGINT"),
         "SHUTDOWN WAIT_FOR_CLIENTS": (SAME, "operators may still come in, over TCP too"),
     }
 )

@@ -99,12 +99,6 @@ def error_response(error: PgfunnelError, severity: str = "") -> bytes:
     return error_fields(fields)
 
 
-def notice(message_text: str) -> bytes:
-    """A NoticeResponse: words that end nothing."""
-    fields = {"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": message_text}
-    return message(b"N", _fields(fields.items()))
-
-
 def startup(parameters: Iterable[tuple[bytes, bytes]]) -> bytes:
     body = _length.pack(196608) + b"".join(k + b"\0" + v + b"\0" for k, v in parameters) + b"\0"
     return _length.pack(len(body) + 4) + body
@@ -201,4 +195,4 @@ def notice(words: str, detail: str = "") -> bytes:
     fields = {"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": words}
     if detail:
         fields["D"] = detail
-    return b"N" + error_fields(fields.items())[1:]
+    return message(b"N", _fields(fields.items()))

@@ -17,6 +17,7 @@ import pytest
 from proxy.wire import messages
 from tests.conftest import StartFunnel, StartPostgres
 from tests.funnel import Funnel
+from tests.integration.console import Operator
 from tests.integration.observe import resident, until, waiters
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres, installed_bindir
@@ -229,3 +230,17 @@ def test_rules_for_all_databases_let_no_physical_replication_in(
     funnel.signal(signal.SIGHUP)
     until(lambda: "reloaded" in funnel.log())
     replicate(funnel, "true").socket.close()
+
+
+def test_the_console_shows_it_and_can_end_it(source: Postgres, pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(source, default_pool_size=2, admin_users="dave")
+    with replicate(funnel) as replica, Operator(funnel, "dave") as operator:
+        client = operator.row("CLIENTS", replication="logical")
+        server = operator.row("SERVERS", replication="logical")
+        assert (client["state"], server["state"]) == ("active", "active")
+        assert (client["link"], server["link"]) == (server["ptr"], client["ptr"])
+        assert operator.row("POOLS", user="alice")["sv_active"] == 1
+        assert operator.say("KILL") == "KILL"
+        assert replica.error()["C"] == "57P01"
+        until(lambda: operator.row("POOLS", user="alice")["sv_active"] == 0)
+        until(lambda: not operator.show("SERVERS"))
