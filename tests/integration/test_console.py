@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -72,12 +74,18 @@ def test_the_account_that_runs_it_needs_no_password(pgfunnel: StartFunnel, tmp_p
         psycopg.connect(funnel.dsn("pgbouncer", password="", database="pgbouncer"))
 
 
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that every account may enter; those of pytest are their owner's alone."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
-def test_another_account_needs_one(pgfunnel: StartFunnel, tmp_path: Path) -> None:
-    funnel = pgfunnel(unix_socket_dir=str(tmp_path))
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    dsn = f"host={tmp_path} port={funnel.port} user=pgbouncer dbname=pgbouncer"
+def test_another_account_needs_one(pgfunnel: StartFunnel, reachable: Path) -> None:
+    funnel = pgfunnel(unix_socket_dir=str(reachable))
+    dsn = f"host={reachable} port={funnel.port} user=pgbouncer dbname=pgbouncer"
     tried = subprocess.run(
         ["psql", "-X", "-w", dsn, "-c", "SHOW VERSION"],
         capture_output=True,

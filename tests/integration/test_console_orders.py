@@ -207,7 +207,7 @@ def test_reconnect_closes_at_the_next_boundary(start: Callable[..., Funnel]) -> 
         busy.query("COMMIT")
         assert closing.wait() == "WAIT_CLOSE"
         assert busy.rows("SELECT pg_backend_pid()") != before
-    assert funnel.log().count("closed: reconnect") == 2
+    assert funnel.log().count("closing because: reconnect") == 2
 
 
 def test_kill_drops_everybody_and_pauses(start: Callable[..., Funnel]) -> None:
