@@ -33,7 +33,6 @@ from proxy.relay.hosts import HostTurn
 from proxy.relay.names import Names, peer_of
 from proxy.relay.server import Server
 from proxy.relay.users import Credentials
-from proxy.settings import Settings
 from proxy.settings.databases import Limits, Target
 from proxy.telemetry.reasons import CloseReason
 
@@ -79,7 +78,6 @@ class Pools:
         self._heirs: dict[object, Replica] = {}
         self._unused: dict[Database, float] = {}
         self._ended: set[Database] = set()
-        self._tls: dict[str, object] = {}
 
     def __iter__(self) -> Iterator[Database]:
         return iter(list(self._by_key.values()))
@@ -145,8 +143,6 @@ class Pools:
     def reload(self) -> None:
         """Follow the settings; only where Postgres is reached otherwise do servers go."""
         settings = self._funnel.settings
-        tls = _tls_files(settings)
-        anew, self._tls = tls != self._tls, tls
         self._ended.clear()
         for pool in self:
             target = settings.target(pool.database)
@@ -155,7 +151,8 @@ class Pools:
                 self._retire_all(pool)
                 pool.resize(replace(pool.size, minimum=0))
                 continue
-            if target.way != pool.target.way or (anew and target.sslmode != "disable"):
+            tls = self._funnel.address(target).tls
+            if target.way != pool.target.way or tls != pool.address.tls:
                 self._retire_all(pool)
             self._follow(pool, target)
 
@@ -512,9 +509,3 @@ class Pools:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _tls_files(settings: Settings) -> dict[str, object]:
-    """How TLS is spoken with Postgres, but for the sslmode, which each target has of its own."""
-    names = [name for name in Settings.model_fields if name.startswith("server_tls_")]
-    return {name: getattr(settings, name) for name in names if name != "server_tls_sslmode"}

@@ -33,7 +33,7 @@ def ini(postgres: Postgres, tmp_path: Path) -> Path:
         "[users]\nbob = pool_mode=session max_user_connections=2\n"
         "[peers]\n1 = host=/tmp/other\n"
         "[pgbouncer]\n# a comment\n  listen_addr = 127.0.0.1\nunix_socket_dir =\n"
-        f"auth_file = {users}\nadmin_users = alice\nserver_check_query = <empty>\n"
+        f"auth_file = {users}\npeer_id = 1\nserver_check_query = <empty>\n"
         "server_check_delay = 0\nquery_timeout = 0\ndefault_pool_size = 3\n"
         f"logfile = {tmp_path / 'own.log'}\n"
         "[databases]\n"
@@ -77,7 +77,7 @@ def test_parameters_of_a_database_are_asked_for(funnel: Funnel) -> None:
 
 def test_what_has_no_effect_is_said_once(funnel: Funnel, ini: Path) -> None:
     log = (ini.parent / "own.log").read_text
-    assert log().count("admin_users is accepted") == 1
+    assert log().count("peer_id is accepted") == 1
     assert log().count("[peers] is accepted") == 1
     assert funnel.log() == ""
 
@@ -89,7 +89,7 @@ def test_a_reload_follows_the_file(funnel: Funnel, ini: Path) -> None:
         file.write("late = host=127.0.0.1 port=1\n")
     funnel.signal(signal.SIGHUP)
     until(lambda: log.exists() and "reloaded" in log.read_text())
-    assert "admin_users" not in log.read_text()
+    assert "peer_id" not in log.read_text()
     with pytest.raises(psycopg.OperationalError, match=r"127\.0\.0\.1:1 failed"):
         ask(funnel, "late", "SELECT 1")
 
