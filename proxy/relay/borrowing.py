@@ -432,12 +432,13 @@ class Borrowing(Borrower):
         server: Server = self.server
         session: Session = self.session
         rows, server.rows = server.rows, None
-        if what == RESTORING and error is None and len(rows) == 1:
-            session.restore(read_answer(*session.question_now(), rows[0]))
+        if error is not None or what == RESTORING:
+            told: cython.bint = error is None and len(rows) == 1
+            session.restore(read_answer(*session.question_now(), rows[0]) if told else None)
             if session.back:
                 self._run_ahead(RESTORED, [settings_query(session.back.items()).encode()])
                 return None
-        if what == RESTORED and error is None:
+        if session.back:
             known = {k: v for k, v in session.back.items() if k in self.pool.reported}
             server.parameters = server.parameters.with_values(known)
             session.follow(session.parameters.with_values(known))

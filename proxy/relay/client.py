@@ -274,11 +274,9 @@ class Client(Naming):
         self.hang_up()
         if server is None:
             return None
-        if self.mode == SESSION:
-            server.reset_query = self.hub.reset_query
-        elif self.session.holds or self.session.asks:
+        if self.mode != SESSION and (self.session.holds or self.session.asks):
             server.to_clean(self.session.holds | self.session.asks)
-        if self.pool.resets:
+        if self.mode == SESSION or self.pool.resets:
             server.to_reset(self.hub.reset_query)
         if mid_message or not server.owed.nothing() or server.status != 73:
             return server.abandon(mid_message, reason is CloseReason.CLIENT_LEFT)

@@ -153,6 +153,11 @@ class Entrance:
         self._log_closed = settings.log_disconnections
         self._log_refusals = settings.log_pooler_errors
 
+    @property
+    def sees_ends(self) -> bool:
+        """Whether the end of a client's connection is told however it comes."""
+        return isinstance(self._watch, Watch)
+
     # -- clients come ----------------------------------------------------------------------
 
     @cython.ccall
@@ -205,7 +210,7 @@ class Entrance:
 
     def close(self) -> None:
         """All clients are gone."""
-        if isinstance(self._watch, Watch):
+        if self.sees_ends:
             self._watch.close()
 
     # -- the greeting ----------------------------------------------------------------------

@@ -300,14 +300,19 @@ class Funnel:
         """Read where the loop may have missed the end of a connection.
 
         libuv stops watching a socket whose end (RST) comes together with data: it reports once,
-        and what it reports is the data. Those that hold a server are looked at each tick, the
-        others in a round of some seconds.
+        and what it reports is the data. Our own epoll set, where there is one, goes on telling.
         """
+        for server in list(self.servers()):
+            if server.fd >= 0 and server.reading and server.state != "idle":
+                server.on_readable()
+        if not self.entrance.sees_ends:
+            self._look_at_clients()
+
+    def _look_at_clients(self) -> None:
+        """Those that hold a server at each tick, the others in a round of some seconds."""
         for server in list(self.servers()):
             if server.client is not None and server.client.reading:
                 server.client.on_readable()
-            if server.fd >= 0 and server.reading and server.state != "idle":
-                server.on_readable()
         looked = 0
         for client in islice(self._round, len(self.clients) // 50 + 1):
             looked += 1

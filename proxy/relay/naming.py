@@ -77,18 +77,38 @@ class Naming(Borrowing):
         self.pool.counters.queries += 1
         if end > n:
             run = self._may(UNREADABLE, b"", buffer, run, at)
-        elif glance(buffer, at + 5, end - 1, session.backslashes, session.wide):
-            text: bytes = part(buffer, at + 5, end - 1)
-            said: Verdict = verdict(text, session.backslashes, session.wide)
-            refusal: bytes = self._refusal(said)
-            if refusal:
-                PIECES.add(buffer, run, at)
-                PIECES.add_bytes(messages.query(refusal))
-                run = end
-            elif said is not HARMLESS:
-                run = self._may(said, text, buffer, run, at)
+        else:
+            said: Verdict = self._judge(buffer, at + 5, end - 1)
+            if said is not None:
+                run = self._query_of(said, buffer, run, at, end)
         server.owed.push(QUERY)
         return run
+
+    @cython.cfunc
+    def _query_of(
+        self,
+        said: Verdict,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
+        """A Query that concerns the session."""
+        refusal: bytes = self._refusal(said)
+        if not refusal:
+            return self._may(said, part(buffer, at + 5, end - 1), buffer, run, at)
+        PIECES.add(buffer, run, at)
+        PIECES.add_bytes(messages.query(refusal))
+        return end
+
+    @cython.cfunc
+    def _judge(self, buffer: bytearray, at: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> Any:
+        """What the text at [at, stop) may do to the session; None: nothing."""
+        session: Session = self.session
+        if not glance(buffer, at, stop, session.backslashes, session.wide):
+            return None
+        said: Verdict = verdict(part(buffer, at, stop), session.backslashes, session.wide)
+        return None if said is HARMLESS else said
 
     @cython.cfunc
     def _forget_unnamed(self) -> cython.void:
@@ -141,7 +161,7 @@ class Naming(Borrowing):
             if piece.name is None:
                 server.owed.unsettled = True
                 continue
-            name: bytes = piece.name.encode()
+            name: bytes = piece.octets
             statement: Statement = self.session.names.get(name)
             if statement is not None and not server.knows(piece.name):
                 server.owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
@@ -364,7 +384,8 @@ class Naming(Borrowing):
             return run
         if end > n:
             return self._parse_large(buffer, run, at, stop)
-        said: Verdict = self._judge(buffer, stop + 1, end)
+        text_end: cython.Py_ssize_t = zero(buffer, stop + 1, end)
+        said: Verdict = None if text_end < 0 else self._judge(buffer, stop + 1, text_end)
         refusal: bytes = b"" if said is None else self._refusal(said)
         if refusal:
             PIECES.add(buffer, run, at)
@@ -392,16 +413,6 @@ class Naming(Borrowing):
         PIECES.add_bytes(ahead)
         self._answer()
         return end
-
-    @cython.cfunc
-    def _judge(self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> Any:
-        """What the text of a Parse message from `at` may do to the session; None: nothing."""
-        session: Session = self.session
-        stop: cython.Py_ssize_t = zero(buffer, at, end)
-        if stop < 0 or not glance(buffer, at, stop, session.backslashes, session.wide):
-            return None
-        said: Verdict = verdict(part(buffer, at, stop), session.backslashes, session.wide)
-        return None if said is HARMLESS else said
 
     @cython.cfunc
     def _parse_unnamed(

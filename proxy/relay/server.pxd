@@ -42,7 +42,7 @@ cdef class Server(Link):
     cdef readonly bint cancelled
     cdef readonly bint farewell
     cdef readonly bint waited_for
-    cdef public bytes reset_query
+    cdef readonly list cleanings
     cdef readonly object error
     cdef bytes instead
     cdef bytes types

@@ -125,7 +125,8 @@ class Server(Link):
     `status` is that of the last ReadyForQuery (I, T or E); `remaining`: bytes still to come of a
     message that is passed on (or dropped, when `dropping`); `cancels`: cancel requests under way
     for it, during which it is lent to nobody; `cancel_again`: when to repeat one (0: never),
-    since Postgres ignores a cancel that comes ahead of what it is to cancel.
+    since Postgres ignores a cancel that comes ahead of what it is to cancel; `cleanings`: queries
+    to run before its next client.
     """
 
     hub: Any
@@ -137,6 +138,7 @@ class Server(Link):
     instead: bytes
     types: bytes
     rows: list[list[bytes | None]]
+    cleanings: list[bytes]
     reason: CloseReason
     number: int
 
@@ -173,7 +175,7 @@ class Server(Link):
         self.cancels = 0
         self.cancelled = False
         self.farewell = False
-        self.reset_query = b""
+        self.cleanings = []
         self.waited_for = False
         self.error = None
         self.instead = None
@@ -443,15 +445,13 @@ class Server(Link):
     def _own_words(self, fields: Any, undone: list[Any]) -> bytes:
         """Postgres calls a statement by our name for it; the client knows it by its own."""
         said: str = fields["M"]
+        severity = {k: v for k, v in fields.items() if k in "SV"}
         if OTHER_RESULT in said:
-            kept = {k: v for k, v in fields.items() if k in "SV"}
-            return messages.error_fields({**kept, **_CHANGED}.items())
+            return messages.error_fields({**severity, **_CHANGED}.items())
         refused = _REFUSED.search(said)
         if refused is not None:
-            sqlstate, message, hint = refusal(int(refused[1]))
-            kept = {k: v for k, v in fields.items() if k in "SV"}
-            words = {**kept, "C": sqlstate, "M": message, "H": hint}
-            return messages.error_fields(words.items())
+            words = dict(zip("CMH", refusal(int(refused[1])), strict=True))
+            return messages.error_fields({**severity, **words}.items())
         if '"?pgfunnel_' in said:
             said = said.replace('"?pgfunnel_', '"pgfunnel_')
             return messages.error_fields({**fields, "M": said}.items())
@@ -513,18 +513,18 @@ class Server(Link):
             self.parameters = Parameters.of({}, self.parameters.statements)
         if conditions & PREPARED:
             self.parameters = self.parameters.with_statements({})
-        self.reset_query = cleaning(conditions)
+        sql: bytes = cleaning(conditions)
+        if sql:
+            self.cleanings.append(sql)
         return None
 
     @cython.ccall
     def to_reset(self, sql: bytes) -> object:
-        """`server_reset_query` in all pool modes: what it leaves of parameters is reset, too."""
-        if not sql:
-            return None
-        self.reset_query = sql
-        if sql != b"DISCARD ALL":
-            self.reset_query = sql + b";" + cleaning(PARAMETERS)
-            self.parameters = Parameters.of({}, self.parameters.statements)
+        """The user's `server_reset_query`: what it leaves of parameters is reset, too."""
+        if sql:
+            self.cleanings.append(sql)
+        if sql and sql.strip(b"; ").upper() != b"DISCARD ALL":
+            self.to_clean(PARAMETERS)
         return None
 
     @cython.ccall
@@ -545,7 +545,7 @@ class Server(Link):
         self.client = None
         if not self.reading:
             self.watch()
-        if self.reset_query or self.cancels or self.cancelled or self.reason is not None:
+        if self.cleanings or self.cancels or self.cancelled or self.reason is not None:
             self.state = RESETTING
             return self._rest()
         if self.pool.audit_share > 0 and self.pool.audit_due():
@@ -597,9 +597,8 @@ class Server(Link):
             return self.run(b"")
         if self.auditing:
             self._audited()
-        if self.reset_query:
-            sql, self.reset_query = self.reset_query, b""
-            return self.run(sql)
+        if self.cleanings:
+            return self.run(self.cleanings.pop(0))
         self.shelf.boundary()
         self.deadline = self.cancel_again = 0.0
         return self._to_pool()

@@ -29,6 +29,11 @@ class Piece:
     name_start: int
     name_end: int
 
+    @property
+    def octets(self) -> bytes:
+        """The name as the protocol's messages have it; empty for all."""
+        return (self.name or "").encode("utf-8", "surrogateescape")
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -140,7 +140,9 @@ def _has_meaning(name: str) -> bool:
 def quote(text: str) -> str:
     """A string literal that reads the same whatever the parameters of the session are."""
     if not text.isascii():
-        return f"pg_catalog.convert_from('\\x{text.encode().hex()}','UTF8')"
+        # What is no text names no parameter of Postgres's.
+        octets = text.encode("utf-8", "replace")
+        return f"pg_catalog.convert_from('\\x{octets.hex()}','UTF8')"
     doubled = text.replace("'", "''")
     if "\\" not in doubled:
         return f"'{doubled}'"

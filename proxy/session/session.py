@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from itertools import count
 from weakref import WeakValueDictionary
 
 import cython
 
 from proxy.conditions import ANYTHING, LOAD, PARAMETERS, PREPARED, SEED, SEQUENCES, TEMP, UNSURE
-from proxy.session.findings import DISCARD_ALL, RESET_ALL, Verdict
+from proxy.session.findings import DISCARD_ALL, RESET_ALL, Piece, Verdict
 from proxy.session.inquiry import ASKABLE, Answer, Doubt
 from proxy.session.lexer import width
 from proxy.session.parameters import IDENTITY, NONE
@@ -152,16 +153,10 @@ class Session:
     def follow(self, parameters: Parameters) -> object:
         """These parameters hold from now on."""
         self.parameters = parameters
-        self.backslashes = self._value("standard_conforming_strings") == "off"
-        self.wide = width(self._value("client_encoding"))
-        # There, plain CREATE TABLE makes temporary tables.
-        self.watches = TEMP if "pg_temp" in parameters.values.get("search_path", "") else 0
+        strings = self.defaults.get(b"standard_conforming_strings", b"")
+        encoding = self.defaults.get(b"client_encoding", b"")
+        self.backslashes, self.wide, self.watches = _reading(parameters, strings, encoding)
         return None
-
-    def _value(self, name: str) -> str:
-        """What a parameter that Postgres reports stands at, or nothing."""
-        value = self.parameters.values.get(name)
-        return self.defaults.get(name.encode(), b"").decode() if value is None else value
 
     # -- what statements may do ------------------------------------------------------------
 
@@ -213,10 +208,10 @@ class Session:
         found: list[Verdict | None] = []
         text: str | None
         for piece in verdict.prepared:
-            if piece.verb != "EXECUTE" or piece.name is None:
+            if piece.verb != "EXECUTE":
                 continue
-            known = self.names.get(piece.name.encode("utf-8", "surrogateescape"))
-            text = self.parameters.statements.get(piece.name)
+            known = self.names.get(piece.octets)
+            text = self.parameters.statements.get(piece.name or "")
             if known is not None:
                 found.append(known.verdict)
             elif text is not None:
@@ -226,12 +221,14 @@ class Session:
     def executed(self, verdict: Verdict | None) -> tuple[bytes, ...]:
         """The texts that it executes by name: what it returns is theirs."""
         pieces = () if verdict is None else verdict.prepared
-        names = [p.name for p in pieces if p.verb == "EXECUTE" and p.name is not None]
-        known = [self.names.get(name.encode("utf-8", "surrogateescape")) for name in names]
-        return tuple(
-            self.parameters.statements.get(name, "").encode() if own is None else own.tail
-            for name, own in zip(names, known, strict=True)
-        )
+        return tuple(self._text_of(piece) for piece in pieces if piece.verb == "EXECUTE")
+
+    def _text_of(self, piece: Piece) -> bytes:
+        """What the name stands for, nothing where it is not known."""
+        own = self.names.get(piece.octets)
+        if own is not None:
+            return own.tail
+        return self.parameters.statements.get(piece.name or "", "").encode()
 
     @cython.ccall
     def reads_otherwise(self, statement: Statement) -> cython.bint:
@@ -284,7 +281,7 @@ class Session:
 
     def deallocated(self, verdict: Verdict) -> dict[bytes, Statement]:
         """What DEALLOCATE takes of the statements that the protocol's Parse has made."""
-        gone = [p.name.encode() for p in verdict.prepared if p.verb == "DEALLOCATE" and p.name]
+        gone = [p.octets for p in verdict.prepared if p.verb == "DEALLOCATE"]
         return {name: self.names.pop(name) for name in gone if name in self.names}
 
     @cython.ccall
@@ -313,7 +310,7 @@ class Session:
     def in_sql(self, name: bytes) -> cython.bint:
         """Whether it prepared a statement of this name in SQL."""
         statements = self.parameters.statements
-        return bool(statements) and name.decode("utf-8", "replace") in statements
+        return bool(statements) and name.decode("utf-8", "surrogateescape") in statements
 
     # -- what they did ---------------------------------------------------------------------
 
@@ -321,9 +318,9 @@ class Session:
         """As `question`, of parameters alone: in a transaction, other things are not done yet."""
         return (PARAMETERS, *self.question()[1:])
 
-    def restore(self, answer: Answer) -> None:
+    def restore(self, answer: Answer | None) -> None:
         """In a transaction: `back` is what must be set since RESET led to the server's default."""
-        self.back = self._back(answer)
+        self.back = {} if answer is None else self._back(answer)
 
     def question(self) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
         """What is to be asked now: arguments for `inquiry.question`."""
@@ -410,12 +407,26 @@ class Session:
 
     def _believe_names(self, answer: Answer) -> None:
         for name, statement in self.doubt.dropped.items():
-            if name.decode("utf-8", "replace") in answer.strays:
+            if name.decode("utf-8", "surrogateescape") in answer.strays:
                 self.names.setdefault(name, statement)
 
     def _forget_doubt(self) -> None:
         self.asks = 0
         self.doubt = None
+
+
+@lru_cache(maxsize=4096)
+def _reading(parameters: Parameters, strings: bytes, encoding: bytes) -> tuple[bool, int, int]:
+    """How a client's text is read (backslashes, wide), and what is asked at each boundary.
+
+    `strings`, `encoding`: the server's own standard_conforming_strings and client_encoding.
+    """
+    values = parameters.values
+    backslashes = values.get("standard_conforming_strings", strings.decode()) == "off"
+    wide = width(values.get("client_encoding", encoding.decode()))
+    # There, plain CREATE TABLE makes temporary tables.
+    watches = TEMP if "pg_temp" in values.get("search_path", "") else 0
+    return backslashes, wide, watches
 
 
 _UNSET = (None, "", "none")

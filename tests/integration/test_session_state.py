@@ -594,9 +594,11 @@ async def test_what_a_text_means_to_one_it_does_not_to_others(pgfunnel: StartFun
 
 def test_a_function_call_may_take_a_lock(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(default_pool_size=2)
-    with psycopg.connect(funnel.dsn("alice"), autocommit=True) as other:
-        database = funnel.upstream.database
-        peer = Peer(funnel.host, funnel.port).log_in("alice", database, USERS["alice"])
+    with (
+        psycopg.connect(funnel.dsn("alice"), autocommit=True) as other,
+        Peer(funnel.host, funnel.port) as peer,
+    ):
+        peer.log_in("alice", funnel.upstream.database, USERS["alice"])
         # pg_advisory_lock(7), in binary: function 2880
         call = struct.pack("!IHHHIqH", 2880, 1, 1, 1, 8, 7, 1)
         peer.send(messages.message(b"F", call))
@@ -605,3 +607,33 @@ def test_a_function_call_may_take_a_lock(pgfunnel: StartFunnel) -> None:
         assert other.execute(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
         ).fetchone() == (0,)
+
+
+async def test_a_reset_query_takes_no_cleaning_away(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(
+        default_pool_size=1, server_reset_query="discard plans", server_reset_query_always=True
+    )
+    one = await asyncpg.connect(funnel.dsn("alice"), statement_cache_size=0)
+    await one.execute("SELECT pg_advisory_lock(7)")
+    until(lambda: json.loads(funnel.get("/pins"))["pinned"])
+    await one.close()
+    async with client(funnel) as other:
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        assert await other.fetchval(held) == 0
+
+
+def test_names_that_are_no_utf8(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with Peer(funnel.host, funnel.port) as peer:
+        peer.log_in("alice", funnel.upstream.database, USERS["alice"])
+        peer.query("SET client_encoding = 'LATIN1'")
+        for sql, failing in (
+            (b'PREPARE "\xe9" AS SELECT 1', b""),
+            (b'EXECUTE "\xe9"', b""),
+            (b'DEALLOCATE "\xe8"', b"26000"),
+            (b"SELECT set_config('my.\xe9', 'x', false)", b""),
+            (b"SELECT 1", b""),
+        ):
+            peer.send(messages.query(sql))
+            errors = [body for kind, body in peer.until(b"Z") if kind == b"E"]
+            assert [b"C" + failing in body for body in errors] == [True] * bool(failing), sql
