@@ -18,6 +18,8 @@ cdef enum:
     ASKING = 4
     RESTORING = 5
     RESTORED = 6
+    LOOKING = 7
+    LOOKING_BACK = 8
 
 cdef class Borrowing(Borrower):
     cdef readonly object hub
@@ -60,6 +62,7 @@ cdef class Borrowing(Borrower):
     cdef object _retry(self, Server server, object error)
     cdef object _resume(self)
     cpdef object hear_early(self)
+    cdef object _looked(self, int what, object error)
     cdef object _part(self)
     cdef object _give_back(self)
     cdef object _ask(self)

@@ -20,7 +20,7 @@ from proxy.wire import messages
 
 if cython.compiled:
     from cython.cimports.proxy.relay.clock import now
-    from cython.cimports.proxy.relay.database import Database
+    from cython.cimports.proxy.relay.database import NEEDED, Database
     from cython.cimports.proxy.relay.link import Link
     from cython.cimports.proxy.relay.server import Borrower, Server
     from cython.cimports.proxy.session.parameters import Parameters
@@ -28,7 +28,7 @@ if cython.compiled:
     from cython.cimports.proxy.wire.octets import Pieces
 else:
     from proxy.relay.clock import now
-    from proxy.relay.database import Database
+    from proxy.relay.database import NEEDED, Database
     from proxy.relay.link import Link
     from proxy.relay.server import Borrower, Server
     from proxy.session.parameters import Parameters
@@ -37,6 +37,7 @@ else:
 
     TRANSACTION, SESSION, STATEMENT = range(3)
     NOTHING, CHECKING, SETTING, PREPARING, ASKING, RESTORING, RESTORED = range(7)
+    LOOKING, LOOKING_BACK = 7, 8
 
 PIECES: Pieces = Pieces()
 """What goes to the server when it is not one run of the shared buffer."""
@@ -159,6 +160,7 @@ class Borrowing(Borrower):
             server.parameters is self.session.parameters
             and moment - server.idle_since < self.pool.check_delay
             and not (server.shared and self.pool.careful)
+            and self.pool.looks != NEEDED
         ):
             return True
         return self._set_up(server, moment)
@@ -168,6 +170,8 @@ class Borrowing(Borrower):
         """Bring the server to this client's session; False when the client waits for that."""
         if moment - server.idle_since >= self.pool.check_delay:
             return self._run_ahead(CHECKING, [self.hub.check_query])
+        if self.pool.looks == NEEDED and self.mode != SESSION:
+            return self._run_ahead(LOOKING, [server.look()])
         if server.shared and self.pool.careful:
             server.shared = False
             PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
@@ -219,6 +223,8 @@ class Borrowing(Borrower):
             return self._answered(error)
         if what == RESTORING or what == RESTORED:
             return self._restored(what, error)
+        if what == LOOKING or what == LOOKING_BACK:
+            return self._looked(what, error)
         if error is not None and what == CHECKING:
             return self._retry(server, error)
         if error is not None and what == SETTING:
@@ -231,6 +237,23 @@ class Borrowing(Borrower):
         if not self._have(server, server.idle_since):
             return None
         return self._resume()
+
+    @cython.cfunc
+    def _looked(self, what: cython.int, error: Any) -> object:
+        """The server has told which of the database's own functions change sessions.
+
+        What ran before that was known may have used any of them.
+        """
+        more: bytes = self.server.looked(error)
+        if more:
+            self._run_ahead(what, [more])
+            return None
+        if what == LOOKING_BACK:
+            self.session.ask_all(self.pool.routines)
+            return self._ask()
+        if self._have(self.server, now()):
+            self._resume()
+        return None
 
     @cython.cfunc
     def _not_set(self, server: Server, error: Any) -> object:
@@ -306,7 +329,7 @@ class Borrowing(Borrower):
     @cython.ccall
     def on_server_lost(self, error: object) -> object:
         self.server = None
-        if self.ahead in (CHECKING, SETTING, PREPARING) and not self.session.holds:
+        if self.ahead in (CHECKING, LOOKING, SETTING, PREPARING) and not self.session.holds:
             self.ahead = NOTHING
             return self._wait(True)
         return self.close(CloseReason.SERVER_LOST, error)
@@ -324,6 +347,9 @@ class Borrowing(Borrower):
             session.ask(session.holds)
         if session.watches:
             session.ask(session.watches)
+        if self.pool.looks == NEEDED and self.mode != SESSION and self.remaining == 0:
+            self._run_ahead(LOOKING_BACK, [self.server.look()])
+            return None
         if session.asks and (self.mode != SESSION or session.withholds):
             return self._ask()
         return self._part()

@@ -15,7 +15,14 @@ from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
 if cython.compiled:
-    from cython.cimports.proxy.relay.borrowing import CHECKING, PIECES, PREPARING, SESSION, SETTING
+    from cython.cimports.proxy.relay.borrowing import (
+        CHECKING,
+        LOOKING,
+        PIECES,
+        PREPARING,
+        SESSION,
+        SETTING,
+    )
     from cython.cimports.proxy.relay.link import RX_SIZE
     from cython.cimports.proxy.relay.naming import MAX_KEPT, Naming
     from cython.cimports.proxy.relay.server import Server
@@ -31,7 +38,14 @@ if cython.compiled:
     )
     from cython.cimports.proxy.wire.octets import u32
 else:
-    from proxy.relay.borrowing import CHECKING, PIECES, PREPARING, SESSION, SETTING
+    from proxy.relay.borrowing import (
+        CHECKING,
+        LOOKING,
+        PIECES,
+        PREPARING,
+        SESSION,
+        SETTING,
+    )
     from proxy.relay.link import RX_SIZE
     from proxy.relay.naming import MAX_KEPT, Naming
     from proxy.relay.server import Server
@@ -64,7 +78,7 @@ class Client(Naming):
     def state(self) -> str:
         if self.pool is None:
             return "login"
-        if self.waiting or self.ahead in (CHECKING, SETTING, PREPARING):
+        if self.waiting or self.ahead in (CHECKING, LOOKING, SETTING, PREPARING):
             return "waiting"
         if self.server is None:
             return "idle" if self.tunnel is None else "active"

@@ -1,4 +1,10 @@
 from proxy.pool.pool cimport Pool
+from proxy.session.routines cimport Routines
+
+cdef enum:
+    NOT_NOW = 0
+    DUE = 1
+    NEEDED = 2
 
 cdef class Database(Pool):
     cdef public object target
@@ -15,4 +21,11 @@ cdef class Database(Pool):
     cdef public long long generation
     cdef public double audit_share
     cdef double audit_debt
+    cdef readonly object catalog
+    cdef readonly Routines routines
+    cdef readonly int looks
+    cdef readonly long long changes
+    cdef double looked_at
     cpdef bint audit_due(self)
+    cpdef object routines_changed(self)
+    cpdef object look_again(self, double now)

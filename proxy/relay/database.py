@@ -11,6 +11,7 @@ from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
 from proxy.pool.pool import PoolSize
 from proxy.relay.connect import Address
+from proxy.session.catalog import UNSEEN, Catalog, Look, look
 from proxy.session.parameters import NONE, READ_ONLY, Parameters, canonical
 from proxy.session.policy import Policy
 from proxy.session.prepared import new_generation
@@ -20,8 +21,12 @@ from proxy.wire import messages
 
 if cython.compiled:
     from cython.cimports.proxy.pool.pool import Pool
+    from cython.cimports.proxy.session.routines import Routines
 else:
     from proxy.pool.pool import Pool
+    from proxy.session.routines import Routines
+
+    NOT_NOW, DUE, NEEDED = range(3)
 
 _MAX_GREETINGS = 1000
 
@@ -33,7 +38,9 @@ class Database(Pool):
     `check_delay`: a server that was idle for as many seconds is checked before it is lent;
     `greetings`: for the parameters that clients asked for, what they come to and the
     ParameterStatus messages that tell so; `resets`: server_reset_query runs in any pool mode;
-    `generation`: see `proxy.session.prepared`.
+    `generation`: see `proxy.session.prepared`; `routines`: the database's own functions and the
+    like that change sessions, None where there are none; `looks`: whether a server that is given
+    back is to be asked for them, which may be DUE, or, since they may have changed, NEEDED.
     """
 
     target: Target
@@ -44,6 +51,8 @@ class Database(Pool):
     greetings: dict[Parameters, tuple[Parameters, bytes]]
     policy: Policy
     reported: frozenset[str]
+    catalog: Catalog
+    routines: Routines
 
     def __init__(
         self,
@@ -69,12 +78,17 @@ class Database(Pool):
         self.resets = False
         self.generation = new_generation()
         self.audit_debt = 0.0
+        self.catalog = UNSEEN
+        self.routines = None
+        self.changes = 0
+        self.looked_at = 0.0
         self.watch_sessions(limits)
 
     def watch_sessions(self, limits: Limits) -> None:
         """What is done about session state from now on."""
         self.policy = Policy.of(limits.session_policy)
         self.audit_share = limits.session_audit
+        self.looks = NEEDED if limits.session_catalog_interval > 0 else NOT_NOW
 
     @cython.ccall
     def audit_due(self) -> cython.bint:
@@ -84,6 +98,39 @@ class Database(Pool):
             return False
         self.audit_debt -= 1.0
         return True
+
+    @cython.ccall
+    def routines_changed(self) -> object:
+        """DDL ran that may make a function, trigger or view change sessions."""
+        if self.limits.session_catalog_interval > 0:
+            self.looks = NEEDED
+            self.changes += 1
+        return None
+
+    @cython.ccall
+    def look_again(self, now: cython.double) -> object:
+        """Have the catalogs looked at once more when it is time."""
+        interval: cython.double = self.limits.session_catalog_interval
+        if interval <= 0:
+            self.looks = NOT_NOW
+        elif self.looks == NOT_NOW and now - self.looked_at >= interval:
+            self.looks = DUE
+        return None
+
+    def begin_look(self, now: float) -> Look:
+        """Somebody looks now (see `proxy.session.catalog`)."""
+        self.looked_at = now
+        if self.looks == DUE:
+            self.looks = NOT_NOW
+        return look(self.catalog)
+
+    def end_look(self, changes: int, found: Catalog) -> bool:
+        """What was found, as of so many `changes`; whether other routines change sessions now."""
+        if changes == self.changes:
+            self.looks = NOT_NOW
+        other = found.routines is not self.routines
+        self.catalog, self.routines = found, found.routines
+        return other
 
     def learn_defaults(self, reported: dict[bytes, bytes]) -> None:
         """A login has told what parameters are without anybody's doing."""

@@ -46,6 +46,9 @@ from proxy.telemetry.views import PinningStatement, PinView
 
 log = logging.getLogger("pgfunnel")
 
+_MOST_NAMES = 20
+"""So many functions that change sessions are named in a log line."""
+
 TICK = 0.1
 """Seconds between looks at deadlines."""
 
@@ -211,6 +214,30 @@ class Funnel:
             last_client=f"C-{server.last:#x}",
         )
 
+    def routines_found(self, pool: Database) -> None:
+        """Other functions, triggers or views than before change the sessions that use them."""
+        names = sorted(pool.routines.by_name) if pool.routines is not None else []
+        log_event(
+            log,
+            logging.INFO,
+            "routines_change_sessions",
+            database=pool.database,
+            user=pool.user,
+            count=len(names),
+            names=",".join(names[:_MOST_NAMES]),
+        )
+
+    def routines_unknown(self, pool: Database, problem: str) -> None:
+        """Postgres does not tell what its functions do to sessions."""
+        log_event(
+            log,
+            logging.WARNING,
+            "routines_unknown",
+            database=pool.database,
+            user=pool.user,
+            error=problem,
+        )
+
     def server_login_failed(self, pool: Database, failure: PgfunnelError) -> None:
         said = (failure.sqlstate, failure.message)
         place = (pool.database, pool.user)
@@ -250,11 +277,17 @@ class Funnel:
             hint="Connect again; whether the last statement took effect is not known.",
         )
 
-    def schema_changed(self, pool: Database) -> None:
-        """DDL ran: what was known of statements in this database may be so no more."""
+    def schema_changed(self, pool: Database, routines: bool) -> None:
+        """DDL ran: what was known of statements in this database may be so no more.
+
+        `routines`: nor what its functions, triggers and views do to sessions.
+        """
         for each in self.pools_by_key:
-            if each.database == pool.database:
-                each.generation = new_generation()
+            if each.database != pool.database:
+                continue
+            each.generation = new_generation()
+            if routines:
+                each.routines_changed()
         for server in self.servers():
             if server.shelf.generation != server.pool.generation:
                 server.shelf.renew(server.pool.generation)

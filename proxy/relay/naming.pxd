@@ -21,6 +21,7 @@ cdef class Naming(Borrowing):
     cdef Py_ssize_t _uses(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end)
     cdef Py_ssize_t _ahead(self, bytes ahead, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _parse(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef object _judge_again(self, Statement statement)
     cdef object _judge(self, bytearray buffer, Py_ssize_t at, Py_ssize_t stop)
     cdef Py_ssize_t _query_of(self, object said, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end)
     cdef object _parse_unnamed(self, object said, bytearray buffer, Py_ssize_t at, Py_ssize_t end)

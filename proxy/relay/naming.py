@@ -33,6 +33,7 @@ if cython.compiled:
         OUR_PARSE,
         QUERY,
     )
+    from cython.cimports.proxy.session.routines import Routines
     from cython.cimports.proxy.session.session import Session, Statement
     from cython.cimports.proxy.wire.octets import equal, part, zero
 else:
@@ -41,6 +42,7 @@ else:
     from proxy.relay.server import Server
     from proxy.session.glance import glance
     from proxy.session.owed import ANSWER_PARSE, BIND, CLOSE, DESCRIBE, OUR_PARSE, QUERY
+    from proxy.session.routines import Routines
     from proxy.session.session import Session, Statement
     from proxy.wire.octets import equal, part, zero
 
@@ -105,10 +107,23 @@ class Naming(Borrowing):
     def _judge(self, buffer: bytearray, at: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> Any:
         """What the text at [at, stop) may do to the session; None: nothing."""
         session: Session = self.session
-        if not glance(buffer, at, stop, session.backslashes, session.wide):
+        routines: Routines = self.pool.routines
+        judge: Any = verdict if routines is None else routines.verdict
+        if not glance(buffer, at, stop, session.backslashes, session.wide) and (
+            routines is None
+            or not routines.named(buffer, at, stop, session.backslashes, session.wide)
+        ):
             return None
-        said: Verdict = verdict(part(buffer, at, stop), session.backslashes, session.wide)
+        said: Verdict = judge(part(buffer, at, stop), session.backslashes, session.wide)
         return None if said is HARMLESS else said
+
+    @cython.cfunc
+    def _judge_again(self, statement: Statement) -> object:
+        """The database's own functions are others than when the statement was prepared."""
+        text: bytearray = bytearray(statement.tail)
+        stop: cython.Py_ssize_t = zero(text, 0, len(text))
+        said: Any = self._judge(text, 0, stop) if stop >= 0 else statement.verdict
+        return statement.judged(said, self.pool.routines)
 
     @cython.cfunc
     def _forget_unnamed(self) -> cython.void:
@@ -192,6 +207,7 @@ class Naming(Borrowing):
         session: Session = self.session
         run = self._names(said, buffer, run, at)
         alone: cython.bint = server.status == 73 and server.owed.nothing()
+        session.routines = self.pool.routines
         session.touch(said, text, self.pool.policy, self.pool.reported, alone)
         return run
 
@@ -343,7 +359,11 @@ class Naming(Borrowing):
         end: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
         """A Bind or Describe of the statement, which may be None, stands at `at`."""
-        if statement is None or statement.verdict is None:
+        if statement is None:
+            return run
+        if statement.routines is not self.pool.routines:
+            self._judge_again(statement)
+        if statement.verdict is None:
             return run
         if buffer[at] != BIND:
             return self._names(statement.verdict, buffer, run, at)

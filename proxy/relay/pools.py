@@ -436,6 +436,7 @@ class Pools:
         """Deadlines, lifetimes, waiters whose time is up; a few times a second."""
         self._names.tick(now, self._funnel.settings.dns_max_ttl)
         for pool in self:
+            pool.look_again(now)
             for client in pool.overdue(now, pool.limits.query_wait_timeout):
                 client.waiting = False
                 self._funnel.waited_too_long(client, now)

@@ -31,6 +31,8 @@ cdef class Server(Link):
     cdef public long long last
     cdef public bint shared
     cdef bint auditing
+    cdef object looking
+    cdef long long changes
     cdef readonly dict reported
     cdef readonly dict defaults
     cdef public Borrower client
@@ -47,6 +49,7 @@ cdef class Server(Link):
     cdef bytes instead
     cdef bytes types
     cdef bint altered
+    cdef bint alters_routines
     cdef public list rows
     cdef public double opened_at
     cdef public double idle_since
@@ -75,6 +78,8 @@ cdef class Server(Link):
     cpdef object run(self, bytes sql)
     cpdef bytes query_ahead(self, bytes sql)
     cpdef object free(self)
+    cpdef bytes look(self)
+    cpdef bytes looked(self, object error)
     cdef object _audit(self)
     cdef object _audited(self)
     cdef object _to_pool(self)

@@ -15,8 +15,9 @@ from typing import Any
 import cython
 
 from proxy.conditions import LOAD, PARAMETERS, PREPARED, SEED, UNSURE
-from proxy.errors import ProtocolViolation
+from proxy.errors import PostgresError, ProtocolViolation
 from proxy.session import audit
+from proxy.session.catalog import Look, changes_routines
 from proxy.session.cleaning import cleaning
 from proxy.session.parameters import NONE, READ_ONLY
 from proxy.session.policy import REFUSED, refusal
@@ -126,7 +127,7 @@ class Server(Link):
     message that is passed on (or dropped, when `dropping`); `cancels`: cancel requests under way
     for it, during which it is lent to nobody; `cancel_again`: when to repeat one (0: never),
     since Postgres ignores a cancel that comes ahead of what it is to cancel; `cleanings`: queries
-    to run before its next client.
+    to run before its next client; `looking`: it tells what the database's own functions do.
     """
 
     hub: Any
@@ -139,6 +140,7 @@ class Server(Link):
     types: bytes
     rows: list[list[bytes | None]]
     cleanings: list[bytes]
+    looking: Look
     reason: CloseReason
     number: int
 
@@ -162,7 +164,7 @@ class Server(Link):
         self.owed = Owed()
         self.shelf = Shelf(max_statements)
         self.shelf.renew(pool.generation)
-        self.altered = False
+        self.altered = self.alters_routines = False
         self.types = b""
         self.parameters = NONE
         self.reported = reported
@@ -181,6 +183,8 @@ class Server(Link):
         self.instead = None
         self.rows = None
         self.auditing = False
+        self.looking = None
+        self.changes = 0
         self.last = 0
         self.shared = False
         self.opened_at = self.idle_since = now()
@@ -277,8 +281,8 @@ class Server(Link):
         if kind == 90:  # Z
             self.status = buffer[at + 5]
             if self.altered and self.status == 73:  # I
-                self.altered = False
-                self.hub.schema_changed(self.pool)
+                self.hub.schema_changed(self.pool, self.alters_routines)
+                self.altered = self.alters_routines = False
         elif kind == 67:  # C
             self._command_complete(buffer, at + 5, end)
         elif (kind == 84 or kind == 116 or kind == 110) and owed.looks():  # T t n
@@ -389,7 +393,8 @@ class Server(Link):
         """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind, DDL outdates them."""
         if buffer[at + 1] == 82 or buffer[at] == 65:  # CREATE, DROP, ALTER
             self.altered = True
-            self.hub.schema_changed(self.pool)
+            self.alters_routines |= changes_routines(part(buffer, at, end - 1))
+            self.hub.schema_changed(self.pool, self.alters_routines)
             return None
         if end - at < 12 or buffer[at] != 68 or (buffer[at + 1] == 69 and buffer[at + 2] == 76):
             return None  # not D…, or DELETE
@@ -438,7 +443,7 @@ class Server(Link):
             owed.undone.clear()
         owed.failed = 0
         if fields.get("R") == "RevalidateCachedQuery" and fields.get("C") == "0A000":
-            self.hub.schema_changed(self.pool)
+            self.hub.schema_changed(self.pool, False)
         return self.instead is not None
 
     @cython.cfunc
@@ -548,9 +553,43 @@ class Server(Link):
         if self.cleanings or self.cancels or self.cancelled or self.reason is not None:
             self.state = RESETTING
             return self._rest()
+        if self.pool.looks:
+            self.state = RESETTING
+            return self.run(self.look())
         if self.pool.audit_share > 0 and self.pool.audit_due():
             return self._audit()
         return self._to_pool()
+
+    @cython.ccall
+    def look(self) -> bytes:
+        """The first of the queries that tell which of the database's functions change sessions.
+
+        Whoever runs them says so by `looked`.
+        """
+        self.changes = self.pool.changes
+        self.looking = self.pool.begin_look(now())
+        self.rows = []
+        first: bytes = next(self.looking)
+        return first
+
+    @cython.ccall
+    def looked(self, error: Any) -> bytes:
+        """One answer is there, or the fields of an error: the next query, or nothing at the end."""
+        rows, self.rows = self.rows, []
+        query: bytes
+        try:
+            if error is not None:
+                raise ValueError(PostgresError(error).message)
+            query = self.looking.send(rows)
+            return query
+        except StopIteration as end:
+            if self.pool.end_look(self.changes, end.value):
+                self.hub.routines_found(self.pool)
+        except (ValueError, LookupError) as problem:
+            self.pool.end_look(self.changes, self.pool.catalog)
+            self.hub.routines_unknown(self.pool, str(problem))
+        self.looking = self.rows = None
+        return b""
 
     @cython.cfunc
     def _audit(self) -> object:
@@ -587,6 +626,11 @@ class Server(Link):
             return None
         if self.reason is not None:
             return self.close(self.reason)
+        if self.looking is not None:
+            error, self.error = self.error, None
+            more: bytes = self.looked(error)
+            if more:
+                return self.run(more)
         if self.error is not None:
             return self.close(CloseReason.RESET_FAILED)
         if self.status != 73:  # I

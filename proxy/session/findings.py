@@ -42,7 +42,8 @@ class Verdict:
     `names`: parameters whose value it may change, in lower case; `resets`: those of them that it
     may put back to their default; `everything`: which ones cannot be told. `does`: a mask of the
     resets in it; `whole_reset`: it consists of nothing else. `opaque`: it runs code that the text
-    does not show (CALL, dynamic SQL).
+    does not show (CALL, dynamic SQL); `unseen`: what of `makes` only code may do that is called
+    by name and cannot be read.
     """
 
     makes: int = 0
@@ -54,6 +55,7 @@ class Verdict:
     does: int = 0
     whole_reset: bool = False
     opaque: bool = False
+    unseen: int = 0
 
 
 NOTHING = Verdict()

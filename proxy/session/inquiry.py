@@ -87,7 +87,7 @@ class Answer:
 def question(asks: int, names: Sequence[str], resets: Sequence[str], everything: bool) -> bytes:
     """One SELECT whose single row `read_answer` understands, given the same arguments."""
     columns = [sql for condition, sql in _HELD.items() if asks & condition]
-    columns += [_text(f"pg_catalog.current_setting({quote(name)},true)") for name in names]
+    columns += [text_column(f"pg_catalog.current_setting({quote(name)},true)") for name in names]
     columns += [_source(name) for name in resets]
     if everything:
         columns.append(_SESSION)
@@ -106,34 +106,34 @@ def read_answer(
     """What the row says that `question` brought. Raises ValueError when it says nothing of it."""
     columns = iter(row)
     held = sum(c for c in _HELD if asks & c and next(columns) == b"t")
-    values = {name: _read(next(columns)) for name in names}
-    settled = frozenset(name for name in resets if _read(next(columns)) == "session")
-    session, default = _session(_read(next(columns))) if everything else (None, frozenset())
+    values = {name: read_text(next(columns)) for name in names}
+    settled = frozenset(name for name in resets if read_text(next(columns)) == "session")
+    session, default = _session(read_text(next(columns))) if everything else (None, frozenset())
     if not asks & PREPARED:
         return Answer(held, values, settled, session, default)
-    statements = _definitions(_read(next(columns)))
-    strays = frozenset(json.loads(_read(next(columns)) or "[]"))
+    statements = _definitions(read_text(next(columns)))
+    strays = frozenset(json.loads(read_text(next(columns)) or "[]"))
     if statements is None:
         held |= PREPARED
     return Answer(held, values, settled, session, default, statements, strays)
 
 
-def _text(expression: str) -> str:
+def text_column(expression: str) -> str:
     """In hexadecimal UTF-8, whatever the session's client_encoding is."""
     return f"pg_catalog.encode(pg_catalog.convert_to({expression},'UTF8'),'hex')"
 
 
 def _source(name: str) -> str:
     where = f"pg_catalog.lower(name) OPERATOR(pg_catalog.=) {quote(name)}"
-    return f"(SELECT {_text('source')} FROM pg_catalog.pg_settings WHERE {where})"
+    return f"(SELECT {text_column('source')} FROM pg_catalog.pg_settings WHERE {where})"
 
 
-def _read(column: bytes | None) -> str | None:
+def read_text(column: bytes | None) -> str | None:
     return None if column is None else bytes.fromhex(column.decode("ascii")).decode()
 
 
 def _json(expression: str) -> str:
-    return _text(f"{expression}::pg_catalog.text")
+    return text_column(f"{expression}::pg_catalog.text")
 
 
 _SESSION = (

@@ -8,10 +8,12 @@ cdef class Statement:
     cdef readonly bytes tail
     cdef readonly bytes server_name
     cdef readonly object verdict
+    cdef readonly object routines
     cdef public object meaning
     cdef readonly long long generation
     cdef readonly bytes shape
     cdef readonly bytes anew
+    cpdef object judged(self, object verdict, object routines)
     cpdef object told(self, bytes types, bytes shape, long long generation)
 
 cdef class Session:
@@ -29,6 +31,7 @@ cdef class Session:
     cdef readonly dict back
     cdef readonly object doubt
     cdef public object texts
+    cdef public object routines
     cdef public bint withholds
     cdef bint withholds_next
     cpdef bint withhold(self)
@@ -37,6 +40,7 @@ cdef class Session:
     cpdef object follow(self, Parameters parameters)
     cpdef object touch(self, object verdict, bytes text, object policy, object reported, bint alone)
     cpdef object ask(self, int conditions)
+    cpdef object ask_all(self, object routines)
     cpdef object unsure(self)
     cpdef bint sure(self)
     cpdef bint in_sql(self, bytes name)

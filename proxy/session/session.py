@@ -21,7 +21,8 @@ from proxy.session.inquiry import ASKABLE, Answer, Doubt
 from proxy.session.lexer import width
 from proxy.session.parameters import IDENTITY, NONE
 from proxy.session.policy import Policy
-from proxy.session.verdict import verdict as judge
+from proxy.session.routines import Routines
+from proxy.session.verdict import verdict
 
 if cython.compiled:
     from cython.cimports.proxy.session.parameters import Parameters
@@ -49,13 +50,15 @@ _numbers = count(1)
 class Statement:
     """`tail` is a Parse message behind its name: text, NUL, parameter types.
 
-    `verdict`: what running it may do to a session, None for most; `generation`: the state of the
+    `verdict`: what running it may do to a session, None for most, as told when the database had
+    these `routines` (see `proxy.session.routines`); `generation`: the state of the
     schema that its result is known to fit; `shape`: what a client was told of its result (see
     `wire.messages.shape`), None as long as none was told; `anew`: in place of `tail` where it is
     prepared anew.
     """
 
     verdict: Verdict | None
+    routines: object
     shape: bytes | None
     meaning: object
 
@@ -69,10 +72,18 @@ class Statement:
         self.tail = tail
         self.server_name = server_name
         self.verdict = verdict
+        self.routines = None
         self.generation = generation
         self.anew = tail
         self.meaning = None
         self.shape = None
+
+    @cython.ccall
+    def judged(self, verdict: Verdict | None, routines: object) -> object:
+        """Running it may do this, in a database that has these routines."""
+        self.verdict = verdict
+        self.routines = routines
+        return None
 
     @cython.ccall
     def told(self, types: bytes, shape: bytes, generation: cython.longlong) -> object:
@@ -121,7 +132,7 @@ class Session:
     at the boundary, `doubt`: what to ask; `texts`: the last statements that may pin it, with
     the conditions that they may bring about. `withholds`: the client waits for ReadyForQuery
     until its session is known again. `forgotten`: the unnamed statement that a query
-    under way is about to destroy.
+    under way is about to destroy; `routines`: those of its database, where some change sessions.
     """
 
     names: dict[bytes, Statement]
@@ -132,6 +143,7 @@ class Session:
     defaults: dict[bytes, bytes]
     doubt: Doubt
     texts: list[tuple[int, bytes]]
+    routines: Routines
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
@@ -145,6 +157,7 @@ class Session:
         self.asks = 0
         self.doubt = None
         self.texts = None
+        self.routines = None
         self.withholds = self.withholds_next = False
         self.back: dict[str, str] = {}
         self.follow(startup)
@@ -203,11 +216,11 @@ class Session:
         self.asks |= asks & ~(FOR_EVER | SEQUENCES)
         return None
 
-    def _inner(self, verdict: Verdict) -> list[Verdict]:
+    def _inner(self, said: Verdict) -> list[Verdict]:
         """What the statements may do that it executes by name."""
         found: list[Verdict | None] = []
         text: str | None
-        for piece in verdict.prepared:
+        for piece in said.prepared:
             if piece.verb != "EXECUTE":
                 continue
             known = self.names.get(piece.octets)
@@ -215,6 +228,7 @@ class Session:
             if known is not None:
                 found.append(known.verdict)
             elif text is not None:
+                judge = verdict if self.routines is None else self.routines.verdict
                 found.append(judge(text.encode()))
         return [inner for inner in found if inner]
 
@@ -236,10 +250,13 @@ class Session:
         return statement.meaning is not self.parameters.meaning
 
     def makes(self, verdict: Verdict) -> int:
-        """The conditions that it may bring about, itself or by what it executes."""
-        makes = verdict.makes
+        """The conditions that it may bring about, itself or by what it executes.
+
+        Without what code may do that it calls and nobody can read: a mere suspicion.
+        """
+        makes = verdict.makes & ~verdict.unseen
         for inner in self._inner(verdict):
-            makes |= inner.makes
+            makes |= inner.makes & ~inner.unseen
         return makes
 
     @cython.cfunc
@@ -290,6 +307,19 @@ class Session:
         if self.doubt is None:
             self.doubt = Doubt()
         self.asks |= conditions & (ASKABLE | PREPARED)
+        return None
+
+    @cython.ccall
+    def ask_all(self, routines: Routines) -> object:
+        """Ask about everything: any of these may have been called, when they were not known yet."""
+        if self.doubt is None:
+            self.doubt = Doubt()
+        if self.asks & SURE:
+            self.unsure()
+        self.doubt.everything = True
+        for said in () if routines is None else routines.by_name.values():
+            self.doubt.names.update(said.names)
+        self.asks |= ANYTHING
         return None
 
     @cython.ccall

@@ -235,6 +235,7 @@ class Limits:
     query_wait_timeout: float
     session_policy: tuple[str, ...] = ()
     session_audit: float = 0.0
+    session_catalog_interval: float = 60.0
 
 
 @dataclass(frozen=True)

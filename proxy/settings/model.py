@@ -191,6 +191,7 @@ class Settings(
                 *(own.session_policy or ()),
             ),
             session_audit=self.session_audit,
+            session_catalog_interval=self.session_catalog_interval,
         )
 
     def times(self, target: Target, user: str) -> Times:

@@ -279,6 +279,12 @@ class Sessions(BaseModel):
     session_audit: Share = setting(
         0.0, "Share of the servers given back that are asked whether they are really clean."
     )
+    session_catalog_interval: Seconds = setting(
+        60.0,
+        "How often Postgres is asked which of a database's own functions, triggers and views change"
+        " sessions; 0 is never.",
+        unit="s",
+    )
     pin_idle_timeout: Seconds = setting(
         300.0,
         "A pinned client that is idle for this long is closed when others wait; 0 is no limit.",

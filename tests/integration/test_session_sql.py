@@ -14,6 +14,7 @@ import pytest
 
 from proxy.conditions import ADVISORY, HOLD, LISTEN, PARAMETERS, PREPARED, TEMP
 from proxy.session import audit
+from proxy.session.catalog import UNSEEN, Catalog, look
 from proxy.session.cleaning import cleaning
 from proxy.session.inquiry import ASKABLE, Answer, question, read_answer
 from proxy.session.parameters import NONE, Parameters, difference, preparations
@@ -142,6 +143,48 @@ def test_the_hostile_schema_does_stand_in_for_what_is_built_in(server: Postgres)
             [b"stolen", b"f"]
         ]
         assert rows(connection, b"SELECT setting FROM pg_settings") == [[b"stolen"]]
+
+
+OWN = """
+DROP SCHEMA IF EXISTS own CASCADE;
+CREATE SCHEMA own;
+CREATE FUNCTION own.sets() RETURNS text LANGUAGE sql AS $$ SELECT set_config('a.b', 'c', false) $$;
+CREATE FUNCTION own.calls() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT own.sets(); END;
+CREATE FUNCTION own.harmless() RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$;
+CREATE VIEW own.seen AS SELECT set_config('a.b', 'c', false) AS c;
+CREATE VIEW own.over_it AS SELECT c, own.harmless() FROM own.seen;
+CREATE TABLE own.parent (id int PRIMARY KEY, c text DEFAULT own.calls());
+CREATE TABLE own.child (id int REFERENCES own.parent ON DELETE CASCADE) PARTITION BY LIST (id);
+CREATE TABLE own.part PARTITION OF own.child DEFAULT;
+CREATE FUNCTION own.marks() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM own.sets(); RETURN OLD; END $$;
+CREATE TRIGGER marks BEFORE DELETE ON own.part FOR EACH ROW EXECUTE FUNCTION own.marks();
+CREATE TABLE own.apart (id int);
+CREATE TABLE own.guarded (id int);
+ALTER TABLE own.guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY guard ON own.guarded USING (own.sets() = 'c');
+"""
+
+
+def look_through(run: Run, known: Catalog) -> Catalog:
+    asked = look(known)
+    query = next(asked)
+    while True:
+        try:
+            query = asked.send(run(query))
+        except StopIteration as end:
+            found: Catalog = end.value
+            return found
+
+
+def test_the_catalogs_tell_who_changes_sessions(run: Run, server: Postgres) -> None:
+    server.psql(OWN)
+    known = look_through(run, UNSEEN)
+    assert known.routines is not None
+    found = set(known.routines.by_name) - {"set_config"}
+    expected = {"sets", "calls", "seen", "over_it", "parent", "child", "part", "marks", "guarded"}
+    assert found == expected
+    assert look_through(run, known) is known
 
 
 def test_a_new_session_holds_nothing(run: Run) -> None:

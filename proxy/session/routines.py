@@ -1,0 +1,171 @@
+# cython: boundscheck=False, wraparound=False
+"""Names of a database that stand for code which may change a session: see `proxy.session.catalog`.
+
+A statement that has one of them in it, outside of comments and constants, may do what that code
+may do, besides what its own text says.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+
+import cython
+
+from proxy.session.findings import NOTHING, Verdict
+from proxy.session.lexer import masked
+from proxy.session.tokens import LONGEST_NAME, Tokens
+from proxy.session.verdict import verdict
+
+if cython.compiled:
+    from cython.cimports.cpython.array import array as carray
+    from cython.cimports.cpython.bytearray import PyByteArray_AS_STRING
+    from cython.cimports.proxy.session.lexer import KIND, QUOTED, UNICODE, WORD, step
+else:
+    from proxy.session.lexer import KIND, QUOTED, UNICODE, WORD, step
+
+_MOST_KEPT = 1000
+_LONGEST_KEPT = 16 << 10
+
+
+def _hash(name: bytes) -> int:
+    """As `_hashed`."""
+    total = 0
+    for code in name[:LONGEST_NAME]:
+        total = (total * 31 + (code | 32)) & 0x7FFFFFFF
+    return total
+
+
+@cython.cclass
+class Routines:
+    """`by_name`: what using the name may do to the session, besides what the text says."""
+
+    by_name: Mapping[str, Verdict]
+
+    def __init__(self, by_name: Mapping[str, Verdict]) -> None:
+        self.by_name = by_name
+        self._kept: dict[tuple[bytes, bool, int], Verdict] = {}
+        size = 64
+        while size < 4 * len(by_name):
+            size *= 2
+        self._mask = size - 1
+        self._slots = array("I", bytes(4 * size))
+        for name in by_name:
+            self._enter(_hash(name.replace('"', '""').encode("utf-8", "surrogateescape")))
+
+    def _enter(self, value: int) -> None:
+        """An open hash table: a name's hash stands in the slot it leads to or behind it."""
+        slot = value & self._mask
+        while self._slots[slot]:
+            slot = (slot + 1) & self._mask
+        self._slots[slot] = value
+
+    @cython.ccall
+    def named(
+        self,
+        buffer: bytearray,
+        at: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+        backslashes: cython.bint,
+        wide: cython.int,
+    ) -> cython.bint:
+        """Whether one of the names may stand in buffer[at:end], the text of a Query or Parse."""
+        if wide:
+            buffer = bytearray(masked(bytes(buffer[at:end]), wide))
+            at, end = 0, len(buffer)
+        p: cython.p_uchar
+        slots: cython.p_uint
+        if cython.compiled:
+            p = cython.cast(cython.p_uchar, PyByteArray_AS_STRING(buffer))
+            slots = cython.cast(carray, self._slots).data.as_uints
+        else:
+            p, slots = buffer, self._slots
+        while at < end:
+            stop: cython.Py_ssize_t = step(p, at, end, backslashes)
+            kind: cython.int = stop & KIND
+            stop >>= 3
+            if kind == UNICODE:
+                return True
+            if kind == WORD and _listed(slots, self._mask, _hashed(p, at, stop)):
+                return True
+            if kind == QUOTED and _listed(slots, self._mask, _hashed(p, at + 1, stop - 1)):
+                return True
+            at = stop
+        return False
+
+    def verdict(self, text: bytes, backslashes: bool = False, wide: int = 0) -> Verdict:
+        """What the text may do, by itself and by the names in it."""
+        key = (text, backslashes, wide)
+        known = self._kept.get(key)
+        if known is None:
+            known = self._read(text, backslashes, wide)
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            if len(text) <= _LONGEST_KEPT:
+                self._kept[key] = known
+        return known
+
+    def _read(self, text: bytes, backslashes: bool, wide: int) -> Verdict:
+        called = self._called(Tokens(text, backslashes, wide))
+        return joined([verdict(text, backslashes, wide), *called])
+
+    def _called(self, tokens: Tokens) -> Iterator[Verdict]:
+        """Of each name what it may do, in the bodies of DO too."""
+        inside = False
+        while tokens.advance():
+            inside = tokens.word() == "do" if tokens.first else inside
+            body = tokens.literal() if inside else None
+            if body is not None:
+                yield from self._called(Tokens(body, tokens.backslashes, tokens.wide))
+            yield self.by_name.get(tokens.name() or "", NOTHING)
+
+
+def joined(verdicts: Iterable[Verdict]) -> Verdict:
+    """What the first text may do, and what code may do that it calls: the other verdicts.
+
+    What only such code may do that nobody can read is `unseen`.
+    """
+    own, *others = dict.fromkeys(verdicts)
+    others = [other for other in others if other is not NOTHING]
+    if not others:
+        return own
+    everything = [own, *others]
+    plain = [own, *(other for other in others if not other.opaque)]
+    unseen = _union(other.makes for other in others) & ~_union(said.makes for said in plain)
+    return Verdict(
+        makes=_union(said.makes for said in everything),
+        clears=_union(said.clears for said in everything),
+        names=tuple(dict.fromkeys(name for said in everything for name in said.names)),
+        resets=tuple(dict.fromkeys(name for said in everything for name in said.resets)),
+        everything=any(said.everything for said in everything),
+        prepared=own.prepared,
+        does=own.does,
+        opaque=any(said.opaque for said in everything),
+        unseen=unseen | own.unseen,
+    )
+
+
+def _union(masks: Iterable[int]) -> int:
+    total = 0
+    for mask in masks:
+        total |= mask
+    return total
+
+
+def _listed(slots: cython.p_uint, mask: cython.uint, value: cython.uint) -> cython.bint:
+    slot: cython.uint = value & mask
+    while slots[slot]:
+        if slots[slot] == value:
+            return True
+        slot = (slot + 1) & mask
+    return False
+
+
+def _hashed(p: cython.p_uchar, at: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.uint:
+    """Of a name, letters in lower case; no more of it counts than Postgres reads."""
+    total: cython.uint = 0
+    stop = min(stop, at + 63)
+    while at < stop:
+        total = (total * 31 + (p[at] | 32)) & 0x7FFFFFFF
+        at += 1
+    return total

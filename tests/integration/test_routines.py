@@ -1,0 +1,239 @@
+"""Functions, triggers and views of a user's own that change the session of whoever uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import psycopg
+import pytest
+
+from tests.conftest import StartFunnel
+from tests.funnel import Funnel, start_funnel
+from tests.integration.observe import eventually, until, waiters
+from tests.postgres import Postgres
+
+SCHEMA = "routines"
+MAKE = """
+CREATE SCHEMA routines;
+GRANT USAGE ON SCHEMA routines TO PUBLIC;
+SET search_path = routines;
+CREATE FUNCTION log_in(who text) RETURNS void LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM set_config('app.who', who, false); END $$;
+CREATE FUNCTION nested(who text) RETURNS void LANGUAGE sql AS $$ SELECT routines.log_in(who) $$;
+CREATE FUNCTION "Quoted ""Name"" it"(who text) RETURNS void LANGUAGE sql AS
+  $$ SELECT routines.log_in(who) $$;
+CREATE FUNCTION dynamic(who text) RETURNS void LANGUAGE plpgsql AS
+  $$ BEGIN EXECUTE format('SET app.who = %L', who) /* 'app.who' */; END $$;
+CREATE FUNCTION local_only(who text) RETURNS void LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM set_config('app.who', who, true); END $$;
+CREATE PROCEDURE called(who text) LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM set_config('app.who', who, false); END $$;
+CREATE VIEW watched AS SELECT set_config('app.who', 'viewer', false) AS who;
+CREATE VIEW over_it AS SELECT who FROM watched;
+CREATE TABLE plain (who text);
+CREATE FUNCTION mark() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM routines.log_in(NEW.who); RETURN NEW; END $$;
+CREATE TRIGGER marks BEFORE INSERT ON plain FOR EACH ROW EXECUTE FUNCTION mark();
+CREATE VIEW before_it AS SELECT * FROM plain;
+CREATE TABLE with_default (who text, at text DEFAULT routines.nested('defaulted')::text);
+CREATE FUNCTION takes_lock(n int) RETURNS void LANGUAGE sql AS $$ SELECT pg_advisory_lock(n) $$;
+CREATE FUNCTION gives_lock(n int) RETURNS bool LANGUAGE sql AS $$ SELECT pg_advisory_unlock(n) $$;
+CREATE FUNCTION listens() RETURNS void LANGUAGE plpgsql AS $$ BEGIN LISTEN news; END $$;
+CREATE FUNCTION makes_table() RETURNS void LANGUAGE plpgsql AS
+  $$ BEGIN CREATE TEMP TABLE made (i int); END $$;
+CREATE FUNCTION makes_passing() RETURNS void LANGUAGE plpgsql AS
+  $$ BEGIN CREATE TEMP TABLE made (i int) ON COMMIT DROP; END $$;
+GRANT ALL ON ALL TABLES IN SCHEMA routines TO PUBLIC;
+"""
+
+CALLS = [
+    ("SELECT routines.log_in('one')", "one"),
+    ("select 1; SELECT ROUTINES.LOG_IN('one')", "one"),
+    ("SELECT routines.nested('one')", "one"),
+    ('SELECT routines."Quoted ""Name"" it"($$one$$)', "one"),
+    ("SELECT routines.dynamic('one')", "one"),
+    ("CALL routines.called('one')", "one"),
+    ("SELECT * FROM routines.over_it", "viewer"),
+    ("INSERT INTO routines.plain VALUES ('one')", "one"),
+    ("INSERT INTO routines.before_it VALUES ('one')", "one"),
+    ("INSERT INTO routines.with_default (who) VALUES ('x')", "defaulted"),
+    ("DO $$ BEGIN PERFORM routines.log_in('one'); END $$", "one"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schema(postgres: Postgres) -> Iterator[None]:
+    with psycopg.connect(postgres.dsn, autocommit=True) as owner:
+        owner.execute("DROP SCHEMA IF EXISTS routines CASCADE")
+        owner.execute(MAKE)
+    yield
+    with psycopg.connect(postgres.dsn, autocommit=True) as owner:
+        owner.execute("DROP SCHEMA routines CASCADE")
+
+
+def pins(funnel: Funnel) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(funnel.get("/pins"))["pinned"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def shared(
+    schema: None, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Funnel]:
+    """One server for all of the tests that need no settings of their own."""
+    funnel = start_funnel(
+        postgres, tmp_path_factory.mktemp("shared"), default_pool_size=1, session_audit=1
+    )
+    yield funnel
+    funnel.stop()
+    funnel.check()
+    assert "leak" not in funnel.log()
+
+
+@asynccontextmanager
+async def client(funnel: Funnel, **options: int) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(funnel.dsn("alice"), timeout=10, **options)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+async def who(connection: asyncpg.Connection) -> object:
+    return await connection.fetchval("SELECT nullif(current_setting('app.who', true), '')")
+
+
+@pytest.mark.parametrize("sql, value", CALLS)
+async def test_what_code_out_of_sight_sets_is_its_own(shared: Funnel, sql: str, value: str) -> None:
+    async with client(shared) as one, client(shared) as other:
+        await one.execute(sql)
+        assert await who(other) is None
+        assert await who(one) == value
+
+
+async def test_prepared_statements_that_call_it(shared: Funnel) -> None:
+    funnel = shared
+    async with client(funnel) as one, client(funnel) as other:
+        prepared = await one.prepare("SELECT routines.nested($1)")
+        await one.execute("PREPARE logs (text) AS SELECT routines.nested($1)")
+        for round_ in ("first", "second"):
+            await prepared.fetch(round_)
+            assert await who(other) is None
+            assert await who(one) == round_
+            await one.execute(f"EXECUTE logs('{round_} by SQL')")
+            assert await who(other) is None
+            assert await who(one) == f"{round_} by SQL"
+
+
+async def test_what_ends_with_the_transaction_is_not_asked_for(shared: Funnel) -> None:
+    funnel = shared
+    async with client(funnel) as one, client(funnel) as other:
+        await one.execute("SELECT routines.local_only('one')")
+        await one.execute("SELECT routines.makes_passing()")
+        assert await who(other) is None
+        assert await who(one) is None
+        assert pins(funnel) == []
+
+
+@pytest.mark.parametrize(
+    "sql, reason",
+    [
+        ("SELECT routines.takes_lock(7)", "advisory_lock"),
+        ("SELECT routines.listens()", "listen"),
+        ("SELECT routines.makes_table()", "temporary"),
+    ],
+)
+async def test_what_it_holds_pins(shared: Funnel, sql: str, reason: str) -> None:
+    async with client(shared) as one:
+        await one.execute(sql)
+        await eventually(lambda: [pin["reason"] for pin in pins(shared)] == [reason])
+    async with client(shared) as other:
+        assert await other.fetchval("SELECT count(*) FROM pg_listening_channels()") == 0
+        assert await other.fetchval("SELECT to_regclass('made')") is None
+
+
+async def test_a_function_that_unlocks_unpins_at_once(shared: Funnel) -> None:
+    async with client(shared) as one, client(shared) as other:
+        await one.execute("SELECT pg_advisory_lock(8)")
+        waiting = asyncio.create_task(other.fetchval("SELECT 1"))
+        await eventually(lambda: waiters(shared) == 1)
+        assert await one.fetchval("SELECT routines.gives_lock(8)") is True
+        assert await waiting == 1
+
+
+async def test_a_function_is_known_as_soon_as_it_is_made(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    make = "CREATE OR REPLACE FUNCTION routines.fresh() RETURNS void LANGUAGE plpgsql AS $$ {} $$"
+    async with client(funnel, statement_cache_size=0) as one, client(funnel) as other:
+        owner = await asyncpg.connect(funnel.dsn())
+        try:
+            await owner.execute(make.format("BEGIN END"))
+            kept = await one.prepare("SELECT routines.fresh()")
+            await kept.fetch()
+            body = "BEGIN PERFORM set_config('app.who', 'fresh', false); END"
+            await owner.execute(make.format(body))
+            await kept.fetch()
+            assert await who(other) is None
+            assert await who(one) == "fresh"
+            async with owner.transaction():
+                await owner.execute(make.format(body.replace("fresh", "newer")))
+                await owner.execute("SELECT routines.fresh()")
+            assert await who(other) is None
+            assert await who(owner) == "newer"
+        finally:
+            await owner.close(timeout=5)
+
+
+def test_what_is_made_elsewhere_is_seen_after_a_while(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    funnel = pgfunnel(default_pool_size=1, session_catalog_interval=0.2)
+    with (
+        psycopg.connect(funnel.dsn("alice"), autocommit=True) as one,
+        psycopg.connect(funnel.dsn("alice"), autocommit=True) as other,
+        psycopg.connect(postgres.dsn, autocommit=True) as owner,
+    ):
+        other.execute("SELECT 1")
+        owner.execute(
+            "CREATE FUNCTION routines.late() RETURNS text LANGUAGE sql AS"
+            " $$ SELECT set_config('app.late', 'set', false) $$"
+        )
+
+        def known() -> bool:
+            other.execute("SELECT 1")
+            return "late" in funnel.log()
+
+        until(known)
+        one.execute("SELECT routines.late()")
+        query = "SELECT nullif(current_setting('app.late', true), '')"
+        assert other.execute(query).fetchone() == (None,)
+        assert one.execute(query).fetchone() == ("set",)
+
+
+def test_it_can_be_left_alone(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, session_catalog_interval=0)
+    with psycopg.connect(funnel.dsn("alice"), autocommit=True) as one:
+        one.execute("SELECT routines.local_only('x')")
+    assert "routines_change_sessions" not in funnel.log()
+
+
+async def test_a_mere_suspicion_is_not_refused(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, session_policy="listen=reject")
+    async with client(funnel) as one:
+        await one.execute("SELECT routines.dynamic('one')")
+        with pytest.raises(asyncpg.FeatureNotSupportedError, match="listen=reject"):
+            await one.execute("SELECT routines.listens()")
+
+
+async def test_a_time_limit_does_not_keep_postgres_from_telling(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, session_catalog_interval=0.1)
+    async with client(funnel, statement_cache_size=0) as one:
+        await one.execute("SET statement_timeout = 1; SET default_transaction_deferrable = on")
+        for _ in range(5):
+            await one.execute("SELECT 1")
+            await asyncio.sleep(0.12)
+    assert "routines_unknown" not in funnel.log()

@@ -1,0 +1,169 @@
+"""Names of a database that stand for code which changes sessions."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.conditions import ADVISORY, ANYTHING, LISTEN, PARAMETERS
+from proxy.session.catalog import (
+    FINGERPRINT,
+    SOURCES,
+    UNSEEN,
+    USES,
+    Catalog,
+    body,
+    changes_routines,
+    look,
+)
+from proxy.session.findings import NOTHING, Verdict
+from proxy.session.routines import Routines, joined
+from proxy.session.verdict import verdict
+
+LOCKS = Verdict(makes=ADVISORY)
+SETS = Verdict(makes=PARAMETERS, names=("app.who",))
+
+
+def names(*known: str) -> Routines:
+    return Routines(dict.fromkeys(known, LOCKS))
+
+
+def named(routines: Routines, text: str, wide: int = 0) -> bool:
+    whole = b"Q...." + text.encode() + b"\0"
+    return bool(routines.named(bytearray(whole), 5, len(whole) - 1, False, wide))
+
+
+@pytest.mark.parametrize(
+    "text, there",
+    [
+        ("SELECT log_in('x')", True),
+        ("select LOG_IN('x')", True),
+        ('select "log_in"(1)', True),
+        ("select app.log_in(1)", True),
+        ("log_in", True),
+        ("select 'log_in(1)'", False),
+        ("select 1 -- log_in(1)", False),
+        ("select /* log_in */ $$log_in$$", False),
+        ("select log_ins, xlog_in", False),
+        ('select U&"log_\\0069n"(1)', True),
+        ("", False),
+    ],
+)
+def test_a_name_is_found_where_it_is_one(text: str, there: bool) -> None:
+    assert named(names("log_in"), text) is there
+
+
+def test_of_many_names_each_is_found() -> None:
+    many = [f"routine_{n}" for n in range(500)] + ['odd "one"', "žluť", "x" * 63]
+    routines = names(*many)
+    for name in many:
+        quoted = name.replace('"', '""')
+        assert named(routines, f'SELECT "{quoted}"()'), name
+    assert named(routines, f"SELECT {'x' * 80}()"), "Postgres reads 63 bytes of a name"
+    assert not named(routines, "SELECT id, name FROM routine, routines WHERE id = 500")
+
+
+def test_what_the_text_and_the_names_in_it_do_is_joined() -> None:
+    routines = Routines({"log_in": SETS, "locks": LOCKS})
+    said = routines.verdict(b"SELECT log_in('x'), locks(1); SET work_mem = 1")
+    assert said.makes == PARAMETERS | ADVISORY
+    assert said.names == ("work_mem", "app.who")
+    assert routines.verdict(b"SET work_mem = 1") is verdict(b"SET work_mem = 1")
+    assert routines.verdict(b"SELECT 1") is NOTHING
+    assert routines.verdict(b"DO $$ BEGIN PERFORM locks(1); END $$").makes == ADVISORY
+    assert routines.verdict(b"DO $a$ BEGIN PERFORM 'locks(1)'; END $a$").makes == 0
+
+
+def test_what_nobody_can_read_is_a_mere_suspicion() -> None:
+    opaque = body("plpgsql", "BEGIN EXECUTE q; END")
+    assert opaque.makes == ANYTHING
+    said = joined([verdict(b"LISTEN x"), opaque])
+    assert said.makes == ANYTHING
+    assert said.unseen == ANYTHING & ~LISTEN
+
+
+@pytest.mark.parametrize(
+    "language, text, makes, found",
+    [
+        ("plpgsql", "BEGIN PERFORM set_config('a.b', x, false); END", PARAMETERS, ("a.b",)),
+        ("plpgsql", "BEGIN PERFORM set_config('a.b', x, true); END", 0, ()),
+        ("plpgsql", "BEGIN UPDATE t SET a = 1; RETURN NEW; END", 0, ()),
+        ("sql", "SELECT pg_advisory_lock(1)", ADVISORY, ()),
+        ("sql", "SELECT pg_advisory_xact_lock(1)", 0, ()),
+        ("plpgsql", "BEGIN EXECUTE 'SET ' || 'a.b' || '=1'; END", ANYTHING, ("a.b",)),
+        ("plpython3u", "pass", ANYTHING, ()),
+        ("sql", None, ANYTHING, ()),
+    ],
+)
+def test_what_a_body_does(
+    language: str, text: str | None, makes: int, found: tuple[str, ...]
+) -> None:
+    said = body(language, text)
+    assert (said.makes, said.names) == (makes, found)
+
+
+def rows(*known: tuple[str | None, ...]) -> list[list[bytes | None]]:
+    return [[None if v is None else v.encode().hex().encode() for v in row] for row in known]
+
+
+def test_a_look_follows_who_uses_whom() -> None:
+    asked = look(UNSEEN)
+    assert FINGERPRINT in next(asked)
+    assert SOURCES in asked.send(rows(("state 1",)))
+    sources = rows(
+        ("inner", "sql", "SELECT set_config('app.who', 'x', false)"),
+        ("outer", "plpgsql", "BEGIN PERFORM inner(); PERFORM outer(); END"),
+        ("harmless", "sql", "SELECT 1"),
+        ("marks", "plpgsql", "BEGIN PERFORM outer(); RETURN NEW; END"),
+    )
+    assert USES in asked.send(sources)
+    with pytest.raises(StopIteration) as end:
+        asked.send(rows(("plain", "marks"), ("over_it", "plain"), ("other", "harmless")))
+    found: Catalog = end.value.value
+    assert found.fingerprint == "state 1"
+    assert found.routines is not None
+    assert set(found.routines.by_name) == {"inner", "outer", "marks", "plain", "over_it"}
+    assert {said.names for said in found.routines.by_name.values()} == {("app.who",)}
+
+
+def test_a_look_ends_where_nothing_has_changed_or_is_found() -> None:
+    known = Catalog("state 1", names("f"))
+    asked = look(known)
+    next(asked)
+    with pytest.raises(StopIteration) as end:
+        asked.send(rows(("state 1",)))
+    assert end.value.value is known
+    asked = look(known)
+    next(asked)
+    asked.send(rows(("state 2",)))
+    with pytest.raises(StopIteration) as end:
+        asked.send(rows(("harmless", "sql", "SELECT 1")))
+    assert end.value.value == Catalog("state 2", None)
+
+
+def test_equal_findings_stay_the_same_object() -> None:
+    known = Catalog("state 1", Routines({"f": body("sql", "SELECT pg_advisory_lock(1)")}))
+    asked = look(known)
+    next(asked)
+    asked.send(rows(("state 2",)))
+    asked.send(rows(("f", "sql", "SELECT pg_advisory_lock(1)")))
+    with pytest.raises(StopIteration) as end:
+        asked.send([])
+    assert end.value.value.routines is known.routines
+
+
+@pytest.mark.parametrize(
+    "tag, does",
+    [
+        (b"CREATE FUNCTION", True),
+        (b"CREATE VIEW", True),
+        (b"CREATE TRIGGER", True),
+        (b"CREATE EXTENSION", True),
+        (b"ALTER TABLE", True),
+        (b"CREATE TABLE", False),
+        (b"CREATE TABLE AS", False),
+        (b"CREATE INDEX", False),
+        (b"DROP FUNCTION", False),
+    ],
+)
+def test_tags_of_commands_that_matter(tag: bytes, does: bool) -> None:
+    assert changes_routines(tag) is does
