@@ -283,7 +283,6 @@ class Borrowing(Borrower):
 
     @cython.ccall
     def on_settled(self) -> object:
-        self.settling = False
         return self._resume()
 
     @cython.ccall
@@ -302,6 +301,7 @@ class Borrowing(Borrower):
     def _resume(self) -> object:
         """Go on with what was held while waiting."""
         held: bytearray = self.held
+        self.settling = False
         if not self.reading:
             self.watch()
         if self.greeting:
@@ -428,7 +428,8 @@ class Borrowing(Borrower):
         session.pin(self.pool.policy)
         if session.withholds:
             self._goes_on(session.parameters.values)
-        return self._part()
+        self._part()
+        return self._resume() if self.settling else None
 
     @cython.cfunc
     def _goes_on(self, told: Any) -> object:

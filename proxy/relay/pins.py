@@ -10,6 +10,7 @@ from time import monotonic
 from proxy.conditions import Condition, among
 from proxy.errors import PgfunnelError
 from proxy.relay.client import Client
+from proxy.relay.database import Database
 from proxy.session.wording import digest, normalised
 from proxy.telemetry.logs import log_event
 from proxy.telemetry.reasons import CloseReason
@@ -63,12 +64,18 @@ class Pins:
         client.pinned_for = 0
 
     def check_idle(self, now: float, timeout: float) -> None:
-        """End the pinned clients that were idle for so long (seconds) while others wait."""
+        """End the pinned clients that were idle for so long (seconds) while others wait.
+
+        One for each waiter, those that were idle longest.
+        """
         if not timeout:
             return
-        for client, held in list(self._held.items()):
-            waits = bool(client.pool.waiters) and client.server is not None
-            if waits and client.at_rest() and now - client.active_at >= timeout:
+        waiting = {client.pool: _wanted(client.pool) for client in self._held}
+        for client, held in sorted(self._held.items(), key=lambda item: item[0].active_at):
+            if client.server is None or not client.at_rest() or now - client.active_at < timeout:
+                continue
+            if waiting[client.pool] > 0:
+                waiting[client.pool] -= 1
                 self._end(client, held, timeout)
 
     @staticmethod
@@ -164,6 +171,12 @@ class Pins:
             PinningStatement(count, word, statement, _ADVICE[word])
             for (word, statement), count in first
         ]
+
+
+def _wanted(pool: Database) -> int:
+    """Waiters for whom no server is about to be free."""
+    resetting = sum(1 for server in pool.servers if server.state == "resetting")
+    return len(pool.waiters) - resetting
 
 
 _ADVICE = {condition.word: condition.advice for condition in among(-1)}

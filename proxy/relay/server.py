@@ -465,7 +465,9 @@ class Server(Link):
             said = re.sub(r'"pgfunnel_\d+"', lambda _: f'"{again}"', said)
         names: dict[Any, Any] = {note[4]: note[1] for note in undone if note[1] is not None}
         if self.client is not None:
-            names.update({s: name for name, s in self.client.session.names.items()})
+            session: Session = self.client.session
+            for known in (session.gone, session.names):
+                names.update({statement: name for name, statement in known.items()})
         for statement, name in names.items():
             if statement is not None:
                 ours: str = statement.server_name.decode()
@@ -480,6 +482,8 @@ class Server(Link):
         client: Borrower = self.client
         if client is None or not client.settling or not self.owed.settled():
             return None
+        if client.session.withholds:
+            return None  # its last ReadyForQuery comes first
         if self.owed.nothing():
             self.shelf.boundary()
         return client.on_settled()

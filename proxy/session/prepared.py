@@ -116,6 +116,7 @@ class Shelf:
         self.unnamed = _UNKNOWN
         if session is not None:
             names = {note[1]: note[4] for note in pending if note[0] == _NAME}
+            session.gone = session.names
             session.names = {name: s for name, s in names.items() if s is not None}
 
     @cython.ccall

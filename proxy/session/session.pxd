@@ -18,6 +18,7 @@ cdef class Statement:
 
 cdef class Session:
     cdef public dict names
+    cdef public dict gone
     cdef public Statement unnamed
     cdef public Statement forgotten
     cdef public Parameters startup

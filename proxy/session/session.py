@@ -124,7 +124,8 @@ def share(
 
 @cython.cclass
 class Session:
-    """`names` are its prepared statements of the protocol, `unnamed` the one without a name.
+    """`names` are its prepared statements of the protocol, `unnamed` the one without a name, `gone`
+    those that its last DEALLOCATE ALL dropped: what is pipelined behind it may name them still.
 
     `startup` are the parameters it came with, `parameters` those that hold now (`follow`), with
     its prepared statements of SQL; `defaults`: what the server says they are without anybody's
@@ -136,6 +137,7 @@ class Session:
     """
 
     names: dict[bytes, Statement]
+    gone: dict[bytes, Statement]
     unnamed: Statement
     forgotten: Statement
     startup: Parameters
@@ -149,6 +151,7 @@ class Session:
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
     ) -> None:
         self.names = {}
+        self.gone = {}
         self.unnamed = None
         self.forgotten = None
         self.startup = startup

@@ -19,7 +19,18 @@ from tests.funnel import Funnel
 from tests.integration.observe import eventually, until
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres
-from tests.wireclient import TERMINATE, Gone, Wire, query, rows, sqlstates
+from tests.wireclient import (
+    SYNC,
+    TERMINATE,
+    Gone,
+    Wire,
+    bind,
+    execute,
+    parse,
+    query,
+    rows,
+    sqlstates,
+)
 
 Query = Callable[..., Awaitable[object]]
 
@@ -415,7 +426,7 @@ async def test_a_parameter_that_may_not_even_be_read_does_not_pin_for_good(
 
 
 async def test_an_audit_finds_what_a_function_left(pgfunnel: StartFunnel) -> None:
-    funnel = pgfunnel(default_pool_size=1, session_audit=1)
+    funnel = pgfunnel(default_pool_size=1, session_audit=1, session_catalog_interval=0)
     async with client(funnel, user="") as one, client(funnel, user="") as other:
         await one.execute(
             "CREATE OR REPLACE FUNCTION sly() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
@@ -637,3 +648,60 @@ def test_names_that_are_no_utf8(pgfunnel: StartFunnel) -> None:
             peer.send(messages.query(sql))
             errors = [body for kind, body in peer.until(b"Z") if kind == b"E"]
             assert [b"C" + failing in body for body in errors] == [True] * bool(failing), sql
+
+
+@pytest.mark.parametrize("began", [{"application_name": "me"}, {"options": "-c work_mem=5MB"}])
+@pytest.mark.parametrize(
+    "sql", ["RESET ALL", "DISCARD ALL", "RESET work_mem", "SET work_mem TO DEFAULT", "SELECT 1"]
+)
+@pytest.mark.parametrize("status", ["I", "T"])
+def test_a_reset_in_a_pipeline_is_answered_like_any_other(
+    pgfunnel: StartFunnel, postgres: Postgres, began: dict[str, str], sql: str, status: str
+) -> None:
+    if status == "T" and sql == "DISCARD ALL":
+        pytest.skip("it cannot run in a transaction")
+    groups = [
+        b"".join([parse("", text), bind(), execute(), SYNC])
+        for text in (sql, "SELECT current_setting('work_mem')")
+    ]
+    begin = query("BEGIN" if status == "T" else "SELECT")
+    funnel = pgfunnel(default_pool_size=1)
+    told = []
+    for host, port in ((postgres.host, postgres.port), (funnel.host, funnel.port)):
+        with Wire(host, port, "alice", "postgres", USERS["alice"], began) as one:
+            one.send(begin)
+            one.until_ready()
+            one.send(*groups)
+            answers = [one.until_ready(), one.until_ready()]
+            kinds = [[a.kind for a in each if a.kind != "S"] for each in answers]
+            told.append((kinds, rows(answers[1])))
+    assert told[0] == told[1]
+
+
+async def test_of_the_pinned_and_idle_only_as_many_end_as_others_wait(
+    pgfunnel: StartFunnel,
+) -> None:
+    funnel = pgfunnel(default_pool_size=3, pin_idle_timeout=0.5)
+    async with client(funnel) as first, client(funnel) as second, client(funnel) as third:
+        for listener in (first, second, third):
+            await listener.execute("LISTEN news")
+        async with client(funnel) as other:
+            assert await asyncio.wait_for(other.fetchval("SELECT 1"), 10) == 1
+        assert first.is_closed()
+        assert funnel.log().count("closing because: pin_idle_timeout") == 1
+        assert await second.fetchval("SELECT 2") == 2
+
+
+def test_what_is_pipelined_behind_deallocate_all_fails_as_straight(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    told = []
+    for host, port in ((postgres.host, postgres.port), (funnel.host, funnel.port)):
+        with Wire(host, port, "alice", "postgres", USERS["alice"]) as one:
+            one.send(parse("mine", "SELECT 1"), SYNC)
+            one.until_ready()
+            deallocate = b"".join([parse("", "DEALLOCATE ALL"), bind(), execute()])
+            one.send(deallocate, bind("", "mine"), execute(), SYNC)
+            told.append([answer.fields["M"] for answer in one.until_ready() if answer.kind == "E"])
+    assert told[0] == told[1] == ['prepared statement "mine" does not exist']
