@@ -23,7 +23,8 @@ async def listen(client: Client) -> None:
     channel = f"ch_{client.tag().replace('c', '').replace('-', '_')}"
     channel = client.chance.choice((channel, *sorted(client.model.channels)))
     listens = client.model.now.listens
-    await client.run("listen", f"LISTEN {channel}", lambda: listens.append(("LISTEN", channel)))
+    sql = client.chance.choice((f"LISTEN {channel}", f"SELECT sessions_lab.hear('{channel}')"))
+    await client.run("listen", sql, lambda: listens.append(("LISTEN", channel)))
     announce(client)
 
 
@@ -74,7 +75,8 @@ async def notify(client: Client) -> None:
 
 async def lock(client: Client) -> None:
     key = _key(client)
-    await client.run("locks", f"SELECT pg_advisory_lock({key})", lambda: _locked(client, key))
+    function = client.chance.choice(("pg_advisory_lock", "sessions_lab.take"))
+    await client.run("locks", f"SELECT {function}({key})", lambda: _locked(client, key))
 
 
 async def try_lock(client: Client) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tests.sessions.client import Action, Client
 from tests.sessions.model import CUSTOM, NAMES, REPORTED, ROLES
+from tests.sessions.world import word_of
 
 _KIND = "parameters"
 
@@ -30,6 +31,7 @@ _FORMS: tuple[Callable[[str, str], str], ...] = (
     lambda n, v: f"/* a /* nested */ comment; */ sEt\n{n} = {_literal(n, v)} -- no SET LOCAL",
     lambda n, v: f"SELECT set_config({quoted(n)}, {quoted(v)}, false)",
     lambda n, v: f"WITH s AS (SELECT set_config({quoted(n)}, {quoted(v)}, false)) SELECT * FROM s",
+    lambda n, v: f"SELECT sessions_lab.put_{word_of(n)}({quoted(v)})",
     lambda n, v: f"DO $x$BEGIN PERFORM set_config({quoted(n)}, {quoted(v)}, false); END$x$",
 )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from tests.sessions.model import NAMES, ROLES
+from tests.sessions.model import CUSTOM, NAMES, REPORTED, ROLES
 
 KINDS = (
     "parameters",
@@ -31,6 +31,19 @@ _SETUP = f"""
     CREATE TABLE sessions_a.home AS SELECT 'a'::text AS v;
     CREATE TABLE sessions_b.home AS SELECT 'b'::text AS v;
 """
+# What sets a parameter, and takes a lock, where no statement shows it.
+_ROUTINES = """
+    CREATE FUNCTION sessions_lab.inner_{word}(v text) RETURNS text LANGUAGE plpgsql AS
+      $$ BEGIN RETURN set_config('{name}', v, false); END $$;
+    CREATE FUNCTION sessions_lab.put_{word}(v text) RETURNS text LANGUAGE sql AS
+      $$ SELECT sessions_lab.inner_{word}(v) $$;
+"""
+_TAKES = """
+    CREATE FUNCTION sessions_lab.take(a int, b int) RETURNS void LANGUAGE plpgsql AS
+      $$ BEGIN PERFORM pg_advisory_lock(a, b); END $$;
+    CREATE FUNCTION sessions_lab.hear(channel text) RETURNS void LANGUAGE plpgsql AS
+      $$ BEGIN EXECUTE format('LISTEN %I', channel); END $$;
+"""
 _GRANTS = """
     GRANT USAGE ON SCHEMA sessions_lab, sessions_a, sessions_b TO {role};
     GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA sessions_lab TO {role};
@@ -42,10 +55,17 @@ _ADVISORY = """
 """
 
 
+def word_of(name: str) -> str:
+    """A parameter's name as part of a function's."""
+    return name.lower().replace(".", "_")
+
+
 def set_up(dsn: str) -> None:
     """Roles, schemas and sequences that the clients use; the DSN is a superuser's."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(_SETUP)
+        connection.execute(_SETUP + _TAKES)
+        for name in {*NAMES, *REPORTED, *CUSTOM}:
+            connection.execute(_ROUTINES.format(name=name, word=word_of(name)))
         for role in ROLES:
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).rowcount:
                 connection.execute(f"CREATE ROLE {role}")
