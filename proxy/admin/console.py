@@ -93,7 +93,10 @@ class Console:
         powerful = user in settings.admin_users or self.knows(client, user)
         if not powerful and user not in settings.stats_users:
             raise ConsoleForbidden("not allowed")
-        desk = Desk(client, user, self.obey, self.counters, powerful=powerful)
+        name = login.wish.name or ""
+        desk = Desk(
+            client, user, self.obey, self.counters, powerful=powerful, application_name=name
+        )
         self._funnel.entrance.seat(client, desk, login.said + _GREETING)
 
     # -- what is said ----------------------------------------------------------------------

@@ -45,8 +45,10 @@ class Desk:
         counters: PoolCounters,
         *,
         powerful: bool,
+        application_name: str,
     ) -> None:
         self.user = user
+        self.application_name = application_name
         self.powerful = powerful
         self._client = client
         self._obey = obey

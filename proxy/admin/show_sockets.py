@@ -90,8 +90,8 @@ class ClientSocket(Socket):
             self.link = connection_id(Side.SERVER, client.server.number)
         elif isinstance(login, Replica):
             self.link = connection_id(Side.SERVER, login.number)
+        self.application_name = _application_name(client)
         if client.session is not None:
-            self.application_name = client.session.parameters.values.get("application_name", "")
             self.prepared = len(client.session.names)
         if client.local:
             self.remote_pid = _peer_pid(self.fd)
@@ -115,15 +115,16 @@ class ServerSocket(Socket):
         self.name = connection_id(Side.SERVER, server.number)
         self.closing = server.reason is not None
         self.replication = _replication(server)
+        self.remote_pid = server.process_id
         if isinstance(server, Replica):
             self.link = connection_id(Side.CLIENT, server.client.number)
+            self.application_name = server.application_name
             return
-        self.remote_pid = server.process_id
         self.prepared = len(server.shelf.held)
         client: Any = server.client
         if client is not None:
             self.link = connection_id(Side.CLIENT, client.number)
-            self.application_name = client.session.parameters.values.get("application_name", "")
+            self.application_name = _application_name(client)
             self.request_time = client.lent_at
 
 
@@ -132,6 +133,12 @@ def _client_state(client: Client) -> str:
         return "active" if client.login is not None else "login"
     state = client.state
     return "active" if state == "pinned" else state
+
+
+def _application_name(client: Client) -> str:
+    if client.session is not None:
+        return str(client.session.parameters.values.get("application_name", ""))
+    return getattr(client.login, "application_name", "")  # of a Replica or Desk
 
 
 def _replication(connection: object) -> str:

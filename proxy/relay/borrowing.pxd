@@ -29,7 +29,7 @@ cdef class Borrowing(Borrower):
     cdef public int mode
     cdef readonly Py_ssize_t remaining
     cdef public bint keeps
-    cdef readonly bint leaving
+    cdef public bint leaving
     cdef public bint waiting
     cdef readonly int ahead
     cdef readonly bint greeting

@@ -31,6 +31,7 @@ from proxy.relay.connect import (
 from proxy.relay.database import Database
 from proxy.relay.hosts import HostTurn
 from proxy.relay.names import Names, peer_of
+from proxy.relay.replication import Replica
 from proxy.relay.server import Server
 from proxy.relay.users import Credentials
 from proxy.settings.databases import Limits, Target
@@ -39,7 +40,6 @@ from proxy.telemetry.reasons import CloseReason
 if TYPE_CHECKING:
     from proxy.relay.client import Client
     from proxy.relay.funnel import Funnel
-    from proxy.relay.replication import Replica
 
 _AT_ONCE = frozenset({"28P01", "28000", "3D000", "42501", "0A000"})
 """Refusals that waiting does not mend: passed on without the grace."""
@@ -226,12 +226,20 @@ class Pools:
         key = str(pool.address)
         allowed = self._funnel.settings.max_server_logins - self._logins.get(key, 0)
         for _ in range(min(wanted, allowed)):
-            opening = Opening(pool)
-            pool.enter(opening)
-            self._logins[key] = self._logins.get(key, 0) + 1
-            self._start(self._open(pool, opening, key))
+            self._begin(pool, key)
         if wanted <= 0 and pool.starved():
             self.make_room(pool)
+
+    def _begin(self, pool: Database, key: str) -> None:
+        """Open a server, or a connection for the replication client whose turn it is."""
+        first = pool.waiters[0].login if pool.waiters else None
+        if isinstance(first, Replica):
+            first.take_place()
+            return
+        opening = Opening(pool)
+        pool.enter(opening)
+        self._logins[key] = self._logins.get(key, 0) + 1
+        self._start(self._open(pool, opening, key))
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -270,10 +278,18 @@ class Pools:
 
     async def log_in(self, pool: Database, asked: Asked) -> LoggedIn:
         """A session apart, with these parameters. Raises what `open_session` raises."""
+        key = str(pool.address)
         address = self._next_place(pool)
-        return await open_session(
-            address, pool.target.dbname, lambda bound: self._login(pool, bound), asked
-        )
+        self._logins[key] = self._logins.get(key, 0) + 1
+        try:
+            return await open_session(
+                address, pool.target.dbname, lambda bound: self._login(pool, bound), asked
+            )
+        except BaseException:
+            self._turn_away(pool, address)
+            raise
+        finally:
+            self._logins[key] -= 1
 
     @staticmethod
     async def _prepare(opened: LoggedIn, target: Target) -> None:
@@ -422,6 +438,8 @@ class Pools:
 
     def retire(self, server: object, reason: CloseReason) -> None:
         """Close a server at its next boundary, at once when nobody has it."""
+        if isinstance(server, Replica) and reason is not CloseReason.PAUSED:
+            server.retire(reason)
         if not isinstance(server, Server) or server.state == "closing":
             return
         if server.client is None and server.state == "idle":

@@ -1,8 +1,8 @@
 """Replication connections: each has a server of its own, inside the bound, closed after use.
 
-A replication client waits its turn for a server as others do. The one that it gets is closed, and
-in its place another is opened with what the client asked for in its start-up packet. From then on
-bytes pass as they are, both ways.
+A replication client waits its turn for a server as others do. What it gets is a place in the
+bounds, or a server that is closed to make one; there a connection is opened with what the client
+asked for in its start-up packet. From then on bytes pass as they are, both ways.
 
 Source: PostgreSQL documentation, "Streaming Replication Protocol".
 """
@@ -14,12 +14,13 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from proxy.errors import PgfunnelError, ProtocolViolation, UpstreamUnreachable
+from proxy.errors import NoLongerServed, PgfunnelError, ProtocolViolation, UpstreamUnreachable
 from proxy.relay.client import Client
 from proxy.relay.connect import LoggedIn, words_of
 from proxy.relay.database import Database
 from proxy.relay.link import Link
 from proxy.relay.server import Server
+from proxy.relay.tls import Tls
 from proxy.relay.wish import Wish
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
@@ -83,14 +84,23 @@ class Replica:
         self.pool: Database = client.pool
         self.state = "connecting"
         self.reason: CloseReason | None = None
-        self.number = 0
+        self.number = self.process_id = 0
+        self.application_name = dict(self.wish.replication).get("application_name", "")
         self.opened_at = self.idle_since = monotonic()
         self.expires_at = float("inf")
         self._said: bytes = login.said
         self._funnel = funnel
         self._opening: asyncio.Task[None] | None = None
         self._tunnel: Tunnel | None = None
-        self._leaves = False
+
+    @property
+    def fd(self) -> int:
+        """Its socket to Postgres, -1 where there is none."""
+        return -1 if self._tunnel is None else self._tunnel.fd
+
+    @property
+    def tls(self) -> Tls | None:
+        return None if self._tunnel is None else self._tunnel.tls
 
     # -- until there is a server -----------------------------------------------------------
 
@@ -103,6 +113,14 @@ class Replica:
         """This one's place is ours, as soon as Postgres has closed it."""
         self._funnel.pools_by_key.bequeath(server, self)
         server.close(CloseReason.REPLICATION)
+
+    def take_place(self) -> None:
+        """There is room in the bounds: no server has to leave for this one."""
+        self.pool.leave(self.client)
+        self.client.waiting = False
+        self.pool.enter(self)
+        self.pool.opened()  # for this client only: whoever waits needs another
+        self.open()
 
     @property
     def wanted(self) -> bool:
@@ -137,6 +155,7 @@ class Replica:
     def _opened(self, logged_in: LoggedIn) -> None:
         self._opening = None
         self.state = "active"
+        self.process_id = logged_in.process_id
         self._tunnel = Tunnel(self._funnel.loop, logged_in.stream.sock.detach(), self)
         tls: Any = logged_in.stream.tls
         self._tunnel.tls = tls
@@ -155,7 +174,7 @@ class Replica:
     def feed(self, buffer: bytearray, n: int) -> None:
         """What the client says."""
         if self._tunnel is not None:
-            self._leaves = buffer[max(0, n - 5) : n] == messages.TERMINATE
+            self.client.leaving = buffer[max(0, n - 5) : n] == messages.TERMINATE
             self._tunnel.transmit(buffer, 0, n)
         elif n < _MAX_EARLY:
             self.client.held = buffer[:n]
@@ -164,6 +183,12 @@ class Replica:
             self.client.close(CloseReason.PROTOCOL_VIOLATION, error)
 
     # -- the end ---------------------------------------------------------------------------
+
+    def retire(self, reason: CloseReason) -> None:
+        """End now: it serves one client only, so there is no boundary to wait for."""
+        self.reason = reason
+        error = NoLongerServed("database configuration changed", hint="Connect again.")
+        self.client.close(CloseReason.SERVER_LOST, error)
 
     def client_gone(self) -> None:
         """The client is being closed: so is its server."""
@@ -184,10 +209,10 @@ class Replica:
         self.state = "closing"
         self._tunnel.hang_up()
         self._tunnel = self.client.tunnel = None
-        left = CloseReason.CLIENT_LEFT if self._leaves else CloseReason.SERVER_LOST
-        self.client.close(left)
-        self._gone(CloseReason.REPLICATION if ended or self._leaves else CloseReason.SERVER_CLOSED)
+        leaves = self.client.leaving
+        self.client.close(CloseReason.CLIENT_LEFT if leaves else CloseReason.SERVER_LOST)
+        self._gone(CloseReason.REPLICATION if ended or leaves else CloseReason.SERVER_CLOSED)
 
     def _gone(self, reason: CloseReason) -> None:
-        self.reason = reason
+        self.reason = self.reason or reason
         self._funnel.server_gone(self)

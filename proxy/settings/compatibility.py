@@ -52,7 +52,7 @@ CONSOLE: Final = MappingProxyType(
         "RESUME": (SAME, "also after a KILL of everything"),
         "DISABLE": (SAME, ""),
         "ENABLE": (SAME, ""),
-        "RECONNECT": (SAME, ""),
+        "RECONNECT": (SAME, "replication connections end at once"),
         "KILL": (SAME, ""),
         "KILL_CLIENT": (DIFFERENT, "its server is brought to a boundary and kept, not closed"),
         "WAIT_CLOSE": (SAME, "waits for the servers that were to be closed when it was said"),

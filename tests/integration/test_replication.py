@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +24,8 @@ from tests.integration.console import Operator
 from tests.integration.observe import resident, until, waiters
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres, installed_bindir
+
+WAITING = 'pgfunnel_pool_waiters{database="replication",user="alice"}'
 
 
 @pytest.fixture
@@ -211,6 +216,48 @@ def unsent(postgres: Postgres) -> int:
     return int(found[0][0] or 0) if found else 0
 
 
+@pytest.fixture
+def any_database(source: Postgres, pgfunnel: StartFunnel) -> Funnel:
+    """A funnel that knows no database by name; Postgres has none called `replication`."""
+    place = {"*": {"host": source.host, "port": source.port}}
+    return pgfunnel(source, upstream=None, databases=json.dumps(place), default_pool_size=2)
+
+
+def test_physical_replication_needs_no_database(
+    any_database: Funnel, source: Postgres, tmp_path: Path
+) -> None:
+    command = [tool("pg_basebackup"), "-X", "stream", "-D", str(tmp_path / "copy"), "-c", "fast"]
+    subprocess.run(command, env=environment(any_database), check=True, timeout=60)
+    until(lambda: any_database.log().count("client_left") == 2)
+    assert "server_login_failed" not in any_database.log()
+
+
+def test_more_than_there_is_room_for_take_turns(any_database: Funnel, source: Postgres) -> None:
+    def begin() -> Peer:
+        peer = Peer(any_database.host, any_database.port)
+        return peer.log_in("alice", "replication", USERS["alice"], replication="true")
+
+    with ThreadPoolExecutor() as threads, begin(), begin() as second:
+        third = threads.submit(begin)
+        until(lambda: any_database.metrics().get(WAITING) == 1)
+        assert len(walsenders(source)) == 2
+        second.send(messages.TERMINATE)
+        with third.result() as peer:
+            assert peer.rows("IDENTIFY_SYSTEM")
+    assert "server_login_failed" not in any_database.log()
+
+
+def test_a_free_place_costs_one_login(source: Postgres, pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(source, default_pool_size=2)
+    replicate(funnel).socket.close()
+    until(lambda: "replication (age" in funnel.log())
+    assert len([line for line in funnel.log().splitlines() if re.search("S-.*opened", line)]) == 1
+
+
+def walsenders(postgres: Postgres) -> list[tuple[object, ...]]:
+    return postgres.psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsender'")
+
+
 def backends(postgres: Postgres) -> int:
     """All that alice has, for replication and for queries."""
     return int(postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'alice'")[0][0])
@@ -232,13 +279,33 @@ def test_rules_for_all_databases_let_no_physical_replication_in(
     replicate(funnel, "true").socket.close()
 
 
-def test_the_console_shows_it_and_can_end_it(source: Postgres, pgfunnel: StartFunnel) -> None:
+def named(funnel: Funnel) -> Peer:
+    peer = Peer(funnel.host, funnel.port)
+    asked = {"replication": "database", "application_name": "receiver"}
+    return peer.log_in("alice", funnel.upstream.database, USERS["alice"], **asked)
+
+
+def test_reconnect_ends_it_at_once(source: Postgres, pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(source, default_pool_size=2, admin_users="dave")
     with replicate(funnel) as replica, Operator(funnel, "dave") as operator:
+        assert operator.say(f"RECONNECT {source.database}") == "RECONNECT"
+        assert replica.error()["C"] == "57P01"
+        assert replica.ended()
+        until(lambda: not operator.show("SERVERS"))
+        until(lambda: "reconnect (age" in funnel.log())
+
+
+def test_the_console_shows_it_and_can_end_it(source: Postgres, pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(source, default_pool_size=2, admin_users="dave")
+    with named(funnel) as replica, Operator(funnel, "dave") as operator:
         client = operator.row("CLIENTS", replication="logical")
         server = operator.row("SERVERS", replication="logical")
         assert (client["state"], server["state"]) == ("active", "active")
         assert (client["link"], server["link"]) == (server["ptr"], client["ptr"])
+        assert client["application_name"] == server["application_name"] == "receiver"
+        assert (server["addr"], server["port"]) == (source.host, source.port)
+        assert server["local_port"] > 0
+        assert (server["remote_pid"],) in walsenders(source)
         assert operator.row("POOLS", user="alice")["sv_active"] == 1
         assert operator.say("KILL") == "KILL"
         assert replica.error()["C"] == "57P01"
