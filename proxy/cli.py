@@ -8,8 +8,10 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 from proxy import __version__
@@ -41,6 +43,12 @@ commands:
 HTTP_ADDR: Final = "127.0.0.1"
 HTTP_PORT: Final = 9127
 INI: Final = (".ini", ".conf", ".cfg")
+REFUSED: Final = MappingProxyType(
+    {
+        ("-d", "--daemon"): "leave it out; systemd, or `setsid -f`, runs it in the background",
+        ("-R", "--reboot"): "leave it out; start another process, with so_reuseport, and stop this",
+    }
+)
 OK: Final = 0
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -48,6 +56,13 @@ MISUSED: Final = 2
 
 class Misused(Exception):
     """The command line cannot be understood; the message says what to change."""
+
+
+class Refused(argparse.Action):
+    """A switch of PgBouncer's that has no use here; its help says what to do instead."""
+
+    def __call__(self, *words: Any, **named: Any) -> NoReturn:
+        raise Misused(f"{'/'.join(self.option_strings)} has no use here: {self.help}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -145,6 +160,8 @@ def _settings_parser(command: str, description: str) -> Parser:
 
     parser = Parser(f"pgfunnel {command}", description)
     _add_config(parser)
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="the same as --config")
+    _add_switches(parser)
     for title, fields in options():
         group = parser.add_argument_group(title)
         for name, field in fields:
@@ -166,24 +183,54 @@ def _add_config(parser: Parser) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="TOML file, or PgBouncer's ini file (also PGFUNNEL_CONFIG, or as the first word)",
+        help="TOML file, or PgBouncer's ini file (also PGFUNNEL_CONFIG)",
     )
+
+
+def _add_switches(parser: Parser) -> None:
+    """PgBouncer's (usage.md, "Command line switches")."""
+    group = parser.add_argument_group("PgBouncer's switches")
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="Write no log to stderr (to logfile and syslog)."
+    )
+    group.add_argument(
+        "-v",
+        "--verbose",
+        dest="log_level",
+        action="store_const",
+        const="debug",
+        default=argparse.SUPPRESS,
+        help="As --log-level debug.",
+    )
+    group.add_argument(
+        "-u", "--user", dest="run_as", default=argparse.SUPPRESS, help="As --run-as."
+    )
+    for names, words in REFUSED.items():
+        group.add_argument(*names, action=Refused, nargs=0, default=argparse.SUPPRESS, help=words)
 
 
 def _loader(command: str, description: str, words: Sequence[str]) -> Callable[[], Understood]:
     """What reads the settings as `words` say, now and again at each reload."""
     from proxy.settings import understand
 
-    found = vars(_settings_parser(command, description).read(_named_file(words)))
-    file: Path | None = found.pop("config")
-    return lambda: understand(found, environ=os.environ, file=file)
+    found = vars(_settings_parser(command, description).read(words))
+    named, config, quiet = (found.pop(name) for name in ("file", "config", "quiet"))
+    if named is not None and (config is not None or ":/" in str(named)):
+        raise Misused(f"one argument too many; settings are options, see `pgfunnel {command} -h`")
+
+    def read() -> Understood:
+        understood = understand(found, environ=os.environ, file=named or config)
+        return _quiet(understood) if quiet else understood
+
+    return read
 
 
-def _named_file(words: Sequence[str]) -> Sequence[str]:
-    """A file as the first word is the configuration, as for PgBouncer."""
-    if not words or words[0].startswith("-") or "://" in words[0]:
-        return words
-    return ["--config", *words]
+def _quiet(understood: Understood) -> Understood:
+    """Without a file for it, the log goes to syslog, where that is on, or nowhere."""
+    settings = understood.settings
+    if settings.logfile:
+        return understood
+    return replace(understood, settings=settings.model_copy(update={"logfile": os.devnull}))
 
 
 def serve(words: Sequence[str]) -> int:

@@ -111,7 +111,7 @@ class Pools:
         settings = self._funnel.settings
         return PoolSize(
             size=limits.pool_size,
-            minimum=limits.min_pool_size,
+            minimum=min(limits.min_pool_size, limits.pool_size),
             reserve=limits.reserve_pool_size,
             reserve_after=settings.reserve_pool_timeout,
             idle_timeout=settings.server_idle_timeout,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
 
-from proxy.settings.databases import DatabaseSettings
 from proxy.settings.model import Settings
 from proxy.settings.types import VERIFYING
 
@@ -39,7 +38,7 @@ def check(*names: str) -> Callable[[Callable[[Settings], Found]], Callable[[Sett
 
 @check("upstream", "databases")
 def somewhere_to_go(settings: Settings) -> Found:
-    if settings.upstream is None and not settings.databases:
+    if settings.upstream is None and "databases" not in settings.model_fields_set:
         yield "upstream", "is not set; give postgresql://user:password@host, or add databases"
     for name, entry in settings.databases.items():
         if settings.upstream is None and entry.host is None:
@@ -116,43 +115,6 @@ def ports_differ(settings: Settings) -> Found:
     taken = set(settings.listen_addresses)
     if taken and (settings.http_addr in taken | everywhere or taken & everywhere):
         yield "http_port", f"is {settings.http_port}, as is listen_port; change one of the two"
-
-
-@check("min_pool_size", "default_pool_size")
-def least_fits(settings: Settings) -> Found:
-    least, size = settings.min_pool_size, settings.default_pool_size
-    if least > size:
-        yield "min_pool_size", f"is {least}, more than the {size} of default_pool_size; lower it"
-
-
-@check("default_pool_size", "max_db_connections")
-def pool_fits(settings: Settings) -> Found:
-    size, most = settings.default_pool_size, settings.max_db_connections
-    if 0 < most < size:
-        yield "default_pool_size", _too_many(size, most)
-
-
-@check("databases", "default_pool_size", "max_db_connections")
-def databases_fit(settings: Settings) -> Found:
-    for name, entry in settings.databases.items():
-        size = entry.pool_size or settings.default_pool_size
-        least = entry.min_pool_size or 0
-        if least > size:
-            yield f"databases.{name}.min_pool_size", f"is {least}, pool_size is {size}; lower it"
-        most = _own_bound(entry, settings)
-        if 0 < most < size:
-            yield f"databases.{name}.pool_size", _too_many(size, most)
-
-
-def _own_bound(entry: DatabaseSettings, settings: Settings) -> int:
-    """max_db_connections of an entry; 0, no limit, where it adds nothing to what holds for all."""
-    if entry.max_db_connections is not None:
-        return entry.max_db_connections
-    return settings.max_db_connections if entry.pool_size is not None else 0
-
-
-def _too_many(size: int, most: int) -> str:
-    return f"is {size}, max_db_connections is {most}; lower the one or raise the other"
 
 
 @check("client_tls_sslmode", "client_tls_key_file", "client_tls_cert_file", "client_tls_ca_file")

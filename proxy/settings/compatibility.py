@@ -94,6 +94,18 @@ SIGNALS: Final = MappingProxyType(
         "SIGUSR2": (SAME, "RESUME"),
     }
 )
+COMMAND_LINE: Final = MappingProxyType(
+    {
+        "pgbouncer FILE": (SAME, "`pgfunnel FILE`, or `pgfunnel serve FILE`"),
+        "-q, --quiet": (SAME, ""),
+        "-v, --verbose": (SAME, "log_level is debug, however often it is given"),
+        "-u, --user": (SAME, "as `user` in the file"),
+        "-d, --daemon": (NO_USE, "refused; let systemd, or `setsid -f`, run it in the background"),
+        "-R, --reboot": (NO_USE, "refused; use so_reuseport, as PgBouncer's documentation advises"),
+        "-V, --version": (SAME, ""),
+        "-h, --help": (SAME, ""),
+    }
+)
 _INTRO: Final = """\
 # What of PgBouncer holds here
 
@@ -110,10 +122,11 @@ stand in a section `[pgfunnel]`. The tables name everything in PgBouncer 1.25's 
 - **not yet**: refused by name and line unless it is at its default; where it says "accepted", it
   has no effect and that is said at the start.
 
-What is refused on purpose: a password in `[databases]` without a user, and numbers where PgBouncer
-takes 0 for "no pool size". Where a file is silent, `listen_addr`, `unix_socket_dir` and `auth_type`
-are as PgBouncer has them, not as pgfunnel has them elsewhere. An entry of `[databases]` without a
-`host` means the unix socket in `unix_socket_dir`.
+`[databases]` may be empty: then there is the console alone. What is refused on purpose: a password
+in `[databases]` without a user, and numbers where PgBouncer takes 0 for "no pool size". Where a
+file is silent, `listen_addr`, `unix_socket_dir` and `auth_type` are as PgBouncer has them, not as
+pgfunnel has them elsewhere. An entry of `[databases]` without a `host` means the unix socket in
+`unix_socket_dir`.
 """
 _LOOKUPS: Final = """\
 ## Users that Postgres knows
@@ -171,6 +184,7 @@ def page() -> str:
     lines += [_HBA, _LOOKUPS, _TLS]
     lines += _table("Console", "command", CONSOLE)
     lines += _table("Signals", "signal", SIGNALS)
+    lines += _table("Command line", "switch", COMMAND_LINE)
     return "\n".join(lines)
 
 

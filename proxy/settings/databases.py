@@ -95,6 +95,9 @@ class DatabaseSettings(BaseModel):
     client_encoding: str | None = setting(None, "Ask Postgres for this client_encoding.")
     datestyle: str | None = setting(None, "Ask Postgres for this datestyle.")
     timezone: str | None = setting(None, "Ask Postgres for this timezone.")
+    application_name: str | None = setting(
+        None, "The application_name of servers whose client has none."
+    )
 
     @model_validator(mode="before")
     @classmethod

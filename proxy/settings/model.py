@@ -35,7 +35,7 @@ from proxy.settings.sections import (
 )
 from proxy.settings.types import declared
 
-STARTUP: Final = ("client_encoding", "datestyle", "timezone")
+STARTUP: Final = ("client_encoding", "datestyle", "timezone", "application_name")
 Value = TypeVar("Value", int, float, str)
 _sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources", default=())
 

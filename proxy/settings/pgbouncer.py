@@ -150,6 +150,7 @@ DATABASE: Final = MappingProxyType(
         "client_encoding": "",
         "datestyle": "",
         "timezone": "",
+        "application_name": "",
     }
 )
 USER: Final = MappingProxyType(

@@ -126,7 +126,7 @@ class PgBouncerFile(Source):
         if ("unix_socket_dir",) not in self._places and not usable:
             self.values["unix_socket_dir"] = ""
         folder = self.values["unix_socket_dir"] or pgbouncer.SOCKET_FOLDER
-        entries: dict[str, dict[str, Any]] = self.values.get("databases", {})
+        entries: dict[str, dict[str, Any]] = self.values.setdefault("databases", {})
         for values in entries.values():
             values["host"] = values.get("host") or folder
 

@@ -145,7 +145,7 @@ class Pools(BaseModel):
     )
     min_pool_size: Count = setting(
         0,
-        "Servers that a pool keeps open even when idle.",
+        "Servers that a pool keeps open even when idle; never more than its size.",
         unit="servers",
         differs="holds from a pool's first client on, also when the last has left",
     )

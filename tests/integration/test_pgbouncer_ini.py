@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import StartFunnel
 from tests.funnel import ROOT, Funnel, clean_environment, write_userlist
+from tests.integration.console import Operator
 from tests.integration.observe import until
 from tests.postgres import USERS, Postgres, make_dsn
 
@@ -25,7 +26,8 @@ def ini(postgres: Postgres, tmp_path: Path) -> Path:
     (tmp_path / "more.ini").write_text(
         f"[databases]\n;app = host=nowhere\n  app = {place} dbname='{postgres.database}'\n"
         f'"second app" = {place} dbname={postgres.database} user=alice pool_size=1\n'
-        f"asked = {place} dbname={postgres.database} client_encoding=LATIN1 timezone='Asia/Tokyo'\n"
+        f"asked = {place} dbname={postgres.database} client_encoding=LATIN1 timezone='Asia/Tokyo'"
+        " application_name=ours max_db_connections=2 min_pool_size=30\n"
     )
     file = tmp_path / "pgbouncer.ini"
     file.write_text(
@@ -73,6 +75,34 @@ def test_parameters_of_a_database_are_asked_for(funnel: Funnel) -> None:
         assert connection.info.parameter_status("client_encoding") == "UTF8"
         assert connection.execute("SELECT 'é'").fetchone() == ("é",)
     assert ask(funnel, "asked", "SHOW client_encoding") == "LATIN1"
+
+
+def test_an_application_name_for_those_who_have_none(funnel: Funnel) -> None:
+    dsn = make_dsn(funnel.host, funnel.port, "alice", USERS["alice"], "asked")
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn, application_name="mine") as other:
+        assert one.execute("SHOW application_name").fetchone() == ("ours",)
+        assert other.execute("SHOW application_name").fetchone() == ("mine",)
+        assert one.info.parameter_status("application_name") == "ours"
+
+
+def test_the_smallest_bound_holds(funnel: Funnel) -> None:
+    ask(funnel, "asked", "SELECT 1")
+    sample = 'pgfunnel_servers{database="asked",state="idle",user="alice"}'
+    until(lambda: funnel.metrics().get(sample) == 2)
+
+
+def test_without_databases_there_is_the_console(
+    pgfunnel: StartFunnel, ini: Path, postgres: Postgres
+) -> None:
+    ini.write_text(
+        f"[databases]\n; none yet\n[pgbouncer]\nlisten_addr = 127.0.0.1\nunix_socket_dir =\n"
+        f"admin_users = dave\nauth_file = {ini.parent / 'userlist.txt'}\n"
+    )
+    args = ("-q", str(ini))
+    funnel = pgfunnel(args=args, upstream=None, listen_addr=None, auth_file=None)
+    with Operator(funnel, "dave") as operator:
+        assert [row["name"] for row in operator.show("DATABASES")] == ["pgbouncer"]
+    assert funnel.log() == ""
 
 
 def test_what_has_no_effect_is_said_once(funnel: Funnel, ini: Path) -> None:

@@ -71,6 +71,26 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     return handed
 
 
+@pytest.mark.parametrize(
+    "words", [("-q", "-v", "-u", "root"), ("serve", "-qv", "--user=root"), ("--quiet", "-vv")]
+)
+def test_pgbouncers_switches(
+    words: tuple[str, ...], run: Run, served: Served, tmp_path: Path
+) -> None:
+    file = tmp_path / "pgbouncer.ini"
+    file.write_text("[databases]\n[pgbouncer]\nuser = nobody\nlisten_addr = 127.0.0.1\n")
+    assert run(*words, str(file)) == (5, "", "")
+    ((settings, reload),) = served
+    for each in (settings, reload()):
+        assert (each.log_level, each.logfile, each.databases) == ("debug", os.devnull, {})
+        assert each.run_as == ("root" if "root" in " ".join(words) else "nobody")
+
+
+def test_quiet_leaves_a_log_file_alone(run: Run, served: Served, tmp_path: Path) -> None:
+    run("-q", upstream=UPSTREAM, logfile=str(tmp_path / "log"))
+    assert served[0][0].logfile == str(tmp_path / "log")
+
+
 @pytest.mark.parametrize("words", [(), ("serve",)])
 def test_no_command_serves(words: tuple[str, ...], run: Run, served: Served) -> None:
     code, out, err = run(*words, "--default-pool-size", "5", "--http-port=-1", upstream=UPSTREAM)
@@ -115,6 +135,10 @@ def test_every_problem_of_the_settings(run: Run) -> None:
         (["serv"], "did you mean `pgfunnel serve`?"),
         ([UPSTREAM], "no such command"),
         (["serve", UPSTREAM], "one argument too many"),
+        (["serve", "x.ini", "y.ini"], "one argument too many"),
+        (["serve", "--config", "x.ini", "y.ini"], "one argument too many"),
+        (["-d", "x.ini"], "-d/--daemon has no use here"),
+        (["serve", "-qR", "x.ini"], "so_reuseport"),
         (["--upstream", UPSTREAM], "set PGFUNNEL_UPSTREAM"),
         (["--listen-port"], "expected one argument"),
         (["settings", "--example", "--markdown"], "not allowed with"),

@@ -37,7 +37,7 @@ def test_a_setting_changes_alone(key: str, text: str, value: object) -> None:
         ("listen_port", "6433", "changes only at a restart"),
         ("user", "nobody", "changes only at a restart"),
         ("default_pool_size", "many", "give a whole number, 1 or more"),
-        ("min_pool_size", "21", "more than the 20 of default_pool_size"),
+        ("auth_type", "hba", "set auth_hba_file"),
     ],
 )
 def test_what_will_not_do_is_refused_in_words(key: str, text: str, words: str) -> None:

@@ -39,6 +39,11 @@ def test_nowhere_to_go() -> None:
     ]
 
 
+def test_no_database_at_all_if_that_is_what_is_said(toml: Path) -> None:
+    toml.write_text("databases = {}")
+    assert problems(toml) == []
+
+
 def test_a_database_without_a_host_needs_an_upstream(toml: Path) -> None:
     toml.write_text("auth_type = 'trust'\n[databases.app]\nport = 1")
     (problem,) = problems(toml)
@@ -126,35 +131,8 @@ def test_free_ports_do_not_clash() -> None:
     assert problems(upstream=UPSTREAM, listen_port="0", http_port="0") == []
 
 
-def test_sizes() -> None:
-    (problem,) = problems(upstream=UPSTREAM, min_pool_size="21")
-    assert problem.endswith("is 21, more than the 20 of default_pool_size; lower it")
-    (problem,) = problems(upstream=UPSTREAM, max_db_connections="19")
-    assert problem.startswith("default_pool_size: is 20, max_db_connections is 19")
-    assert problems(upstream=UPSTREAM, min_pool_size="20", max_db_connections="20") == []
-
-
-@pytest.mark.parametrize(
-    "entry, name",
-    [
-        ("pool_size = 2\nmin_pool_size = 3", "min_pool_size"),
-        ("min_pool_size = 21", "min_pool_size"),
-        ("pool_size = 2\nmax_db_connections = 1", "pool_size"),
-        ("max_db_connections = 19", "pool_size"),
-        ("pool_size = 31", "pool_size"),
-    ],
-)
-def test_sizes_of_a_database(toml: Path, entry: str, name: str) -> None:
-    toml.write_text(f"max_db_connections = 30\n[databases.app]\n{entry}")
-    (problem,) = problems(toml, upstream=UPSTREAM)
-    assert problem.startswith(f"databases.app.{name} (file {toml}, key databases.app.{name}): is ")
-
-
-def test_a_database_without_a_limit_of_its_own_fits(toml: Path) -> None:
-    toml.write_text(
-        "max_db_connections = 30\n[databases.app]\npool_size = 40\nmax_db_connections=0"
-    )
-    assert problems(toml, upstream=UPSTREAM) == []
+def test_the_smallest_of_all_bounds_holds() -> None:
+    assert problems(upstream=UPSTREAM, min_pool_size="30", max_db_connections="5") == []
 
 
 def test_client_tls_needs_key_and_certificate(pem: str) -> None:

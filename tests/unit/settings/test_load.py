@@ -248,7 +248,7 @@ def test_a_file_that_cannot_be_read(toml: Path, content: bytes | None, words: st
 
 
 def test_every_problem_at_once(toml: Path) -> None:
-    toml.write_text("min_pool_size = 30\npool_mode = 'x'\n[databases.app]\nport = 0\nprt = 1\n")
+    toml.write_text("min_pool_size = -1\npool_mode = 'x'\n[databases.app]\nport = 0\nprt = 1\n")
     environ = {"PGFUNNEL_LISTEN_PORT": "x", "PGFUNNEL_CLIENT_TLS_SSLMODE": "require"}
     found = problems({"log_level": "loud"}, environ, toml)
     named = [problem.partition(" (")[0] for problem in found]
