@@ -459,10 +459,7 @@ class Pools:
                 client.waiting = False
                 self._funnel.waited_too_long(client, now)
             for server in pool.surplus(now):
-                reason = CloseReason.LIFETIME if now >= server.expires_at else CloseReason.SURPLUS
-                if now - server.idle_since >= pool.size.idle_timeout > 0:
-                    reason = CloseReason.IDLE_TIMEOUT
-                server.close(reason)
+                server.close(_why_surplus(server, now, pool.size.idle_timeout))
             for server in list(pool.servers):
                 if isinstance(server, Server):
                     self._check_time(server, now)
@@ -528,3 +525,11 @@ class Pools:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _why_surplus(server: Server, now: float, idle_timeout: float) -> CloseReason:
+    """Why an idle server goes: one that has to go for its age says so, however idle it was."""
+    if now >= server.expires_at:
+        return CloseReason.LIFETIME
+    idle = now - server.idle_since >= idle_timeout > 0
+    return CloseReason.IDLE_TIMEOUT if idle else CloseReason.SURPLUS

@@ -181,7 +181,6 @@ IGNORED: Final = MappingProxyType(
         "conffile": "the file is named on the command line",
         "service_name": "there is no Windows service",
         "job_name": "there is no Windows service",
-        "verbose": "set log_level",
         "scram_iterations": "secrets are never made here, only read",
         "cancel_wait_timeout": "a cancel request has 10 s of its own",
         "dns_nxdomain_ttl": "the system's resolver is asked for each connection",
@@ -217,6 +216,8 @@ RENAMED: Final = MappingProxyType(
         if declared(field).pgbouncer
     }
 )
+# PgBouncer's setting that counts where ours has words; either takes both.
+COUNTS: Final = MappingProxyType({"verbose": "log_level"})
 ALIASES: Final = MappingProxyType({"reserve_pool": "reserve_pool_size"})
 MODELS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
     {"databases": DatabaseSettings, "users": UserSettings}
@@ -225,7 +226,7 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
 
 def setting_of(key: str) -> str | None:
     """The setting that PgBouncer's `key`, or our own name, stands for; None: there is none."""
-    name = RENAMED.get(key, key)
+    name = RENAMED.get(key) or COUNTS.get(key, key)
     return name if name in _FIELDS and name not in TABLES else None
 
 
@@ -233,7 +234,7 @@ def other_defaults() -> Iterator[tuple[str, str, str]]:
     """(setting, default here, PgBouncer's default) where the two differ."""
     for key, there in GLOBAL.items():
         name = setting_of(key)
-        if name is None:
+        if name is None or key in COUNTS:
             continue
         here = printed(_FIELDS[name], _FIELDS[name].default).strip('"').replace("[]", "")
         if _plain(here.replace("0o", "0")) not in (_plain(there), _plain(there or "0")):

@@ -233,7 +233,9 @@ class Servers(BaseModel):
         "Sent when a client gives a server back, in session pooling only.",
     )
     server_reset_query_always: bool = setting(
-        default=False, doc="Send server_reset_query in all pool modes."
+        default=False,
+        doc="Send server_reset_query in all pool modes.",
+        differs="what a client has set and prepared follows it all the same; there it is lost",
     )
     server_fast_close: bool = setting(
         default=False,
@@ -371,7 +373,9 @@ class Outside(BaseModel):
     syslog: bool = setting(default=False, doc="Send the log to the system's log, too.")
     syslog_ident: str = setting("pgfunnel", "What the system's log calls this program.")
     syslog_facility: SyslogFacility = setting("daemon", "The system log's facility.")
-    log_level: LogLevel = setting("info", "The least important lines that are written.")
+    log_level: LogLevel = setting(
+        "info", "The least important lines that are written.", differs="above 0 is debug"
+    )
     log_connections: bool = setting(default=True, doc="One line when a client or server connects.")
     log_disconnections: bool = setting(
         default=True, doc="One line, with the reason, when it closes."

@@ -127,6 +127,13 @@ def _off(value: object) -> object:
     return -1 if value == "off" else value
 
 
+def _verbosity(value: object) -> object:
+    """PgBouncer's verbose counts."""
+    if isinstance(value, str) and value.isdecimal():
+        return "debug" if int(value) else "info"
+    return value
+
+
 def _cleartext(value: object) -> object:
     return "password" if value == "plain" else value
 
@@ -375,5 +382,9 @@ SyslogFacility = Literal[
     "local7",
 ]
 LogFormat = Literal["text", "json"]
-LogLevel = Literal["debug", "info", "warning", "error"]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    BeforeValidator(_verbosity),
+    Kind("one of debug, info, warning, error"),
+]
 EventLoop = Literal["auto", "uvloop", "asyncio"]

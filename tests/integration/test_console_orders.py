@@ -265,6 +265,8 @@ def test_set_holds_until_the_next_reload(start: Callable[..., Funnel]) -> None:
         assert operator.row("CONFIG", key="default_pool_size")["value"] == "2"
         assert operator.say("RELOAD") == "RELOAD"
         assert operator.row("CONFIG", key="default_pool_size")["value"] == "1"
+        assert operator.say("SET verbose=2") == "SET verbose=2"
+        assert operator.row("CONFIG", key="log_level")["value"] == "debug"
         refused = operator.refusal("SET listen_port = 1")
         assert "SET failed" in str(refused)
         assert refused.diag.message_hint == "listen_port changes only at a restart"

@@ -133,8 +133,24 @@ async def test_min_pool_size_is_kept(pgfunnel: StartFunnel, own_postgres: Postgr
     async with client(funnel) as connection:
         await connection.execute("SELECT 1")
     await eventually(lambda: own_postgres.client_backends("alice") == 3)
+    pids = backends(own_postgres)
+    await asyncio.sleep(1)
+    assert backends(own_postgres) == pids
     terminate_idle(own_postgres, 2)
     await eventually(lambda: own_postgres.client_backends("alice") == 3)
+
+
+def backends(postgres: Postgres) -> list[tuple[int]]:
+    sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'alice' ORDER BY pid"
+    return postgres.psql(sql)
+
+
+async def test_the_minimum_ages_too(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(min_pool_size=1, server_idle_timeout=0.3, server_lifetime=0.6)
+    async with client(funnel) as connection:
+        await connection.execute("SELECT 1")
+    await eventually(lambda: "lifetime (age" in funnel.log())
+    assert "idle_timeout" not in funnel.log()
 
 
 def terminate_idle(postgres: Postgres, most: int) -> int:

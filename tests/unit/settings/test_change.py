@@ -29,6 +29,11 @@ def test_a_setting_changes_alone(key: str, text: str, value: object) -> None:
     assert new.model_copy(update={key: getattr(SETTINGS, key)}) == SETTINGS
 
 
+@pytest.mark.parametrize("text, level", [("0", "info"), ("2", "debug"), ("warning", "warning")])
+def test_verbose_is_the_log_level(text: str, level: str) -> None:
+    assert changed(SETTINGS, "verbose", text).log_level == level
+
+
 @pytest.mark.parametrize(
     "key, text, words",
     [
