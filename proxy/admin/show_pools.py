@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from proxy.admin.look import Look
 from proxy.admin.show_sockets import server_state
 from proxy.admin.tables import INT4, TEXT, Column, Table, Value
 from proxy.relay.database import Database
+from proxy.relay.peers import Peer
 from proxy.relay.standing import CONSOLE
-from proxy.settings.databases import Target, UserSettings
+from proxy.settings.databases import PeerSettings, Target, UserSettings
 
 # -- pools ---------------------------------------------------------------------------------
 
@@ -223,9 +224,9 @@ def _lists(look: Look) -> Iterable[tuple[str, int]]:
     return (
         ("databases", len(database_names(look)) + 1),
         ("users", len(user_names(look))),
-        ("peers", 0),
+        ("peers", len(funnel.settings.peers)),
         ("pools", len(pools) + 1),
-        ("peer_pools", 0),
+        ("peer_pools", len(list(funnel.peers))),
         ("free_clients", 0),
         ("used_clients", len(funnel.clients) + len(funnel.entrance.at_console) + logging_in),
         ("login_clients", logging_in),
@@ -252,34 +253,36 @@ LISTS: Final[Table[tuple[str, int]]] = Table(
 # -- peers ---------------------------------------------------------------------------------
 
 
-def _none(_: Look) -> Iterable[Any]:
-    return ()
+def _peers(look: Look) -> Iterator[tuple[int, PeerSettings]]:
+    yield from look.funnel.settings.peers_by_number().items()
 
 
-def _never(name: str, doc: str) -> Column[Any]:
-    return Column(name, TEXT if name == "host" else INT4, lambda _: None, doc)
-
-
-PEERS: Final[Table[Any]] = Table(
+PEERS: Final[Table[tuple[int, PeerSettings]]] = Table(
     "PEERS",
-    "Always empty: there are no peers.",
+    "The other processes behind the same address.",
     (
-        _never("peer_id", "number of the peer"),
-        _never("host", "where it is"),
-        _never("port", "its port"),
-        _never("pool_size", "connections to it, at most"),
+        Column("peer_id", INT4, lambda row: row[0], "number of the peer"),
+        Column("host", TEXT, lambda row: row[1].host, "where it is"),
+        Column("port", INT4, lambda row: row[1].port, "its port"),
+        Column(
+            "pool_size", INT4, lambda row: row[1].pool_size, "connections to it, at most, or NULL"
+        ),
     ),
-    _none,
+    _peers,
 )
-PEER_POOLS: Final[Table[Any]] = Table(
+PEER_POOLS: Final[Table[Peer]] = Table(
     "PEER_POOLS",
-    "Always empty: there are no peers.",
+    "The cancel requests that are passed on to peers.",
     (
-        _never("peer_id", "number of the peer"),
-        _never("cl_active_cancel_req", "cancels sent to it"),
-        _never("cl_waiting_cancel_req", "cancels that wait for that"),
-        _never("sv_active_cancel", "connections that carry a cancel"),
-        _never("sv_login", "connections being opened"),
+        Column("peer_id", INT4, lambda peer: peer.number, "number of the peer"),
+        Column("cl_active_cancel_req", INT4, lambda peer: peer.under_way, "cancels sent to it"),
+        Column(
+            "cl_waiting_cancel_req", INT4, lambda peer: peer.waiting, "cancels that wait for that"
+        ),
+        Column(
+            "sv_active_cancel", INT4, lambda peer: peer.under_way, "connections that carry a cancel"
+        ),
+        Column("sv_login", INT4, lambda _: 0, "0: there is no login"),
     ),
-    _none,
+    lambda look: look.funnel.peers,
 )

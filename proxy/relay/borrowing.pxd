@@ -41,8 +41,7 @@ cdef class Borrowing(Borrower):
     cdef readonly double lent_at
     cdef readonly double begun_at
     cdef readonly double active_at
-    cdef public int process_id
-    cdef public bytes secret
+    cdef public bytes key
     cdef public object address
     cdef public object tunnel
     cdef public str user

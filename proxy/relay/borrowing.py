@@ -84,8 +84,7 @@ class Borrowing(Borrower):
         self.opened_at = hub.now
         self.waiting_since = self.lent_at = self.begun_at = 0.0
         self.active_at = self.opened_at
-        self.process_id = 0
-        self.secret = b""
+        self.key = b""
         self.address = None
         self.tunnel = None
         self.user = ""

@@ -29,7 +29,8 @@ cdef class Entrance:
     cdef readonly dict logging_in
     cdef public object console
     cdef readonly set at_console
-    cdef dict _by_process_id
+    cdef dict _by_key
+    cdef int _peer_id
     cdef Py_ssize_t _most_logging_in
     cdef Py_ssize_t _most_clients
     cdef bint _add_host

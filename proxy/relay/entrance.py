@@ -23,6 +23,7 @@ from proxy.errors import (
     TooManyClients,
 )
 from proxy.relay.lookups import Lookups
+from proxy.relay.peers import KEY_SIZE, as_told, marked
 from proxy.relay.standing import CONSOLE
 from proxy.relay.tls import TlsPolicy
 from proxy.relay.users import Users
@@ -115,7 +116,8 @@ class Entrance:
     logging_in: dict[Client, float]
     console: Any
     at_console: set[Client]
-    _by_process_id: dict[int, Client]
+    _by_key: dict[bytes, Client]
+    _peer_id: cython.int
     _most_logging_in: cython.Py_ssize_t
     _most_clients: cython.Py_ssize_t
     _add_host: bool
@@ -134,7 +136,7 @@ class Entrance:
         self.logging_in = {}
         self.console = None
         self.at_console = set()
-        self._by_process_id = {}
+        self._by_key = {}
 
     def use(self, settings: Settings, gate: Gate, client_tls: TlsPolicy, users: Users) -> None:
         """Follow these settings from now on."""
@@ -148,6 +150,7 @@ class Entrance:
         self._places = {}
         self._most_logging_in = settings.max_unauthenticated
         self._most_clients = settings.max_client_conn
+        self._peer_id = settings.peer_id
         self._add_host = settings.application_name_add_host
         self._log_opened = settings.log_connections
         self._log_closed = settings.log_disconnections
@@ -322,20 +325,20 @@ class Entrance:
     @cython.cfunc
     def _new_key(self, client: Client) -> bytes:
         """BackendKeyData with a random key of our own, for cancel requests."""
-        while client.process_id in self._by_process_id or client.process_id == 0:
-            client.process_id = int.from_bytes(self.random(4), "big") & 0x7FFFFFFF
-        client.secret = self.random(4)
-        self._by_process_id[client.process_id] = client
-        return messages.backend_key_data(client.process_id, client.secret)
+        key: bytes = b""
+        while not any(key[:4]) or key in self._by_key:
+            key = marked(self.random(KEY_SIZE), self._peer_id)
+        client.key = key
+        self._by_key[key] = client
+        return messages.backend_key_data(key)
 
     def cancel_request(self, asking: Client, request: Cancel) -> None:
         """`asking` came to cancel what the client with this key runs."""
-        client = self._by_process_id.get(request.process_id)
-        if client is None or client.secret != request.secret:
-            self.totals.cancel("unknown_key")
-            asking.close(CloseReason.CLIENT_LEFT)
-            return
-        self._funnel.cancel_for(client, asking)
+        client = self._by_key.get(as_told(request.key))
+        if client is None:
+            self._funnel.cancel_elsewhere(request.key, asking)
+        else:
+            self._funnel.cancel_for(client, asking)
 
     # -- clients go ------------------------------------------------------------------------
 
@@ -346,10 +349,10 @@ class Entrance:
         if client in self.clients:
             self.clients.remove(client)
             client.pool.clients -= 1
-            del self._by_process_id[client.process_id]
+            del self._by_key[client.key]
         elif client in self.at_console:
             self.at_console.remove(client)
-            del self._by_process_id[client.process_id]
+            del self._by_key[client.key]
         self.totals.close(Side.CLIENT, reason)
         if isinstance(error, PgfunnelError):
             self.totals.refusal(error.sqlstate)

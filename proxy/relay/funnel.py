@@ -24,6 +24,7 @@ from proxy.relay.connect import Address, Keepalive
 from proxy.relay.database import Database
 from proxy.relay.entrance import Entrance, who
 from proxy.relay.limits import TimeLimits
+from proxy.relay.peers import Peers
 from proxy.relay.pins import Pins
 from proxy.relay.pools import Pools
 from proxy.relay.quota import Quota
@@ -63,6 +64,7 @@ class Funnel:
         self.totals = Totals()
         self._troubles = Troubles()
         self.pools_by_key = Pools(self)
+        self.peers = Peers(self.totals)
         self.quota = Quota()
         self.pins = Pins()
         self.standing = Standing()
@@ -95,6 +97,7 @@ class Funnel:
         self.reset_query = settings.server_reset_query.encode()
         self.entrance.use(settings, gate, client_tls, self.users)
         self.limits.use(settings)
+        self.peers.use(settings, self.keepalive)
         self.pools_by_key.reload()
 
     @property
@@ -314,6 +317,15 @@ class Funnel:
         )
         task.add_done_callback(lambda _: asking.close(CloseReason.CLIENT_LEFT))
 
+    def cancel_elsewhere(self, key: bytes, asking: Client) -> None:
+        """`asking` wants to cancel what a client with this key runs, who is not one of ours."""
+        task = self.peers.forward(key)
+        if task is None:
+            self.totals.cancel("unknown_key")
+            asking.close(CloseReason.CLIENT_LEFT)
+        else:
+            task.add_done_callback(lambda _: asking.close(CloseReason.CLIENT_LEFT))
+
     # -- the clock -------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -394,6 +406,7 @@ class Funnel:
         self.draining = self.stopping = True
         for client in [*self.clients, *self.logging_in, *self.entrance.at_console]:
             client.close(CloseReason.SHUTTING_DOWN, ShuttingDown("pgfunnel is shutting down"))
+        self.peers.close()
         await self.entrance.lookups.close()
         await self.pools_by_key.close()
         for _ in range(int(patience / 0.01)):

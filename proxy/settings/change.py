@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from proxy.errors import SettingsError
 from proxy.settings.checks import CHECKS
+from proxy.settings.databases import TABLES
 from proxy.settings.dsn import Dsn
 from proxy.settings.model import Settings
 from proxy.settings.pgbouncer import setting_of
 from proxy.settings.types import declared, kind
-
-_TABLES: Final = ("databases", "users")
 
 
 def changed(settings: Settings, key: str, text: str) -> Settings:
@@ -26,7 +25,7 @@ def changed(settings: Settings, key: str, text: str) -> Settings:
     or when the value will not do.
     """
     name = setting_of(key)
-    if name is None or name in _TABLES:
+    if name is None or name in TABLES:
         raise SettingsError([f"{key} is not a setting that can be set here; see SHOW CONFIG"])
     field = Settings.model_fields[name]
     if not declared(field).reload:
@@ -59,7 +58,7 @@ def shown(settings: Settings) -> Iterator[tuple[str, str, str, bool]]:
     Sorted by name, in PgBouncer's spelling, without passwords.
     """
     for name, field in sorted(Settings.model_fields.items(), key=_key):
-        if name not in _TABLES:
+        if name not in TABLES:
             value = _spelled(field, getattr(settings, name))
             yield _key((name, field)), value, _spelled(field, field.default), declared(field).reload
 

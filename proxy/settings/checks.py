@@ -45,6 +45,13 @@ def somewhere_to_go(settings: Settings) -> Found:
             yield f"databases.{name}", "names no host and there is no upstream; add a host"
 
 
+@check("peers")
+def peers_have_places(settings: Settings) -> Found:
+    for name, entry in settings.peers.items():
+        if entry.host is None:
+            yield f"peers.{name}", "names no host; add a host"
+
+
 @check("databases")
 def console_keeps_its_name(settings: Settings) -> Found:
     if "pgbouncer" in settings.databases:

@@ -13,6 +13,7 @@ from typing import Final
 from pydantic.fields import FieldInfo
 
 from proxy.settings import pgbouncer
+from proxy.settings.databases import TABLES
 from proxy.settings.model import Settings
 from proxy.settings.types import declared
 
@@ -43,8 +44,8 @@ CONSOLE: Final = MappingProxyType(
         "SHOW FDS": (NO_USE, "refused: there is no takeover by a new process"),
         "SHOW DNS_HOSTS": (NO_USE, "empty: the system's resolver is asked"),
         "SHOW DNS_ZONES": (NO_USE, "empty: the system's resolver is asked"),
-        "SHOW PEERS": (NOT_YET, "empty: there are no peers"),
-        "SHOW PEER_POOLS": (NOT_YET, "empty: there are no peers"),
+        "SHOW PEERS": (SAME, ""),
+        "SHOW PEER_POOLS": (SAME, "a cancel that connects to its peer counts as under way"),
         "PAUSE": (
             SAME,
             "a pinned client keeps its server, and PAUSE waiting, until it is unpinned",
@@ -119,8 +120,7 @@ stand in a section `[pgfunnel]`. The tables name everything in PgBouncer 1.25's 
 - **same**: name, meaning and unit are PgBouncer's; a default that is another one is named.
 - **different**: it says how.
 - **not applicable**: accepted and said at the start to have no effect.
-- **not yet**: refused by name and line unless it is at its default; where it says "accepted", it
-  has no effect and that is said at the start.
+- **not yet**: refused by name and line unless it is at its default.
 
 `[databases]` may be empty: then there is the console alone. What is refused on purpose: a password
 in `[databases]` without a user, and numbers where PgBouncer takes 0 for "no pool size". Where a
@@ -176,10 +176,6 @@ def page() -> str:
     for table, keys in pgbouncer.TABLES.items():
         rows = {key: _nested(table, key) for key in keys}
         lines += _table(f"Keys, in [{table}]", "key", rows)
-    peers = {
-        key: (NOT_YET, f"accepted: {_rest(pgbouncer.PEERS_IGNORED)}") for key in pgbouncer.PEER
-    }
-    lines += _table("Keys, in [peers]", "key", peers)
     lines += _table("Authentication", "auth_type", METHODS)
     lines += [_HBA, _LOOKUPS, _TLS]
     lines += _table("Console", "command", CONSOLE)
@@ -203,7 +199,7 @@ def _global(key: str) -> tuple[str, str]:
     reason = pgbouncer.IGNORED.get(key)
     if reason is None:
         return NOT_YET, ""
-    return (NOT_YET, f"accepted: {_rest(reason)}") if _later(reason) else (NO_USE, reason)
+    return NO_USE, reason
 
 
 def _declared(key: str, name: str, field: FieldInfo) -> tuple[str, str]:
@@ -220,19 +216,11 @@ def _declared(key: str, name: str, field: FieldInfo) -> tuple[str, str]:
 
 def _nested(table: str, key: str) -> tuple[str, str]:
     name = pgbouncer.ALIASES.get(key, key)
-    field = pgbouncer.MODELS[table].model_fields.get(name)
+    field = TABLES[table].model_fields.get(name)
     if field is None:
         return NOT_YET, ""
     words = declared(field).differs
     return (DIFFERENT, words) if words else (SAME, f"as `{name}`" if name != key else "")
-
-
-def _later(reason: str) -> bool:
-    return reason.startswith(NOT_YET)
-
-
-def _rest(reason: str) -> str:
-    return reason.removeprefix(f"{NOT_YET}: ")
 
 
 if __name__ == "__main__":

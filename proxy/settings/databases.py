@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Self
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -141,12 +143,32 @@ class UserSettings(BaseModel):
     )
 
 
+class PeerSettings(BaseModel):
+    """One entry of `peers`: another process behind the same address."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str | None = setting(
+        None, "Host name, address, or folder of the unix socket of that process alone."
+    )
+    port: HostPort = setting(6432, "Its port.")
+    pool_size: Positive | None = setting(
+        None, "Cancel requests on their way to it at the same time; default_pool_size if not set."
+    )
+
+
+TABLES: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
+    {"databases": DatabaseSettings, "users": UserSettings, "peers": PeerSettings}
+)
+"""The settings that are tables of named entries."""
+
+
 def by_name(value: object) -> object:
     """Refuse what is not a table of tables before pydantic looks inside; read JSON."""
     if isinstance(value, str):
         value = _json(value)
     if not isinstance(value, dict):
-        raise ValueError("is not a table; write [databases.NAME] or [users.NAME] in the file")
+        raise ValueError("is not a table; write [databases.NAME] or the like in the file")
     return value
 
 
@@ -162,6 +184,36 @@ Databases = Annotated[
 ]
 Users = Annotated[
     dict[str, UserSettings], BeforeValidator(by_name), Kind("tables; JSON in the environment")
+]
+
+MOST_PEERS: Final = 16383
+"""The highest number of a peer: it has 14 bits, as in PgBouncer."""
+
+
+def peer_number(name: str) -> int:
+    """The number that names a peer. Raises ValueError."""
+    if not (name.isascii() and name.isdigit() and 0 < int(name[:6]) <= MOST_PEERS):
+        raise ValueError(f"is not a peer's number; give 1 to {MOST_PEERS}")
+    return int(name)
+
+
+def _numbered(value: dict[str, PeerSettings]) -> dict[str, PeerSettings]:
+    for name in value:
+        try:
+            peer_number(name)
+        except ValueError as problem:
+            raise ValueError(f"has {name!r}, which {problem}") from None
+    return value
+
+
+PeerNumber = Annotated[
+    int, Field(ge=0, le=MOST_PEERS), Kind(f"a whole number from 0 to {MOST_PEERS}")
+]
+Peers = Annotated[
+    dict[str, PeerSettings],
+    BeforeValidator(by_name),
+    AfterValidator(_numbered),
+    Kind("tables; JSON in the environment"),
 ]
 
 

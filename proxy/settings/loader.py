@@ -9,13 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from proxy.errors import SettingsError
 from proxy.settings.checks import CHECKS
-from proxy.settings.databases import DatabaseSettings, UserSettings
+from proxy.settings.databases import TABLES
 from proxy.settings.dsn import Dsn
 from proxy.settings.model import Settings, reading
 from proxy.settings.pgbouncer import other_defaults
@@ -23,7 +23,6 @@ from proxy.settings.pgbouncer_file import SUFFIXES, PgBouncerFile
 from proxy.settings.sources import Environment, File, Options, Source, suggestion
 from proxy.settings.types import declared, kind, printed
 
-NESTED: Final[dict[str, type[BaseModel]]] = {"databases": DatabaseSettings, "users": UserSettings}
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -80,7 +79,7 @@ def _given(settings: Settings, sources: tuple[Source, ...]) -> Iterator[str]:
     """Every setting that some source has, and, for PgBouncer's file, defaults unlike its own."""
     for name, field in Settings.model_fields.items():
         origin = next((s.origin((name,)) for s in sources if name in s.values), None)
-        if name in NESTED:
+        if name in TABLES:
             yield from _given_entries(name, settings, sources)
         elif origin is not None:
             yield f"{name} = {_printed(field, getattr(settings, name))} ({origin})"
@@ -186,10 +185,10 @@ def _field(path: tuple[str, ...]) -> FieldInfo | None:
     """The declaration of the setting at `path`; None for a whole table."""
     if len(path) == 1:
         return Settings.model_fields.get(path[0])
-    nested = NESTED.get(path[0])
+    nested = TABLES.get(path[0])
     return nested.model_fields.get(path[2]) if nested and len(path) == 3 else None
 
 
 def _unknown(path: tuple[str, ...]) -> str:
-    known = NESTED[path[0]].model_fields if len(path) == 3 else Settings.model_fields
+    known = TABLES[path[0]].model_fields if len(path) == 3 else Settings.model_fields
     return "is not a setting; " + suggestion(path[-1], known)

@@ -14,6 +14,7 @@ from proxy.settings.databases import (
     AuthLookup,
     DatabaseSettings,
     Limits,
+    PeerSettings,
     Target,
     Times,
     UserSettings,
@@ -212,6 +213,11 @@ class Settings(
             _first(target.max_db_client_connections, self.max_db_client_connections),
             _first(own.max_user_client_connections, self.max_user_client_connections),
         )
+
+    def peers_by_number(self) -> dict[int, PeerSettings]:
+        """The entries of `peers`, in the order of their numbers."""
+        found = [(int(name), entry) for name, entry in self.peers.items()]
+        return dict(sorted(found, key=lambda pair: pair[0]))
 
     def autodb(self, database: str) -> bool:
         """Whether the database has no entry of its own."""

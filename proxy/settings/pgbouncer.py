@@ -8,13 +8,10 @@ it is at its default, where it asks for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final
 
-from pydantic import BaseModel
-
-from proxy.settings.databases import DatabaseSettings, UserSettings
 from proxy.settings.sections import SECTIONS
 from proxy.settings.types import AUTH_QUERY, declared, printed
 
@@ -170,13 +167,12 @@ USER: Final = MappingProxyType(
 # Where PgBouncer's file is silent about these, its defaults hold here too: who may come in, and
 # from where.
 AS_THERE: Final = ("listen_addr", "unix_socket_dir", "auth_type")
-PEER: Final = ("host", "port", "pool_size")
-TABLES: Final = MappingProxyType({"databases": DATABASE, "users": USER})
+PEER: Final = MappingProxyType({"host": "", "port": "6432", "pool_size": ""})
+TABLES: Final = MappingProxyType({"databases": DATABASE, "users": USER, "peers": PEER})
 
-# Accepted without effect: either it makes no sense here, or ("not yet") its absence harms nobody.
+# Accepted without effect: it makes no sense here.
 IGNORED: Final = MappingProxyType(
     {
-        "peer_id": "not yet: a cancel request must reach the process of its client",
         "track_extra_parameters": "every parameter that Postgres reports is followed",
         "conffile": "the file is named on the command line",
         "service_name": "there is no Windows service",
@@ -205,7 +201,6 @@ INHERITED: Final = MappingProxyType(
         "client_idle_timeout": "0",
     }
 )
-PEERS_IGNORED: Final = IGNORED["peer_id"]
 
 _FIELDS = {name: field for section in SECTIONS for name, field in section.model_fields.items()}
 # PgBouncer's name for a setting that is called otherwise here.
@@ -219,9 +214,6 @@ RENAMED: Final = MappingProxyType(
 # PgBouncer's setting that counts where ours has words; either takes both.
 COUNTS: Final = MappingProxyType({"verbose": "log_level"})
 ALIASES: Final = MappingProxyType({"reserve_pool": "reserve_pool_size"})
-MODELS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
-    {"databases": DatabaseSettings, "users": UserSettings}
-)
 
 
 def setting_of(key: str) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.settings import pgbouncer
+from proxy.settings.databases import TABLES, peer_number
 from proxy.settings.ini import Entry, IniReader, parse_pairs
 from proxy.settings.sources import Source, suggestion
 
@@ -97,7 +98,7 @@ class PgBouncerFile(Source):
         values = {}
         for key, value in parse_pairs(entry.value):
             name = pgbouncer.ALIASES.get(key, key)
-            if name in pgbouncer.MODELS[table].model_fields:
+            if name in TABLES[table].model_fields:
                 values[name] = value
             else:
                 _check_missing(pgbouncer.TABLES[table], table, key, value)
@@ -109,12 +110,8 @@ class PgBouncerFile(Source):
         self._places.setdefault((table,), entry.place)
 
     def _peer(self, entry: Entry) -> None:
-        if not (entry.key.isascii() and entry.key.isdigit() and 0 < int(entry.key[:6]) <= 16383):
-            raise ValueError("is not a peer's number; give 1 to 16383")
-        for key, _ in parse_pairs(entry.value):
-            if key not in pgbouncer.PEER:
-                raise ValueError(f"has an unknown key {key}; {suggestion(key, pgbouncer.PEER)}")
-        self._ignored.setdefault("[peers]", entry)
+        peer_number(entry.key)
+        self._table("peers", entry)
 
     # -- what follows from the whole -------------------------------------------------------
 
@@ -126,14 +123,15 @@ class PgBouncerFile(Source):
         if ("unix_socket_dir",) not in self._places and not usable:
             self.values["unix_socket_dir"] = ""
         folder = self.values["unix_socket_dir"] or pgbouncer.SOCKET_FOLDER
-        entries: dict[str, dict[str, Any]] = self.values.setdefault("databases", {})
-        for values in entries.values():
-            values["host"] = values.get("host") or folder
+        self.values.setdefault("databases", {})
+        for table in ("databases", "peers"):
+            entries: dict[str, dict[str, Any]] = self.values.get(table, {})
+            for values in entries.values():
+                values["host"] = values.get("host") or folder
 
     def _said(self) -> list[str]:
-        reasons = {**pgbouncer.IGNORED, "[peers]": pgbouncer.PEERS_IGNORED}
         return [
-            f"{entry.place}: {key} is accepted and has no effect: {reasons[key]}"
+            f"{entry.place}: {key} is accepted and has no effect: {pgbouncer.IGNORED[key]}"
             for key, entry in self._ignored.items()
         ]
 
@@ -152,7 +150,7 @@ def _known() -> set[str]:
 def _check_missing(keys: Mapping[str, str], table: str, key: str, value: str) -> None:
     """Raises ValueError unless `key` is PgBouncer's and asks for nothing."""
     if key not in keys:
-        known = {*keys, *pgbouncer.MODELS[table].model_fields}
+        known = {*keys, *TABLES[table].model_fields}
         raise ValueError(f"has an unknown key {key}; {suggestion(key, known)}")
     if not pgbouncer.asks_for_nothing(keys[key], value):
         raise ValueError(f"has {key}, which {_not_yet(keys[key])}")

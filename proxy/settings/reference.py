@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from proxy.settings.databases import DatabaseSettings, UserSettings
+from proxy.settings.databases import TABLES
 from proxy.settings.sections import SECTIONS
 from proxy.settings.types import declared, kind, printed
 
-TABLES: Final[dict[str, type[BaseModel]]] = {"databases": DatabaseSettings, "users": UserSettings}
 _EXAMPLES: Final = {
     "upstream": '"postgresql://user:password@localhost:5432/app"',
     "databases.host": '"localhost"',
@@ -26,6 +24,7 @@ _EXAMPLES: Final = {
     "databases.datestyle": '"ISO"',
     "databases.timezone": '"UTC"',
     "users.pool_mode": '"session"',
+    "peers.host": '"/run/pgfunnel/2"',
 }
 _INTRO: Final = """\
 # Settings
@@ -61,6 +60,11 @@ _TABLES_INTRO: Final = {
     "users": (
         "A table `[users.NAME]` for the user NAME. A user's `pool_mode` and `pool_size` come before"
         " a database's."
+    ),
+    "peers": (
+        "A table `[peers.NUMBER]` for another process behind the same address (so_reuseport, or a"
+        " balancer), by its `peer_id`. A cancel request that reaches the wrong process is passed on"
+        " to the right one, in PgBouncer's way. `host` and `port` must lead to that process alone."
     ),
 }
 
@@ -138,7 +142,8 @@ def example() -> str:
         for name, field in fields:
             lines += ["", *_example_lines(name, name, field)]
     for table, model in TABLES.items():
-        lines += ["", f"## {table}", "", f"#[{table}.app]"]
+        name = "2" if table == "peers" else "app"
+        lines += ["", f"## {table}", "", f"#[{table}.{name}]"]
         for name, field in model.model_fields.items():
             lines += _example_lines(f"{table}.{name}", name, field)
     return "\n".join(lines) + "\n"

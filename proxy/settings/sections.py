@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from proxy.settings.databases import Databases, Users
+from proxy.settings.databases import Databases, PeerNumber, Peers, Users
 from proxy.settings.types import (
     AUTH_QUERY,
     Account,
@@ -74,6 +74,10 @@ class Listening(BaseModel):
     so_reuseport: bool = setting(
         default=False, doc="Let several processes listen on the same port.", reload=False
     )
+    peer_id: PeerNumber = setting(
+        0, "The number of this process among its peers; 0 is none: it has no peers then."
+    )
+    peers: Peers = setting({}, "The other processes behind the same address, by their numbers.")
     tcp_defer_accept: bool = setting(
         default=False,
         doc="Accept a TCP connection only when its first bytes are there.",

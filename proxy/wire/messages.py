@@ -40,8 +40,9 @@ def parameter_status(name: bytes, value: bytes) -> bytes:
     return message(b"S", name + b"\0" + value + b"\0")
 
 
-def backend_key_data(process_id: int, secret: bytes) -> bytes:
-    return message(b"K", _length.pack(process_id) + secret)
+def backend_key_data(key: bytes) -> bytes:
+    """`key`: the process id, then the secret."""
+    return message(b"K", key)
 
 
 def negotiate_protocol_version(newest: int, unknown: Sequence[bytes]) -> bytes:

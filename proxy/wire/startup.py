@@ -29,10 +29,12 @@ class GssRequest:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The client asks to cancel what another of its connections runs."""
+    """The client asks to cancel what another of its connections runs.
 
-    process_id: int
-    secret: bytes
+    `key`: as in that one's BackendKeyData, the process id, then the secret.
+    """
+
+    key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,7 @@ def read_packet(packet: bytes) -> Packet:
 def _read_cancel(packet: bytes) -> Cancel:
     if len(packet) < 16:
         raise ProtocolViolation("invalid length of cancel request packet")
-    (process_id,) = struct.unpack_from("!I", packet, 8)
-    return Cancel(process_id, packet[12:])
+    return Cancel(packet[8:])
 
 
 def _read_startup(minor: int, packet: bytes) -> Startup:

@@ -6,9 +6,11 @@ import asyncio
 
 import asyncpg
 
+from proxy.demo.children import LOOPBACK, free_port
 from proxy.wire import messages
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
+from tests.integration.console import Operator
 from tests.integration.observe import until, waiters
 from tests.integration.peer import Peer, send_cancel
 from tests.postgres import USERS
@@ -55,6 +57,36 @@ def test_a_wrong_key_does_nothing(pgfunnel: StartFunnel) -> None:
         send_cancel(funnel.host, funnel.port, (process_id, bytes(b ^ 1 for b in secret)))
         send_cancel(funnel.host, funnel.port, (process_id ^ 1, secret))
         assert [kind for kind, _ in peer.until(b"Z")] == [b"T", b"D", b"C", b"Z"]
+    assert cancels(funnel, "unknown_key") == 2
+
+
+def test_a_cancel_that_came_to_the_wrong_process(pgfunnel: StartFunnel) -> None:
+    ports = free_port(), free_port()
+    peers = {number: {"host": LOOPBACK, "port": port} for number, port in enumerate(ports, 1)}
+    one, other = (
+        pgfunnel(listen_port=port, peer_id=number, peers=peers, admin_users="dave")
+        for number, port in enumerate(ports, 1)
+    )
+    with logged_in(one) as peer, Operator(other, "dave") as operator:
+        peer.send(messages.query(b"SELECT pg_sleep(30)"))
+        until(lambda: running(one, "SELECT pg_sleep(30)"))
+        send_cancel(other.host, other.port, peer.key)
+        assert peer.error()["C"] == "57014"
+        assert (cancels(one, "sent"), cancels(other, "forwarded")) == (1, 1)
+        assert [tuple(row.values()) for row in operator.show("PEERS")] == [
+            (1, LOOPBACK, ports[0], None),
+            (2, LOOPBACK, ports[1], None),
+        ]
+        assert [row["peer_id"] for row in operator.show("PEER_POOLS")] == [1]
+        assert operator.row("LISTS", list="peers")["items"] == 2
+
+
+def test_a_cancel_does_not_go_round_for_ever(pgfunnel: StartFunnel) -> None:
+    port = free_port()
+    funnel = pgfunnel(listen_port=port, peer_id=1, peers={2: {"host": LOOPBACK, "port": port}})
+    send_cancel(funnel.host, funnel.port, (2 << 16, b"\0\0\0\3"))
+    assert (cancels(funnel, "forwarded"), cancels(funnel, "unknown_key")) == (3, 1)
+    send_cancel(funnel.host, funnel.port, (3 << 16, b"\0\0\0\3"))
     assert cancels(funnel, "unknown_key") == 2
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.settings import Settings, compatibility, pgbouncer
 from proxy.settings.compatibility import NOT_YET, SAME
+from proxy.settings.databases import TABLES
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -25,7 +26,7 @@ def test_nothing_is_both_declared_and_ignored() -> None:
 
 
 def test_every_key_of_a_table_is_known_there() -> None:
-    for table, model in pgbouncer.MODELS.items():
+    for table, model in TABLES.items():
         ours_alone = model.model_fields.keys() - pgbouncer.TABLES[table].keys()
         limits = {f"{what}_timeout" for what in ("query", "transaction", "idle_transaction")}
         assert ours_alone <= {"session_policy", "sslmode", "client_idle_timeout"} | limits

@@ -15,7 +15,7 @@ BUILT = [
     (m.authentication(0), b"R\0\0\0\x08\0\0\0\0"),
     (m.authentication(5, b"salt"), b"R\0\0\0\x0c\0\0\0\x05salt"),
     (m.parameter_status(b"a", b"b"), b"S\0\0\0\x08a\0b\0"),
-    (m.backend_key_data(1, b"\xff" * 4), b"K\0\0\0\x0c\0\0\0\x01\xff\xff\xff\xff"),
+    (m.backend_key_data(b"\0\0\0\1" + b"\xff" * 4), b"K\0\0\0\x0c\0\0\0\x01\xff\xff\xff\xff"),
     (m.negotiate_protocol_version(2, []), b"v\0\0\0\x0c\0\0\0\x02\0\0\0\0"),
     (m.negotiate_protocol_version(0, [b"_pq_.x"]), b"v\0\0\0\x13\0\0\0\0\0\0\0\x01_pq_.x\0"),
     (m.query(b"select 1"), b"Q\0\0\0\x0dselect 1\0"),

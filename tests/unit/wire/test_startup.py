@@ -30,8 +30,8 @@ def packet(body: bytes) -> bytes:
 GOOD: list[tuple[bytes, Packet]] = [
     (messages.ssl_request(), SslRequest()),
     (packet(struct.pack("!I", 80877104)), GssRequest()),
-    (messages.cancel_request(7, b"\0\0\0\x2a"), Cancel(7, b"\0\0\0\x2a")),
-    (messages.cancel_request(2**32 - 1, b"x" * 32), Cancel(2**32 - 1, b"x" * 32)),
+    (messages.cancel_request(7, b"\0\0\0\x2a"), Cancel(b"\0\0\0\7\0\0\0\x2a")),
+    (messages.cancel_request(2**32 - 1, b"x" * 32), Cancel(b"\xff" * 4 + b"x" * 32)),
     (packet(V3 + b"\0"), Startup(0, {}, ())),
     (packet(V3 + b"user\0joe\0\0"), Startup(0, {"user": "joe"}, ())),
     (packet(V3 + b"user\0joe\0database\0\0\0"), Startup(0, {"user": "joe", "database": ""}, ())),
