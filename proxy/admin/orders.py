@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.admin.desk import Desk
 from proxy.admin.program import Program, Shutdown
+from proxy.admin.show_pools import database_names
 from proxy.admin.slices import in_slices
 from proxy.admin.words import Said, unknown
 from proxy.errors import (
@@ -86,6 +87,7 @@ class Orders:
             raise CommandImpossible("pooler is not paused/suspended")
         if database and database not in standing.paused:
             self._check(database, "resume")
+            self._known(database)
             raise CommandImpossible(f"database {database} is not paused")
         self._set_paused(database, paused=False)
 
@@ -110,6 +112,11 @@ class Orders:
         if self._funnel.settings.target(database) is None:
             raise NoSuchDatabase(f"no such database: {database}")
 
+    def _known(self, database: str) -> None:
+        """Raises NoSuchDatabase for one that only `*` could serve, if nobody has asked for it."""
+        if database not in database_names(self._funnel):
+            raise NoSuchDatabase(f"no such database: {database}")
+
     async def suspend(self, desk: Desk, said: Said) -> None:
         """Refused: there is no takeover by a new process."""
         raise CommandImpossible(
@@ -126,6 +133,7 @@ class Orders:
     async def enable(self, desk: Desk, said: Said) -> None:
         """Take back DISABLE."""
         self._named(said.argument, "enable")
+        self._known(said.argument)
         self._funnel.standing.disabled.discard(said.argument)
 
     def _named(self, database: str, what: str) -> None:
@@ -163,6 +171,8 @@ class Orders:
         async for server in in_slices([server for pool in pools for server in pool.servers]):
             if isinstance(server, Server):
                 server.close(CloseReason.KILLED)
+        for pool in pools:
+            pool.greetings.clear()  # newcomers wait in their login, for a server to come
 
     async def kill_client(self, desk: Desk, said: Said) -> None:
         """Close one client; its server is brought back to a boundary."""

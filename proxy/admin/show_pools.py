@@ -10,6 +10,7 @@ from proxy.admin.look import Look
 from proxy.admin.show_sockets import server_state
 from proxy.admin.tables import INT4, TEXT, Column, Table, Value
 from proxy.relay.database import Database
+from proxy.relay.funnel import Funnel
 from proxy.relay.peers import Peer
 from proxy.relay.standing import CONSOLE
 from proxy.settings.databases import PeerSettings, Target, UserSettings
@@ -105,17 +106,18 @@ class DatabaseLine:
         self.disabled = int(name in funnel.standing.disabled)
 
 
-def database_names(look: Look) -> list[str]:
-    """Databases with an entry of their own, and those that somebody asked for."""
-    settings = look.funnel.settings
+def database_names(funnel: Funnel) -> list[str]:
+    """Databases with an entry of their own, and those that somebody asked for or spoke of."""
+    settings = funnel.settings
     names = {name for name in settings.databases if name != "*"}
     if settings.upstream is not None and settings.upstream.dbname is not None:
         names.add(settings.upstream.dbname)
-    return sorted(names | {pool.database for pool in look.funnel.pools_by_key})
+    spoken_of = funnel.standing.paused | funnel.standing.disabled
+    return sorted(names | spoken_of | {pool.database for pool in funnel.pools_by_key})
 
 
 def _databases(look: Look) -> Iterator[DatabaseLine]:
-    for name in database_names(look):
+    for name in database_names(look.funnel):
         target = look.funnel.settings.target(name)
         if target is not None:
             yield DatabaseLine(look, name, target)
@@ -222,7 +224,7 @@ def _lists(look: Look) -> Iterable[tuple[str, int]]:
     pools = list(funnel.pools_by_key)
     logging_in = len(funnel.logging_in)
     return (
-        ("databases", len(database_names(look)) + 1),
+        ("databases", len(database_names(funnel)) + 1),
         ("users", len(user_names(look))),
         ("peers", len(funnel.settings.peers)),
         ("pools", len(pools) + 1),

@@ -14,7 +14,7 @@ from proxy.settings.checks import CHECKS
 from proxy.settings.databases import TABLES
 from proxy.settings.dsn import Dsn
 from proxy.settings.model import Settings
-from proxy.settings.pgbouncer import setting_of
+from proxy.settings.pgbouncer import GLOBAL, setting_of
 from proxy.settings.types import declared, kind
 
 
@@ -55,17 +55,24 @@ def _value(key: str, field: FieldInfo, text: str) -> Any:
 def shown(settings: Settings) -> Iterator[tuple[str, str, str, bool]]:
     """(PgBouncer's name or ours, value, default, whether it changes without a restart).
 
-    Sorted by name, in PgBouncer's spelling, without passwords.
+    Sorted by name, in PgBouncer's spelling, without passwords; what has no effect, too.
     """
-    for name, field in sorted(Settings.model_fields.items(), key=_key):
+    yield from sorted([*_in_force(settings), *_without_effect(settings)])
+
+
+def _in_force(settings: Settings) -> Iterator[tuple[str, str, str, bool]]:
+    for name, field in Settings.model_fields.items():
         if name not in TABLES:
             value = _spelled(field, getattr(settings, name))
-            yield _key((name, field)), value, _spelled(field, field.default), declared(field).reload
+            key = declared(field).pgbouncer or name
+            yield key, value, _spelled(field, field.default), declared(field).reload
 
 
-def _key(item: tuple[str, FieldInfo]) -> str:
-    name, field = item
-    return declared(field).pgbouncer or name
+def _without_effect(settings: Settings) -> Iterator[tuple[str, str, str, bool]]:
+    yield "verbose", str(int(settings.log_level == "debug")), GLOBAL["verbose"], True
+    for key, default in GLOBAL.items():
+        if setting_of(key) is None:
+            yield key, settings.unused.get(key, default), default, False
 
 
 def _spelled(field: FieldInfo, value: object) -> str:

@@ -37,7 +37,10 @@ CONSOLE: Final = MappingProxyType(
         "SHOW DATABASES": (SAME, ""),
         "SHOW USERS": (SAME, ""),
         "SHOW LISTS": (SAME, "nothing is kept for reuse: `free_` and `dns_` are 0"),
-        "SHOW CONFIG": (SAME, "with pgfunnel's own settings; no passwords"),
+        "SHOW CONFIG": (
+            SAME,
+            "with pgfunnel's own settings, and those without effect; no passwords",
+        ),
         "SHOW STATE": (SAME, ""),
         "SHOW VERSION": (SAME, "PgBouncer's version, then pgfunnel's"),
         "SHOW MEM": (DIFFERENT, "what there is is another; the last row is the process"),

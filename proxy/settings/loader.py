@@ -72,6 +72,7 @@ def understand(
     if problems:
         raise SettingsError(problems)
     notes = tuple(note for source in sources for note in source.notes)
+    settings.keep_unused({key: text for s in sources for key, text in s.unused.items()})
     return Understood(settings, tuple(_given(settings, sources)), notes)
 
 

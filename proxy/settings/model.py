@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeVar
 
+from pydantic import PrivateAttr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from proxy.settings.databases import (
@@ -88,6 +89,17 @@ class Settings(
         """Read what `reading()` names, nothing of pydantic-settings' own accord."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings, *_sources.get())
+
+    _unused: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def unused(self) -> Mapping[str, str]:
+        """Settings of PgBouncer's that were given and have no effect here."""
+        return self._unused
+
+    def keep_unused(self, found: Mapping[str, str]) -> None:
+        """Keep these, to be shown."""
+        self._unused = dict(found)
 
     @property
     def listen_addresses(self) -> tuple[str, ...]:

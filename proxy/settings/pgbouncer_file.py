@@ -36,6 +36,8 @@ class PgBouncerFile(Source):
         self._fill_in()
         self.problems = tuple(self._found)
         self.notes = tuple(self._said())
+        given = {key: entry.value for key, entry in self._ignored.items()}
+        self.unused = given | {"conffile": str(file)}
 
     def origin(self, path: tuple[str, ...]) -> str:
         for length in range(len(path), 0, -1):

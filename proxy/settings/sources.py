@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 from pydantic.fields import FieldInfo
@@ -28,11 +29,12 @@ class Source(PydanticBaseSettingsSource):
     """Values by the name of their setting, from one place.
 
     `problems`: what is wrong there besides the values; `notes`: what was understood and is
-    worth saying.
+    worth saying; `unused`: settings without effect.
     """
 
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unused: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__(Settings)

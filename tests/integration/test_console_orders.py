@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +221,25 @@ def test_kill_drops_everybody_and_pauses(start: Callable[..., Funnel]) -> None:
             fields = each.error()
             assert (fields["S"], fields["C"], fields["M"]) == ("FATAL", "57P01", "database removed")
         until(lambda: operator.show("SERVERS") == [])
-        with peer(funnel) as newcomer:
-            newcomer.send(messages.query(b"SELECT 1"))
+        with ThreadPoolExecutor() as threads:
+            newcomer = threads.submit(peer, funnel)
             until(lambda: waiters(funnel) == 1)
+            assert operator.row("LISTS", list="login_clients")["items"] == 1
             assert operator.say(f"RESUME {database}") == "RESUME"
-            assert newcomer.until(b"Z")
+            with newcomer.result() as resumed:
+                assert resumed.rows("SELECT 1") == [[b"1"]]
+
+
+def test_what_only_a_star_could_serve_is_not_known(start: Callable[..., Funnel]) -> None:
+    funnel = start(upstream=None, databases={"*": {"host": "127.0.0.1"}})
+    with Operator(funnel, "dave") as operator:
+        for command in ("RESUME", "ENABLE"):
+            assert "no such database: nodb" in str(operator.refusal(f"{command} nodb"))
+        assert operator.say("DISABLE nodb") == "DISABLE"
+        assert operator.row("DATABASES", name="nodb")["disabled"] == 1
+        assert operator.say("ENABLE nodb") == "ENABLE"
+        assert operator.say("PAUSE nodb") == "PAUSE"
+        assert operator.say("RESUME nodb") == "RESUME"
 
 
 def test_kill_of_everything_is_taken_back_by_resume(start: Callable[..., Funnel]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from proxy.errors import SettingsError
-from proxy.settings import Settings
+from proxy.settings import Settings, load
 from proxy.settings.change import changed, shown
 from proxy.settings.dsn import parse_dsn
+from proxy.settings.pgbouncer import GLOBAL
 
 SETTINGS = Settings(upstream=parse_dsn("postgresql://app:quite-secret@localhost/app"))
 
@@ -57,6 +60,17 @@ def test_settings_are_shown_in_pgbouncers_spelling() -> None:
     assert rows["unix_socket_mode"] == ("0777", "0777", False)
     assert rows["user"] == ("", "", False)
     assert list(rows) == sorted(rows)
+
+
+def test_what_has_no_effect_is_shown_too(tmp_path: Path) -> None:
+    file = tmp_path / "pgbouncer.ini"
+    file.write_text("[databases]\n[pgbouncer]\nauth_type=trust\npkt_buf = 8192\nverbose = 1\n")
+    rows = {key: row for key, *row in shown(load(environ={}, file=file))}
+    assert rows["conffile"] == [str(file), "", False]
+    assert rows["pkt_buf"] == ["8192", "4096", False]
+    assert rows["max_packet_size"] == ["2147483647", "2147483647", False]
+    assert rows["verbose"] == ["1", "0", True]
+    assert rows.keys() >= GLOBAL.keys()
 
 
 def test_no_password_is_shown() -> None:

@@ -264,6 +264,6 @@ def test_the_environment_and_toml_say_the_same(file: Path, tmp_path: Path) -> No
         ' "server_lifetime": 9}}',
         "PGFUNNEL_USERS": '{"u": {"reserve_pool_size": "2"}}',
     }
-    assert load(environ={}, file=toml) == ini
-    assert load(environ=environ) == ini
+    assert load(environ={}, file=toml).model_dump() == ini.model_dump()
+    assert load(environ=environ).model_dump() == ini.model_dump()
     assert isinstance(ini, Settings)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.settings import Settings, load, reference
+from proxy.settings.databases import TABLES
 from proxy.settings.types import declared
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -34,7 +35,7 @@ def test_the_example_with_every_line_in_force(tmp_path: Path) -> None:
     settings = load(environ={}, file=file)
     given = tomllib.loads(file.read_text())
     assert given.keys() == Settings.model_fields.keys()
-    plain = given.keys() - {"upstream", "databases", "users"}
+    plain = given.keys() - {"upstream", *TABLES}
     assert {n: getattr(settings, n) for n in plain} == {n: getattr(Settings(), n) for n in plain}
 
 
