@@ -100,6 +100,12 @@ class UpstreamUnreachable(PgfunnelError):
     sqlstate = "08001"
 
 
+class LoginHopeless(UpstreamUnreachable):
+    """No secret that is known here can answer what Postgres asks for: no try will."""
+
+    sqlstate = "28000"
+
+
 class UpstreamLost(PgfunnelError):
     sqlstate = "08006"
 

@@ -10,7 +10,7 @@ from proxy.auth.keys import KeyCache, KeyRequest, ScramKeys
 from proxy.auth.md5 import SALT_BYTES, md5_response, md5_secret
 from proxy.auth.saslprep import to_bytes
 from proxy.auth.scram import SCRAM, SCRAM_PLUS, ScramClient, new_nonce
-from proxy.errors import ProtocolViolation, UpstreamUnreachable
+from proxy.errors import LoginHopeless, ProtocolViolation, UpstreamUnreachable
 
 _UNSUPPORTED = {
     codes.KERBEROS_V5: "Kerberos V5",
@@ -61,7 +61,8 @@ class UpstreamLogin:
         """The payload of the password message to send; None if there is nothing to send now.
 
         None with `pending` set: run `pending.derive()` where it blocks nobody, send what
-        `supply` returns. Raises UpstreamUnreachable when the login cannot succeed.
+        `supply` returns. Raises UpstreamUnreachable when the login fails, LoginHopeless when no
+        other try can succeed.
         """
         try:
             return self._answered(code, body)
@@ -130,7 +131,7 @@ class UpstreamLogin:
         if known is not None and (known.salt, known.iterations) == (salt, iterations):
             return self._scram.final(known)
         if self._password is None:
-            raise UpstreamUnreachable(
+            raise LoginHopeless(
                 f'the SCRAM secret known for user "{self.user}" is not the one in Postgres',
                 hint="Copy it again from pg_authid.rolpassword, or configure the password.",
             )
@@ -148,14 +149,14 @@ class UpstreamLogin:
 
     def _known_password(self, method: str) -> bytes:
         if self._password is None:
-            raise UpstreamUnreachable(
+            raise LoginHopeless(
                 f'server asks for a password ({method}) and none is known for user "{self.user}"',
                 hint="Add the user's password to the upstream's DSN or to auth_file.",
             )
         return to_bytes(self._password)
 
-    def _unsupported(self, what: str) -> UpstreamUnreachable:
-        return UpstreamUnreachable(
+    def _unsupported(self, what: str) -> LoginHopeless:
+        return LoginHopeless(
             f"server asks for an authentication that is not supported: {what}",
             hint="Let pg_hba.conf ask for scram-sha-256, md5, password or trust.",
         )

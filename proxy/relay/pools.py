@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.auth.keys import KeyCache
 from proxy.auth.upstream import UpstreamLogin
-from proxy.errors import NoLongerServed, PgfunnelError, PostgresError, UpstreamUnreachable
+from proxy.errors import (
+    LoginHopeless,
+    NoLongerServed,
+    PgfunnelError,
+    PostgresError,
+    UpstreamUnreachable,
+)
 from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
 from proxy.pool.pool import Pool, PoolSize
@@ -42,7 +48,7 @@ if TYPE_CHECKING:
     from proxy.relay.funnel import Funnel
 
 _AT_ONCE = frozenset({"28P01", "28000", "3D000", "42501", "0A000"})
-"""Refusals that waiting does not mend: passed on without the grace."""
+"""Refusals of Postgres's that waiting does not mend: passed on without the grace."""
 
 
 _UNUSED = 0.5
@@ -381,7 +387,7 @@ class Pools:
         """Whether a client that needs a new server is better told at once why there is none."""
         if pool.paused or pool.failure is None or len(pool.servers) > pool.opening:
             return False
-        if isinstance(pool.failure, PostgresError) and pool.failure.sqlstate in _AT_ONCE:
+        if _lasts(pool.failure):
             return True
         return pool.backoff.failing_for(now) >= self._funnel.settings.upstream_grace
 
@@ -533,3 +539,9 @@ def _why_surplus(server: Server, now: float, idle_timeout: float) -> CloseReason
         return CloseReason.LIFETIME
     idle = now - server.idle_since >= idle_timeout > 0
     return CloseReason.IDLE_TIMEOUT if idle else CloseReason.SURPLUS
+
+
+def _lasts(failure: PgfunnelError) -> bool:
+    """Whether waiting does not mend it."""
+    refused = isinstance(failure, PostgresError) and failure.sqlstate in _AT_ONCE
+    return refused or isinstance(failure, LoginHopeless)

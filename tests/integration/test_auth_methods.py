@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from proxy.auth import codes
+from proxy.auth.md5 import md5_secret
 from tests.certificates import Certificates
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
@@ -54,6 +55,20 @@ def secure(certificates: Certificates, mode: str = "prefer") -> dict[str, Any]:
 def shown(certificates: Certificates, name: str = "client") -> dict[str, str]:
     crt, key = certificates.folder / f"{name}.crt", certificates.folder / f"{name}.key"
     return {"sslmode": "require", "sslcert": str(crt), "sslkey": str(key)}
+
+
+def test_a_secret_that_postgres_does_not_take_is_told_of_at_once(
+    pgfunnel: StartFunnel, tmp_path: Path
+) -> None:
+    (tmp_path / "hba.conf").write_text("host all all all md5\n")
+    (tmp_path / "users").write_text(f'"alice" "{md5_secret("alice", USERS["alice"])}"\n')
+    funnel = pgfunnel(
+        auth_type="hba", auth_hba_file=tmp_path / "hba.conf", auth_file=tmp_path / "users"
+    )
+    refused = refusal(funnel, "alice", USERS["alice"])
+    assert refused["C"] == "28000"
+    assert "server asks for a password (scram-sha-256)" in refused["M"]
+    assert funnel.log().count("server_login_failed") == 1
 
 
 def test_any_name_comes_in(pgfunnel: StartFunnel, postgres: Postgres) -> None:
