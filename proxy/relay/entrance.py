@@ -194,6 +194,13 @@ class Entrance:
             raise TooManyClients(f"no more connections allowed (max_client_conn is {limit})")
         return None
 
+    def forced_user(self, database: str) -> str | None:
+        """Who all clients of `database` are, where the names that they give mean nothing."""
+        if self.settings.auth_type != "any":
+            return None
+        target = self.settings.target(database)
+        return None if target is None else target.user
+
     def check_logins(self, moment: cython.double) -> None:
         """End the logins that took longer than client_login_timeout."""
         timeout = self.settings.client_login_timeout

@@ -168,8 +168,13 @@ class Login:
 
     def _read(self, raw: bytes, packet: startup.Startup) -> Wish:
         """Raises LoginForbidden, FeatureRefused, ProtocolViolation."""
-        self.user = packet.parameters.get("user", "")
-        self.database = packet.parameters.get("database") or self.user
+        given = packet.parameters
+        self.user = given.get("user", "")
+        self.database = given.get("database") or self.user
+        forced = self._hub.forced_user(self.database)
+        if self.user and forced:
+            self.user = given["user"] = forced
+            given["database"] = self.database
         wish = read_wish(packet, self._hub.ignored_parameters)
         if len(self._hub.wishes) >= _MAX_WISHES:
             self._hub.wishes.clear()

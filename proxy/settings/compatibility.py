@@ -74,7 +74,7 @@ METHODS: Final = MappingProxyType(
         "plain": (SAME, "also called `password`"),
         "md5": (SAME, "a SCRAM secret is asked for by SCRAM"),
         "scram-sha-256": (SAME, "with channel binding, where the client has it"),
-        "any": (SAME, "every database needs a user; there is no console yet"),
+        "any": (SAME, "every database needs a user; whoever reaches the console may do all there"),
         "cert": (SAME, "with every client_tls_sslmode but disable"),
         "hba": (SAME, "see below"),
         "ldap": (NOT_YET, ""),

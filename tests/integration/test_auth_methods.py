@@ -15,6 +15,7 @@ from proxy.auth.md5 import md5_secret
 from tests.certificates import Certificates
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
+from tests.integration.console import Operator
 from tests.integration.observe import until
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres
@@ -79,6 +80,24 @@ def test_any_name_comes_in(pgfunnel: StartFunnel, postgres: Postgres) -> None:
     )
     for user in ("alice", "somebody", "else"):
         assert whoami(funnel.dsn(user, "", "app")) == "alice"
+
+
+def test_any_name_means_nothing(pgfunnel: StartFunnel, postgres: Postgres) -> None:
+    """Limits are those of the user that everybody is, and the console is open to all."""
+    place = {"host": postgres.host, "port": postgres.port, "dbname": postgres.database}
+    funnel = pgfunnel(
+        upstream=None,
+        auth_type="any",
+        auth_file=None,
+        databases={"app": {**place, "user": "alice", "password": USERS["alice"]}},
+        users={"alice": {"max_user_client_connections": 1}},
+    )
+    with psycopg.connect(funnel.dsn("somebody", "", "app")):
+        with Operator(funnel, "nobody in particular") as operator:
+            assert operator.row("CLIENTS", database="app")["user"] == "alice"
+            assert operator.say("RELOAD") == "RELOAD"
+        with pytest.raises(psycopg.OperationalError, match="max_user_client_connections is 1"):
+            whoami(funnel.dsn("else", "", "app"))
 
 
 @pytest.mark.parametrize("pure", [False, True])
