@@ -53,11 +53,11 @@ quotes. What they say holds until it is taken back or pgfunnel ends, whatever is
 
 ## What the statistics leave out
 
-Counting costs nothing on the way of a transaction, so some of it is approximate:
+Counting costs next to nothing on the way of a transaction, so some of it is approximate:
 
-- the time of a transaction is that from a client's getting a server to its giving it back, counted
-  then; in session pooling, and while a client is pinned, that is longer than the transaction;
-- nothing is timed within a transaction: `query_time` is the same as `xact_time`;
+- `xact_time` begins when a client has its server and ends at the boundary, where it is counted;
+  `query_time` ends at each ReadyForQuery that leaves nothing to be answered. Waiting for a server
+  is `wait_time` alone, and what pgfunnel asks the server at the boundary counts as the client's;
 - a query is a Query or an Execute message, however many statements it holds;
 - bytes are those between clients and Postgres, without logins and what pgfunnel says itself;
 - `request_time` is told to the nearest transaction, not message;

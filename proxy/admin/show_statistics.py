@@ -33,12 +33,12 @@ _AMOUNTS: Final = (
     _Amount(
         "xact_time",
         *("total_xact_time", "avg_xact_time", "xact_time"),
-        "µs for which clients had a server (counted when it is given back)",
+        "µs that transactions took, idle time in them included",
     ),
     _Amount(
         "query_time",
         *("total_query_time", "avg_query_time", "query_time"),
-        "the same: nothing is timed within a transaction, so idle time in it is included",
+        "µs that servers worked for clients",
     ),
     _Amount(
         "wait_time",
@@ -46,17 +46,17 @@ _AMOUNTS: Final = (
         "µs that clients waited for a server",
     ),
     _Amount(
-        "client_parse_count",
+        "ps_client_parse_count",
         *("total_client_parse_count", "avg_client_parse_count", "client_parse_count"),
         "named statements that clients prepared",
     ),
     _Amount(
-        "server_parse_count",
+        "ps_server_parse_count",
         *("total_server_parse_count", "avg_server_parse_count", "server_parse_count"),
         "times that one of them was prepared on a server",
     ),
     _Amount(
-        "bind_count",
+        "ps_bind_count",
         *("total_bind_count", "avg_bind_count", "bind_count"),
         "times that one of them was bound",
     ),
@@ -104,7 +104,13 @@ STATS_TOTALS: Final = Table(
 STATS_AVERAGES: Final = Table(
     "STATS_AVERAGES",
     "The averages of SHOW STATS.",
-    (_DATABASE, *(_average(amount, amount.alone) for amount in _AMOUNTS)),
+    (
+        _DATABASE,
+        *(
+            _average(amount, amount.average if amount.field.startswith("ps_") else amount.alone)
+            for amount in _AMOUNTS
+        ),
+    ),
     _lines,
 )
 

@@ -18,7 +18,7 @@ class Counted(Protocol):
 
 
 class Reading(NamedTuple):
-    """Counts, bytes, and times in microseconds."""
+    """Counts, bytes, and times in microseconds, by the names of SHOW TOTALS."""
 
     server_assignment_count: int = 0
     xact_count: int = 0
@@ -28,9 +28,9 @@ class Reading(NamedTuple):
     xact_time: int = 0
     query_time: int = 0
     wait_time: int = 0
-    client_parse_count: int = 0
-    server_parse_count: int = 0
-    bind_count: int = 0
+    ps_client_parse_count: int = 0
+    ps_server_parse_count: int = 0
+    ps_bind_count: int = 0
 
     def plus(self, other: Reading) -> Reading:
         return Reading(*(a + b for a, b in zip(self, other, strict=True)))
@@ -92,24 +92,20 @@ class Statistics:
 
 
 def reading(counters: PoolCounters) -> Reading:
-    """What one pool has done since it was made.
-
-    The time of queries is that of transactions: nothing is timed within one.
-    """
+    """What one pool has done since it was made."""
     _, waits, waited = counters.borrow_wait.snapshot()
-    busy = int(counters.transaction_time.snapshot()[2] * 1e6)
     return Reading(
         server_assignment_count=waits[-1],
         xact_count=counters.transactions,
         query_count=counters.queries,
         client_bytes=counters.bytes_received,
         server_bytes=counters.bytes_sent,
-        xact_time=busy,
-        query_time=busy,
+        xact_time=int(counters.transaction_time.snapshot()[2] * 1e6),
+        query_time=int(counters.query_time * 1e6),
         wait_time=int(waited * 1e6),
-        client_parse_count=counters.client_parses,
-        server_parse_count=counters.server_parses,
-        bind_count=counters.binds,
+        ps_client_parse_count=counters.client_parses,
+        ps_server_parse_count=counters.server_parses,
+        ps_bind_count=counters.binds,
     )
 
 

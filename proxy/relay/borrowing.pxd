@@ -33,13 +33,14 @@ cdef class Borrowing(Borrower):
     cdef public bint waiting
     cdef readonly int ahead
     cdef readonly bint greeting
-    cdef readonly bint in_transaction
+    cdef bint resting
     cdef int retries
     cdef public int pinned_for
     cdef public double opened_at
     cdef readonly double waiting_since
     cdef readonly double lent_at
     cdef readonly double begun_at
+    cdef double asked_at
     cdef readonly double active_at
     cdef public bytes key
     cdef public object address
@@ -63,6 +64,7 @@ cdef class Borrowing(Borrower):
     cpdef object hear_early(self)
     cdef object _looked(self, int what, object error)
     cdef object _part(self)
+    cdef object _stir(self)
     cdef object _give_back(self)
     cdef object _ask(self)
     cdef object _answered(self, object error)

@@ -52,7 +52,8 @@ class Borrowing(Borrower):
     `ahead`: it has a server that runs something of ours first: a check, its parameters, its
     prepared statements, or (behind its transaction) the question what became of its session;
     `leaving`: it has said goodbye and waits for its last answers; `tunnel`: the server's end of a
-    replication connection.
+    replication connection; `resting`: it has a server that waits for what it says next;
+    `begun_at`, `asked_at`: when its transaction began, and what runs in it now.
     """
 
     hub: Any
@@ -78,11 +79,11 @@ class Borrowing(Borrower):
         self.waiting = False
         self.ahead = NOTHING
         self.greeting = False
-        self.in_transaction = False
+        self.resting = False
         self.retries = 0
         self.pinned_for = 0
         self.opened_at = hub.now
-        self.waiting_since = self.lent_at = self.begun_at = 0.0
+        self.waiting_since = self.lent_at = self.begun_at = self.asked_at = 0.0
         self.active_at = self.opened_at
         self.key = b""
         self.address = None
@@ -151,7 +152,7 @@ class Borrowing(Borrower):
         self.server = server
         server.client = self
         server.state = "active"
-        self.lent_at = moment
+        self.lent_at = self.begun_at = self.asked_at = moment
         if server.last != self.number:
             server.shared = server.shared or server.last != 0
             server.last = self.number
@@ -339,7 +340,6 @@ class Borrowing(Borrower):
     def on_boundary(self) -> object:
         session: Session = self.session
         self.pool.counters.transactions += 1
-        self.in_transaction = False
         if self.leaving:
             return self.close(CloseReason.CLIENT_LEFT)
         if session.holds and self.pool.waiters:
@@ -355,8 +355,9 @@ class Borrowing(Borrower):
 
     @cython.ccall
     def on_in_transaction(self) -> object:
-        self.in_transaction = True
-        self.active_at = self.hub.now
+        self.resting = True
+        self.active_at = now()
+        self.pool.counters.query_time += self.active_at - self.asked_at
         if self.leaving:
             return self.close(CloseReason.CLIENT_LEFT)
         if self.mode == STATEMENT:
@@ -376,10 +377,23 @@ class Borrowing(Borrower):
             self.hub.pins.follow(self)
         if self.remaining > 0:
             return None
+        self.pool.counters.query_time += self.active_at - self.asked_at
+        self.pool.counters.transaction_time.observe(self.active_at - self.begun_at)
         if not self.keeps and not session.holds:
             return self._give_back()
+        self.resting = True
         self.begun_at = self.active_at
         self._set(self.server, True)
+        return None
+
+    @cython.cfunc
+    def _stir(self) -> object:
+        """The rest of its server is over: it was no query's time, nor a transaction's if none
+        was open."""
+        self.resting = False
+        self.asked_at = now()
+        if self.server.status == 73:  # I
+            self.begun_at = self.asked_at
         return None
 
     @cython.cfunc
@@ -388,7 +402,6 @@ class Borrowing(Borrower):
         self.server = None
         if self.pool.resets:
             server.to_reset(self.hub.reset_query)
-        self.pool.counters.transaction_time.observe(self.active_at - self.lent_at)
         return server.free()
 
     # -- what became of its session --------------------------------------------------------

@@ -118,6 +118,8 @@ class Client(Naming):
         after: cython.Py_ssize_t
         end: cython.Py_ssize_t
         kind: cython.int
+        if self.resting:
+            self._stir()
         if self.remaining > 0:
             i = min(n, self.remaining)
             self.remaining -= i

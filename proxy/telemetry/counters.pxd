@@ -22,6 +22,7 @@ cdef class PoolCounters:
     cdef public long long server_parses
     cdef public long long binds
     cdef public long long waits
+    cdef public double query_time
     cdef readonly Histogram borrow_wait
     cdef readonly Histogram transaction_time
     cdef readonly object pins

@@ -61,6 +61,7 @@ class PoolCounters:
         self.server_parses = 0  # times that one of those was prepared on a server
         self.binds = 0  # times that one of those was bound
         self.waits = 0  # times a client had to wait for a server
+        self.query_time = 0.0  # seconds that servers worked for clients
         self.borrow_wait = Histogram()
         self.transaction_time = Histogram()
         self.pins: Counter[str] = Counter()

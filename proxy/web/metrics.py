@@ -211,7 +211,7 @@ METRICS = (
         "pgfunnel_transaction_duration_seconds",
         "histogram",
         _POOL,
-        "How long clients kept a server for a transaction.",
+        "How long transactions took, idle time in them included.",
         _each_pool(lambda pool: pool.counters.transaction_time),
     ),
     Declared(
@@ -227,6 +227,13 @@ METRICS = (
         _POOL,
         "Queries, simple and extended.",
         _each_pool(lambda pool: pool.counters.queries),
+    ),
+    Declared(
+        "pgfunnel_query_time_seconds_total",
+        "counter",
+        _POOL,
+        "Time that servers worked for clients, idle time in transactions not included.",
+        _each_pool(lambda pool: pool.counters.query_time),
     ),
     Declared(
         "pgfunnel_bytes_received_total",

@@ -235,6 +235,8 @@ def test_statistics_follow_what_is_done(pgfunnel: StartFunnel) -> None:
         until(lambda: operator.row("STATS", database=database)["avg_xact_count"] == 0)
         totals = {row["name"]: row["value"] for row in operator.show("TOTALS")}
         assert totals["total_query_count"] >= after["total_query_count"]
+        assert totals["total_ps_bind_count"] == 0
+
 
 
 def test_pins_are_shown_while_they_last(pgfunnel: StartFunnel) -> None:

@@ -31,7 +31,9 @@ PGBOUNCER = {
     " avg_server_assignment_count avg_xact_count avg_query_count avg_recv avg_sent avg_xact_time"
     " avg_query_time avg_wait_time avg_client_parse_count avg_server_parse_count avg_bind_count",
     "STATS_TOTALS": _ALONE,
-    "STATS_AVERAGES": _ALONE,
+    "STATS_AVERAGES": "s database N server_assignment_count xact_count query_count bytes_received"
+    " bytes_sent xact_time query_time wait_time avg_client_parse_count avg_server_parse_count"
+    " avg_bind_count",
     "TOTALS": "s name N value",
     "CLIENTS": _SOCKET,
     "SERVERS": _SOCKET,
