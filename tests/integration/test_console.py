@@ -238,7 +238,6 @@ def test_statistics_follow_what_is_done(pgfunnel: StartFunnel) -> None:
         assert totals["total_ps_bind_count"] == 0
 
 
-
 def test_pins_are_shown_while_they_last(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(admin_users="alice")
     with Operator(funnel, "alice") as operator, peer(funnel, "bob") as client:
