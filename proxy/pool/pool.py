@@ -155,7 +155,7 @@ class Pool:
         need = max(len(self.waiters) - self.opening - len(self.idle), missing)
         if need <= 0:
             return 0
-        if self.backoff.failures:
+        if self.backoff.failing:
             need = min(need, 1 - self.opening)
         return max(0, min(need, self.room(now)))
 

@@ -218,7 +218,7 @@ class Servers(BaseModel):
         15.0,
         "The longest pause between two tries to log in after a failure.",
         unit="s",
-        differs="the first pause is a tenth of a second, each one doubles up to this",
+        differs="a pause is a quarter of the time that it has failed for, from 0.1 s up to this",
     )
     max_server_logins: Positive = setting(
         8, "Logins that run side by side at one Postgres.", unit="servers"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from proxy.wire import messages
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
-from tests.integration.observe import pool_metric, until
+from tests.integration.observe import failed_logins, pool_metric, until
 from tests.integration.peer import Peer
 from tests.misbehave import Misbehave, Way
 from tests.postgres import USERS, Postgres, make_dsn
@@ -50,6 +52,32 @@ def test_waiters_wait_out_a_short_gap(
     for peer in peers:
         assert [kind for kind, _ in peer.until(b"Z")] == [b"T", b"D", b"C", b"Z"]
         peer.socket.close()
+
+
+def test_logins_that_fail_together_keep_nobody_away(
+    pgfunnel: StartFunnel, own_postgres: Postgres
+) -> None:
+    """All that may run side by side fail in one moment: a short gap is a short one all the same."""
+    server = own_postgres.server
+    assert server is not None
+    funnel = pgfunnel(own_postgres, upstream_grace=60, max_server_logins=8)
+    peers = [logged_in(funnel) for _ in range(20)]
+    own_postgres.psql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'alice'"
+    )
+    until(lambda: pool_metric(funnel, "pgfunnel_servers", state="idle") == 0)
+    os.kill(server.pid, signal.SIGSTOP)
+    for peer in peers:
+        peer.send(messages.query(b"SELECT 'after'"))
+    until(lambda: pool_metric(funnel, "pgfunnel_servers", state="connecting") == 8)
+    server.kill()
+    until(lambda: failed_logins(funnel) >= 8)
+    server.start()
+    back = time.monotonic()
+    for peer in peers:
+        assert [kind for kind, _ in peer.until(b"Z")] == [b"T", b"D", b"C", b"Z"]
+        peer.socket.close()
+    assert time.monotonic() - back < 4
 
 
 def test_a_long_gap_is_told_after_the_grace(pgfunnel: StartFunnel, own_postgres: Postgres) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -122,7 +122,7 @@ class OnePool(RuleBasedStateMachine):
         assert 0 <= wanted <= max(0, self.bound.room())
         if self.pool.paused or self.pool.backoff.waits(self.now):
             assert wanted == 0
-        if self.pool.backoff.failures:
+        if self.pool.backoff.failing:
             assert wanted + len(self.opening) <= max(1, len(self.opening))
         for _ in range(wanted):
             server = Server(self.now, self.now + 120)
@@ -213,3 +213,15 @@ OnePool.TestCase.settings = settings(
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
 )
 TestPool = OnePool.TestCase
+
+
+@given(failures=st.lists(st.tuples(st.floats(0, 0.1), st.floats(0, 1)), min_size=1))
+def test_pauses_are_short_however_many_logins_fail(failures: list[tuple[float, float]]) -> None:
+    backoff = Backoff(0.1, 15)
+    now = 1000.0
+    for later, jitter in failures:
+        now += later
+        backoff.failed(now, jitter)
+        pause = backoff.retry_at - now
+        assert 0.05 <= pause + 1e-9
+        assert pause - 1e-9 <= max(0.1, backoff.failing_for(now) / 4)

@@ -7,13 +7,21 @@ import pytest
 from proxy.pool.backoff import Backoff
 
 
-@pytest.mark.parametrize("failures, pause", [(1, 1.0), (2, 2.0), (4, 8.0), (5, 15.0), (2000, 15.0)])
-def test_pauses_double_up_to_the_longest(failures: int, pause: float) -> None:
+@pytest.mark.parametrize("away, pause", [(0, 1.0), (3, 1.0), (8, 2.0), (60, 15.0), (9e9, 15.0)])
+def test_a_pause_is_a_quarter_of_the_time_that_it_has_failed_for(away: float, pause: float) -> None:
     backoff = Backoff(1.0, 15.0)
-    for _ in range(failures):
-        backoff.failed(100.0, 0.0)
-    assert backoff.waits(100.0 + pause - 0.01)
-    assert not backoff.waits(100.0 + pause)
+    backoff.failed(100.0, 0.0)
+    now = 100.0 + away
+    backoff.failed(now, 0.0)
+    assert backoff.waits(now + 0.99 * pause)
+    assert not backoff.waits(now + 1.01 * pause)
+
+
+def test_logins_that_fail_side_by_side_make_no_pause_longer() -> None:
+    backoff = Backoff(0.1, 15.0)
+    for i in range(8):
+        backoff.failed(100.0 + i / 100, 0.0)
+    assert not backoff.waits(100.2)
 
 
 def test_jitter_shortens_by_up_to_a_half() -> None:
@@ -31,5 +39,5 @@ def test_success_ends_it() -> None:
     backoff.succeeded()
     assert not backoff.waits(13.0)
     assert backoff.failing_for(14.0) == 0.0
-    backoff.failed(20.0, 0.0)
-    assert backoff.retry_at == 21.0
+    backoff.failed(90.0, 0.0)
+    assert backoff.retry_at == 91.0
