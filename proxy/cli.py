@@ -209,11 +209,10 @@ def _add_switches(parser: Parser) -> None:
         group.add_argument(*names, action=Refused, nargs=0, default=argparse.SUPPRESS, help=words)
 
 
-def _loader(command: str, description: str, words: Sequence[str]) -> Callable[[], Understood]:
-    """What reads the settings as `words` say, now and again at each reload."""
+def _loader(command: str, found: dict[str, Any]) -> Callable[[], Understood]:
+    """What reads the settings as the options say, now and again at each reload."""
     from proxy.settings import understand
 
-    found = vars(_settings_parser(command, description).read(words))
     named, config, quiet = (found.pop(name) for name in ("file", "config", "quiet"))
     if named is not None and (config is not None or ":/" in str(named)):
         raise Misused(f"one argument too many; settings are options, see `pgfunnel {command} -h`")
@@ -235,7 +234,8 @@ def _quiet(understood: Understood) -> Understood:
 
 def serve(words: Sequence[str]) -> int:
     """Run the proxy until it is told to stop."""
-    read = _loader("serve", "Run the proxy. Every setting is an option.", words)
+    parser = _settings_parser("serve", "Run the proxy. Every setting is an option.")
+    read = _loader("serve", vars(parser.read(words)))
     understood = read()
     from proxy import app
 
@@ -243,9 +243,16 @@ def serve(words: Sequence[str]) -> int:
 
 
 def check(words: Sequence[str]) -> int:
-    """Validate the settings and their files, and try every upstream; 1 when anything is wrong."""
+    """Validate the settings and their files, and try every upstream; 1 when anything is wrong.
+
+    An upstream that is away is told of and counts for nothing: it may be back when it is needed.
+    """
+    parser = _settings_parser("check", "Validate the settings and try every upstream.")
+    parser.add_argument("--no-connect", action="store_true", help="try no upstream")
+    found = vars(parser.read(words))
+    connect = not found.pop("no_connect")
     try:
-        understood = _loader("check", "Validate the settings and try every upstream.", words)()
+        understood = _loader("check", found)()
     except SettingsError as error:
         return _complain(error.problems, FAILED)
     from proxy import app
@@ -256,9 +263,10 @@ def check(words: Sequence[str]) -> int:
     users = {} if problems else app.read_users(settings)
     passwords = {name: secret.password for name, secret in users.items()}
     _say("\n".join((*understood.given, *understood.notes)))
-    outcome = try_all(settings, passwords)
+    outcome = try_all(settings, passwords, connect=connect)
     problems += outcome.problems
     _say("\n".join(outcome.lines))
+    _complain((f"away now: {line}" for line in outcome.away), OK)
     return _complain(problems, FAILED if problems else OK)
 
 

@@ -37,7 +37,8 @@ A setting called `default_pool_size` is given as the option `--default-pool-size
 environment variable `PGFUNNEL_DEFAULT_POOL_SIZE=30`, or as the line `default_pool_size = 30` in a
 TOML file named by `--config FILE` or `PGFUNNEL_CONFIG`. The option comes first, then the variable,
 then the file, then the default. Names and meanings are PgBouncer's wherever it has the setting.
-`pgfunnel check` validates a configuration and tries every upstream;
+`pgfunnel check` validates a configuration and tries every upstream. It exits with 1 when the
+configuration is wrong; a Postgres that is away is told of, no more (`--no-connect` tries none).
 [pgfunnel.example.toml](pgfunnel.example.toml) is a file to start from.
 
 A password cannot be given as an option: the list of processes shows options to everybody.

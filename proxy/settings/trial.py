@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -26,32 +27,49 @@ select coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), fals
 """
 
 
+# Too many connections, cannot connect now, and shutting down.
+_NOT_NOW: Final = ("53300", "57P03", "57P01", "57P02")
 Passwords = Mapping[str, str | None]
 _NONE: Final[Passwords] = MappingProxyType({})
 
 
+class Verdict(Enum):
+    """What a try says of the configuration; nothing, if Postgres is away."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    AWAY = "away"
+
+
 @dataclass
 class Outcome:
-    """What was understood and seen, and what is wrong; no line holds a secret."""
+    """What was understood and seen, what is wrong, what is away; no line holds a secret."""
 
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    away: list[str] = field(default_factory=list)
 
 
-def try_all(settings: Settings, passwords: Passwords = _NONE) -> Outcome:
+def try_all(settings: Settings, passwords: Passwords = _NONE, *, connect: bool = True) -> Outcome:
     """Log in at each upstream, side by side; `passwords` of the users of auth_file, if known."""
-    return asyncio.run(_try_all(settings, passwords))
-
-
-async def _try_all(settings: Settings, passwords: Passwords) -> Outcome:
     outcome = Outcome(lines=_understood(settings))
+    if connect:
+        asyncio.run(_try_all(settings, passwords, outcome))
+    return outcome
+
+
+async def _try_all(settings: Settings, passwords: Passwords, outcome: Outcome) -> None:
+    told = {
+        Verdict.RIGHT: outcome.lines,
+        Verdict.WRONG: outcome.problems,
+        Verdict.AWAY: outcome.away,
+    }
     tries = [
         _try_one(settings, label, _with_password(target, passwords))
         for label, target in _targets(settings).items()
     ]
-    for line, problem in await asyncio.gather(*tries):
-        (outcome.problems if problem else outcome.lines).append(line)
-    return outcome
+    for line, verdict in await asyncio.gather(*tries):
+        told[verdict].append(line)
 
 
 def _understood(settings: Settings) -> list[str]:
@@ -92,13 +110,29 @@ def _with_password(target: Target, passwords: Passwords) -> Target:
     return replace(target, user=target.user if password else None, password=password)
 
 
-async def _try_one(settings: Settings, label: str, target: Target) -> tuple[str, bool]:
-    """(line, whether it is a problem) for one place."""
+async def _try_one(settings: Settings, label: str, target: Target) -> tuple[str, Verdict]:
+    """What to say of one place."""
     place = f"{label}: {_place(target)}"
     try:
         return await _look(settings, place, target)
     except Exception as error:  # noqa: BLE001
-        return f"{place}: {_words(error, settings)}", True
+        verdict = Verdict.AWAY if _away(error) else Verdict.WRONG
+        return f"{place}: {_words(error, settings)}", verdict
+
+
+def _away(error: Exception) -> bool:
+    """Whether it is the network's or Postgres's fault, and may be over at another time."""
+    import asyncpg
+
+    if isinstance(error, asyncpg.PostgresError):
+        return error.sqlstate in _NOT_NOW
+    if isinstance(error, ssl.SSLError | PermissionError) or _offers_no_tls(error):
+        return False
+    return isinstance(error, OSError)
+
+
+def _offers_no_tls(error: Exception) -> bool:
+    return isinstance(error, ConnectionError) and "rejected SSL" in str(error)
 
 
 def _place(target: Target) -> str:
@@ -106,12 +140,15 @@ def _place(target: Target) -> str:
     return f"{host}:{target.port}/{target.dbname}"
 
 
-async def _look(settings: Settings, place: str, target: Target) -> tuple[str, bool]:
+async def _look(settings: Settings, place: str, target: Target) -> tuple[str, Verdict]:
     timeout = settings.server_connect_timeout or TIMEOUT
     user, password = _login(settings, target)
     if user is None:
         await asyncio.wait_for(_reach(target), timeout)
-        return f"{place}: can be reached; no user is configured, so no login was tried", False
+        return (
+            f"{place}: can be reached; no user is configured, so no login was tried",
+            Verdict.RIGHT,
+        )
     import asyncpg
 
     connection = await asyncpg.connect(
@@ -148,15 +185,16 @@ async def _reach(target: Target) -> None:
 
 async def _seen(
     settings: Settings, place: str, target: Target, user: str, connection: Any
-) -> tuple[str, bool]:
+) -> tuple[str, Verdict]:
     encrypted, most = await connection.fetchrow(SEEN)
     size = settings.limits(target, user).pool_size
     if size > most:
-        return f"{place}: a pool of {size} does not fit into the {most} connections there", True
+        words = f"a pool of {size} does not fit into the {most} connections there"
+        return f"{place}: {words}", Verdict.WRONG
     version = connection.get_server_version()
     there = f"PostgreSQL {version.major}.{version.minor}, {most} connections for users"
     tls = "with" if encrypted else "without"
-    return f"{place}: logged in as {user} {tls} TLS; {there}", False
+    return f"{place}: logged in as {user} {tls} TLS; {there}", Verdict.RIGHT
 
 
 def _tls(settings: Settings, target: Target) -> ssl.SSLContext | str:
@@ -193,7 +231,7 @@ def _words(error: Exception, settings: Settings) -> str:
         return f"TLS failed ({error.reason}); check server_tls_key_file and server_tls_cert_file"
     if isinstance(error, socket.gaierror):
         return "this host name is unknown; correct it"
-    if isinstance(error, ConnectionError) and "rejected SSL" in str(error):
+    if _offers_no_tls(error):
         return "it offers no TLS; turn ssl on in Postgres, or set sslmode to prefer"
     if isinstance(error, OSError):
         return f"{_os_words(error)}; check host and port, and that Postgres runs"

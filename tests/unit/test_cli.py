@@ -17,6 +17,7 @@ import proxy
 from proxy import cli
 from proxy.errors import UpstreamUnreachable
 from proxy.settings import Settings
+from proxy.settings.databases import TABLES
 from proxy.settings.pgbouncer_file import SUFFIXES
 from tests.conftest import StartPostgres
 from tests.postgres import Postgres
@@ -166,7 +167,7 @@ def test_help(run: Run) -> None:
 def test_every_setting_is_an_option(command: str, run: Run) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
-    for name in Settings.model_fields.keys() - {"databases", "users"}:
+    for name in Settings.model_fields.keys() - TABLES.keys():
         assert f"--{name.replace('_', '-')} " in out
 
 
@@ -335,10 +336,19 @@ def test_check_names_every_upstream_that_fails(
     }.items():
         (line,) = (line for line in err.splitlines() if f"databases.{name}:" in line)
         assert words in line
+        assert line.startswith("pgfunnel: away now: ") == (name in {"nowhere", "closed", "socket"})
     assert f"databases.plain: {postgres.host}:{postgres.port}/postgres: logged in as" in out
     assert "databases.*: " in out
     assert "no login was tried" in out
     assert "hush" not in out + err
+
+
+@pytest.mark.parametrize("option", ["", "--no-connect"])
+def test_an_upstream_that_is_away_keeps_nobody_from_starting(option: str, run: Run) -> None:
+    code, out, err = run("check", *filter(None, [option]), upstream="postgresql://u:p@127.0.0.1:1")
+    assert code == 0
+    assert "listens on" in out
+    assert ("away now: upstream: 127.0.0.1:1/postgres: connection refused" in err) == (not option)
 
 
 def test_check_of_wrong_settings(run: Run) -> None:
