@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.settings import load
-from tests.deploy.ecosystem import DEPLOY, run, tool
+from tests.deploy.ecosystem import DEPLOY, package, run, tool
 
 _ECS = DEPLOY / "ecs"
 _UNIT = DEPLOY / "systemd" / "pgfunnel.service"
+_PROVIDER = Path(__file__).parent / "provider"
+_BUILD_SECONDS = 400
 _OFFLINE = {"TF_CLI_CONFIG_FILE": "/dev/null", "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
 _VARIABLES = {
     "image": "registry.example/pgfunnel:0.1.0",
@@ -31,6 +36,40 @@ _APP = {
 }
 
 pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """The environment in which Terraform takes tests/deploy/provider for AWS's provider."""
+    go, folder = tool("go", "Go 1.25"), tmp_path_factory.mktemp("provider")
+    build = [go, "build", "-buildvcs=false", "-o", str(folder / "terraform-provider-aws"), "."]
+    local = os.environ | {"GOTOOLCHAIN": "local"}
+    for command in ([go, "mod", "download"], build):
+        done = subprocess.run(
+            command,
+            cwd=_PROVIDER,
+            env=local,
+            capture_output=True,
+            text=True,
+            timeout=_BUILD_SECONDS,
+        )
+        if done.returncode != 0 and command is not build:
+            pytest.skip(f"Go cannot fetch its modules: {done.stderr.strip()[-300:]}")
+        assert done.returncode == 0, done.stderr
+    configuration = folder / "terraform.rc"
+    overrides = f'dev_overrides {{ "hashicorp/aws" = "{folder}" }}'
+    configuration.write_text(f"provider_installation {{\n  {overrides}\n}}\n")
+    return _OFFLINE | {"TF_CLI_CONFIG_FILE": str(configuration)}
+
+
+@pytest.fixture
+def module(tmp_path: Path, aws: Mapping[str, str]) -> Path:
+    """A copy of the whole module, made ready."""
+    terraform = tool("terraform", "Terraform")
+    folder = tmp_path / "ecs"
+    shutil.copytree(_ECS, folder)
+    run(terraform, "get", "-no-color", folder=folder, environment=aws)
+    return folder
 
 
 @pytest.fixture
@@ -88,12 +127,20 @@ def lint_task(task: list[dict[str, Any]], folder: Path) -> None:
     run(tool("cfn-lint"), template)
 
 
+def register_task(task: list[dict[str, Any]]) -> None:
+    """Against what the API takes. Fails the test when it does not."""
+    ecs = package("botocore.session").get_session().get_service_model("ecs")
+    asked = ecs.operation_model("RegisterTaskDefinition").input_shape
+    parameters = {"family": "pgfunnel", "containerDefinitions": task}
+    report = package("botocore.validate").ParamValidator().validate(parameters, asked)
+    assert not report.has_errors(), report.generate_report()
+
+
 def test_lambda_template() -> None:
     run(tool("cfn-lint"), DEPLOY / "lambda" / "template.yaml")
 
 
 def test_terraform_is_formatted() -> None:
-    """Which is to say that it parses; `terraform validate` needs the provider of AWS."""
     run(
         tool("terraform", "Terraform"),
         "fmt",
@@ -115,6 +162,7 @@ def test_the_task_is_one_that_aws_takes(
 ) -> None:
     task = definitions(containers, app)
     lint_task(task, tmp_path)
+    register_task(task)
     pgfunnel = task[0]
     dsn = {"PGFUNNEL_UPSTREAM": "postgresql://app:secret@db.example/app"}
     settings = load(environ=dsn | {one["name"]: one["value"] for one in pgfunnel["environment"]})
@@ -128,22 +176,45 @@ def test_a_mistake_in_the_task_is_found(containers: Path, tmp_path: Path) -> Non
     task[1]["dependsOn"][0]["condition"] = "READY"
     with pytest.raises(AssertionError, match="READY"):
         lint_task(task, tmp_path)
+    task[0]["readOnlyRootFilesystem"] = task[0].pop("readonlyRootFilesystem")
+    with pytest.raises(AssertionError, match="readOnlyRootFilesystem"):
+        register_task(task)
 
 
-def test_the_module_passes_on_what_the_containers_ask() -> None:
-    """What `terraform validate` would say of the one module call."""
-    asked = set(
-        re.findall(
-            r'^variable "(\w+)"', (_ECS / "containers" / "main.tf").read_text(), re.MULTILINE
-        )
-    )
-    call = (_ECS / "main.tf").read_text().split('module "containers" {')[1].split("\n}")[0]
-    assert set(re.findall(r"^  (\w+) += ", call, re.MULTILINE)) - {"source"} == asked
-    declared = set(
-        re.findall(r'^variable "(\w+)"', (_ECS / "variables.tf").read_text(), re.MULTILINE)
-    )
-    used = set(re.findall(r"\bvar\.(\w+)", (_ECS / "main.tf").read_text()))
-    assert used == declared
+@pytest.mark.timeout(_BUILD_SECONDS + 180)
+def test_the_module_is_valid(module: Path, aws: Mapping[str, str]) -> None:
+    """By `terraform validate`, against the schema of AWS's provider."""
+    run(tool("terraform"), "validate", "-no-color", folder=module, environment=aws)
+
+
+@pytest.mark.timeout(_BUILD_SECONDS + 180)
+def test_the_modules_own_tests(module: Path, aws: Mapping[str, str]) -> None:
+    said = run(tool("terraform"), "test", "-no-color", folder=module, environment=aws)
+    assert "4 passed, 0 failed" in said
+
+
+@pytest.mark.timeout(_BUILD_SECONDS + 180)
+@pytest.mark.parametrize(
+    "right, wrong, words",
+    [
+        ("launch_type ", "launch_typ ", "launch_typ"),
+        ("retention_in_days = 30", 'retention_in_days = "long"', "a number is required"),
+        ("registry_arn = service", "arn = service", "registry_arn"),
+    ],
+)
+def test_mistakes_in_the_module_are_found(
+    module: Path, aws: Mapping[str, str], right: str, wrong: str, words: str
+) -> None:
+    text = (module / "main.tf").read_text()
+    assert right in text
+    (module / "main.tf").write_text(text.replace(right, wrong))
+    with pytest.raises(AssertionError, match=words):
+        run(tool("terraform"), "validate", "-no-color", folder=module, environment=aws)
+
+
+def test_each_variable_of_the_module_is_used() -> None:
+    names = re.findall(r'^variable "(\w+)"', (_ECS / "variables.tf").read_text(), re.MULTILINE)
+    assert set(names) == set(re.findall(r"\bvar\.(\w+)", (_ECS / "main.tf").read_text()))
 
 
 def test_systemd_reads_the_unit(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from proxy.demo.children import LOOPBACK, die_with_parent, free_port
 from proxy.web.metrics import METRICS
-from tests.deploy.ecosystem import DEPLOY, documents, run, tool
+from tests.deploy.ecosystem import DEPLOY, documents, package, run, tool
 from tests.funnel import Funnel, start_funnel
 from tests.integration.observe import until
 from tests.postgres import Postgres
@@ -113,6 +113,32 @@ def test_the_dashboards_panels_do_not_overlap() -> None:
         assert not cells & taken, panel["title"]
         assert at["x"] + at["w"] <= 24
         taken |= cells
+
+
+def keys(value: Any, path: str = "") -> set[str]:
+    """Where a nested value has something, and what that is."""
+    if isinstance(value, dict):
+        return {key for name, item in value.items() for key in keys(item, f"{path}.{name}")}
+    if isinstance(value, list):
+        return {key for n, item in enumerate(value) for key in keys(item, f"{path}[{n}]")}
+    return {f"{path}={value}"}
+
+
+def lost_to_grafana(dashboard: dict[str, Any]) -> set[str]:
+    """What Grafana's own model of a dashboard has no place for."""
+    package("grafana_foundation_sdk.cog.plugins").register_default_plugins()
+    model = package("grafana_foundation_sdk.models.dashboard").Dashboard.from_json(dashboard)
+    encoder = package("grafana_foundation_sdk.cog.encoder").JSONEncoder
+    return keys(dashboard) - keys(json.loads(encoder().encode(model)))
+
+
+def test_grafana_knows_every_key() -> None:
+    dashboard = json.loads(_DASHBOARD.read_text())
+    # Written by Grafana beside a variable's query, missing from the model.
+    lost = {key for key in lost_to_grafana(dashboard) if "].definition=" not in key}
+    assert not lost
+    dashboard["panels"][8]["options"]["legend"]["placment"] = "bottom"
+    assert ".panels[8].options.legend.placment=bottom" in lost_to_grafana(dashboard)
 
 
 class Prometheus:
@@ -276,7 +302,18 @@ def test_each_panel_has_data(prometheus: Prometheus, panel: str) -> None:
     query = queries()[panel]
     result = prometheus.query(query)
     if not metrics_in(query) & _QUIET:
-        assert result, query
+        assert any(series["value"][1] != "NaN" for series in result), query
+
+
+def test_each_variable_has_values(prometheus: Prometheus) -> None:
+    """As Grafana's data source asks for `label_values(metric, label)`."""
+    variables = json.loads(_DASHBOARD.read_text())["templating"]["list"]
+    asked = [v["query"]["query"] for v in variables if v["type"] == "query"]
+    assert len(asked) == 4
+    for query in asked:
+        found = re.fullmatch(r"label_values\((.+), (\w+)\)", query.replace('"$job"', '".*"'))
+        assert found is not None, query
+        assert prometheus.get(f"label/{found[2]}/values", **{"match[]": found[1]}), query
 
 
 def test_each_recording_rule_has_data(prometheus: Prometheus) -> None:
