@@ -24,6 +24,10 @@ from tests.deploy.test_kubernetes import validate
 _CHART = DEPLOY / "helm" / "pgfunnel"
 _SIDECAR = {"mode": "sidecar", "app": {"image": "registry.example/app:1"}}
 _USERS = {"users": {"secretName": "pgfunnel-users"}}
+_FILES = {
+    "files": {"secretName": "pgfunnel-tls"},
+    "settings": {"server_tls_ca_file": "/etc/pgfunnel/files/ca.crt"},
+}
 _PARENT = """\
 apiVersion: apps/v1
 kind: Deployment
@@ -75,9 +79,10 @@ def test_it_is_of_this_version() -> None:
         (_USERS, {"Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"}),
         (_SIDECAR, {"Deployment"}),
         (_SIDECAR | _USERS, {"Deployment"}),
+        (_SIDECAR | _USERS | _FILES, {"Deployment"}),
         ({"mode": "library"}, set()),
     ],
-    ids=["central", "central-users", "sidecar", "sidecar-users", "library"],
+    ids=["central", "central-users", "sidecar", "sidecar-users", "sidecar-files", "library"],
 )
 def test_each_mode(values: dict[str, Any], kinds: set[str]) -> None:
     manifests = render(values)
@@ -110,6 +115,22 @@ def test_an_update_waits_until_a_pod_is_gone() -> None:
         assert made["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
         grace = made["template"]["spec"]["terminationGracePeriodSeconds"]
         assert made["minReadySeconds"] > grace
+
+
+def test_what_settings_name_is_mounted() -> None:
+    for mode in ({}, _SIDECAR):
+        pod = pod_of(deployment(mode | _USERS | _FILES))
+        container = pgfunnel_of(pod)
+        variables = environment_of(container)
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"]}
+        found = {
+            path: secrets[mounts[str(Path(path).parent)]]
+            for path in (
+                variables[f"PGFUNNEL_{name}"] for name in ("AUTH_FILE", "SERVER_TLS_CA_FILE")
+            )
+        }
+        assert [*found.values()] == ["pgfunnel-users", "pgfunnel-tls"]
 
 
 def test_a_sidecar_is_native() -> None:

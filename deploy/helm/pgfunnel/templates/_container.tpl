@@ -31,11 +31,18 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities:
     drop: [ALL]
-{{- if .Values.users.secretName }}
+{{- if or .Values.users.secretName .Values.files.secretName }}
 volumeMounts:
+  {{- if .Values.users.secretName }}
   - name: pgfunnel-users
-    mountPath: /etc/pgfunnel
+    mountPath: /etc/pgfunnel/users
     readOnly: true
+  {{- end }}
+  {{- if .Values.files.secretName }}
+  - name: pgfunnel-files
+    mountPath: /etc/pgfunnel/files
+    readOnly: true
+  {{- end }}
 {{- end }}
 {{- end -}}
 
@@ -53,7 +60,7 @@ volumeMounts:
   value: {{ .Values.drainTimeout | quote }}
 {{- if .Values.users.secretName }}
 - name: PGFUNNEL_AUTH_FILE
-  value: /etc/pgfunnel/userlist.txt
+  value: /etc/pgfunnel/users/userlist.txt
 {{- end }}
 {{- range $name, $value := .Values.settings }}
 - name: PGFUNNEL_{{ $name | upper }}
@@ -75,7 +82,7 @@ volumeMounts:
       containerPort: 9127
 {{- end -}}
 
-{{- /* The volume that "pgfunnel.sidecar" needs when users.secretName is set. */ -}}
+{{- /* The volumes that "pgfunnel.sidecar" needs when users or files have a secretName. */ -}}
 {{- define "pgfunnel.volumes" -}}
 {{- if .Values.users.secretName }}
 - name: pgfunnel-users
@@ -85,5 +92,11 @@ volumeMounts:
     items:
       - key: {{ .Values.users.secretKey }}
         path: userlist.txt
+{{- end }}
+{{- if .Values.files.secretName }}
+- name: pgfunnel-files
+  secret:
+    secretName: {{ .Values.files.secretName }}
+    defaultMode: 0444
 {{- end }}
 {{- end -}}
