@@ -24,7 +24,7 @@ from loadtest.lab import behaviours
 from loadtest.lab.functions import GaveUp, Terms
 from loadtest.lab.histogram import Histogram
 from loadtest.lab.shapes import SHAPES, planned
-from loadtest.lab.tally import Generator, Tally
+from loadtest.lab.tally import BEGUN, Generator, Tally
 from loadtest.lab.workloads import SETUP, SHARES
 
 _LAG_EVERY = 0.05
@@ -54,6 +54,8 @@ def _arguments(parser: ArgumentParser) -> None:
         default="yes",
         help="no: functions use SET LOCAL alone, for poolers that share sessions",
     )
+    add("--generators", type=int, default=1, include_in_web_ui=False,
+        help="how many of these share the machine: each starts its functions slower")  # fmt: skip
     add("--tally-dir", default="", include_in_web_ui=False, help="write tally-PID.json there")
     add("--prepared", action="store_true", include_in_web_ui=False,
         help="the lab's tables are there already")  # fmt: skip
@@ -111,6 +113,8 @@ def _begin(environment: Environment, **_: Any) -> None:
         except psycopg.Error as error:
             sys.exit(f"the lab's tables cannot be made: {error}".strip())
     _loads[environment] = _Load(environment)
+    if options.tally_dir:
+        (Path(options.tally_dir) / BEGUN).touch()
 
 
 @events.test_stopping.add_listener
@@ -218,4 +222,5 @@ class FunctionShape(LoadTestShape):  # type: ignore[misc, no-untyped-call, unuse
         options: Any = self.runner.environment.parsed_options
         most = options.num_users or 1
         seconds = float(options.run_time or _DEFAULT_SECONDS)
-        return planned(options.shape, most, seconds, time.perf_counter() - self.start_time)
+        elapsed = time.perf_counter() - self.start_time
+        return planned(options.shape, most, seconds, elapsed, options.generators)

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stopping.listen()
     plan = _plan(chosen)
     findings = findings_of(plan)
-    code = _compare(plan, findings, stopping)
+    code = _compare(plan, findings, stopping, chosen.out)
     try:
         write(findings, chosen.out)
     except OSError as error:
@@ -44,18 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _conclude(findings, chosen.out, code)
 
 
-def _compare(plan: Plan, findings: Findings, stopping: Stopping) -> int:
+def _compare(plan: Plan, findings: Findings, stopping: Stopping, out: Path) -> int:
+    """The report is kept after each step: also of a run that is killed there is one."""
+    findings.cut = True
     try:
-        compare(plan, findings, stopping)
+        compare(plan, findings, stopping, lambda: write(findings, out))
     except Stopped:
-        findings.cut = True
         _say("interrupted; everything it started has been stopped")
         return _INTERRUPTED
     except (LabError, BenchError, EmbeddedPostgresError, OSError) as error:
-        findings.cut = True
         findings.notes.append(f"the comparison could not go on: {error}")
         _say(str(error))
         return 1
+    findings.cut = False
     return 0
 
 

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _HEIGHT = 660, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 96, 12, 34
+_WIDTH, _HEIGHT = 460, 200
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 72, 14, 24
 _TICKS = 4
+_MOST_SECONDS_MARKED = 7
 _LINE_HEIGHT = 13.0
+# Where nothing was seen for longer, a line is interrupted.
+_GAP_SECONDS = 2.0
 # dashes, width, colour; in print and without colour the first two are enough
 _STYLES = {
     "straight": ("7 4", 1.6, "#b3261e"),
@@ -31,6 +34,14 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """What charts of one time have in common: its length, and a moment in it with its name."""
+
+    seconds: float
+    event: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
 class Chart:
     """Lines over seconds. `limit` draws a level with its name; `log` is for values that differ
     by orders of magnitude."""
@@ -38,6 +49,7 @@ class Chart:
     title: str
     unit: str
     lines: Sequence[Line]
+    frame: Frame
     limit: tuple[str, float] | None = None
     log: bool = False
 
@@ -46,9 +58,10 @@ class Chart:
         drawn = [line for line in self.lines if line.points]
         if not drawn:
             return ""
-        canvas = _Canvas(drawn, self.limit, self.log)
-        parts = [*canvas.axes(), *canvas.level(self.limit), *canvas.drawn(drawn)]
-        title = escape(f"{self.title} ({self.unit})")
+        canvas = _Canvas(self, drawn)
+        parts = [*canvas.axes(), *canvas.level(self.limit), *canvas.moment(self.frame.event)]
+        parts += canvas.drawn(drawn)
+        title = escape(f"{self.title} ({self.unit})" if self.unit else self.title)
         return (
             f'<figure><figcaption>{title}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" '
             f'role="img" aria-label="{title}">{"".join(parts)}</svg></figure>'
@@ -58,9 +71,10 @@ class Chart:
 class _Canvas:
     """Where a value lies, and the marks on the way there."""
 
-    def __init__(self, lines: Sequence[Line], limit: tuple[str, float] | None, log: bool) -> None:
+    def __init__(self, chart: Chart, lines: Sequence[Line]) -> None:
         values = [value for line in lines for _, value in line.points]
-        self._seconds = max(at for line in lines for at, _ in line.points) or 1.0
+        limit, log = chart.limit, chart.log
+        self._seconds = chart.frame.seconds or 1.0
         self._log = log
         top = max([*values, limit[1] if limit else 0.0, 1.0])
         self._low = 10 ** math.floor(math.log10(max(min(values), 0.1))) if log else 0.0
@@ -84,9 +98,10 @@ class _Canvas:
     def axes(self) -> list[str]:
         marks = [mark for tick in self._ticks() for mark in self._mark(tick)]
         bottom = _HEIGHT - _BOTTOM
-        for number in range(_TICKS + 1):
-            at = self._seconds * number / _TICKS
-            marks.append(_text(self.x(at), bottom + 16, f"{at:.0f} s", "middle"))
+        step = _round_step(self._seconds)
+        for number in range(int(self._seconds / step) + 1):
+            at = number * step
+            marks.append(_text(self.x(at), bottom + 16, f"{at} s", "middle"))
         return marks
 
     def _ticks(self) -> list[float]:
@@ -108,6 +123,14 @@ class _Canvas:
         rule = f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" class="limit"/>'
         return [rule, _text(_LEFT + 4, y - 4, name, "start")]
 
+    def moment(self, event: tuple[str, float] | None) -> list[str]:
+        if event is None or not 0 <= event[1] <= self._seconds:
+            return []
+        name, at = event
+        x, bottom = self.x(at), _HEIGHT - _BOTTOM
+        rule = f'<line x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}" class="limit"/>'
+        return [rule, _text(x + 4, bottom - 60, name, "start")]
+
     def drawn(self, lines: Sequence[Line]) -> list[str]:
         ends = _spread([self.y(line.points[-1][1]) for line in lines])
         return [
@@ -116,12 +139,18 @@ class _Canvas:
 
     def _one(self, line: Line, label_y: float) -> list[str]:
         dashes, width, colour = _STYLES.get(line.label, _OTHER)
-        points = " ".join(f"{self.x(at):.1f},{self.y(value):.1f}" for at, value in line.points)
-        path = (
-            f'<polyline points="{points}" fill="none" stroke="{colour}" '
-            f'stroke-width="{width}" stroke-dasharray="{dashes or "none"}"/>'
-        )
-        return [path, _text(_WIDTH - _RIGHT + 6, label_y + 4, line.label, "start")]
+        look = f'stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dashes or "none"}"'
+        way = f'<path d="{self._way(line.points)}" fill="none" {look}/>'
+        return [way, _text(_WIDTH - _RIGHT + 6, label_y + 4, line.label, "start")]
+
+    def _way(self, points: Sequence[Point]) -> str:
+        """SVG's path through the points; a point that stands alone is a short dash."""
+        parts, before = [], float("-inf")
+        for at, value in points:
+            place = f"{self.x(at):.1f},{self.y(value):.1f}"
+            parts.append(f"L{place}" if at - before <= _GAP_SECONDS else f"M{place}h1")
+            before = at
+        return " ".join(parts)
 
 
 def _spread(wanted: Sequence[float]) -> list[float]:
@@ -134,9 +163,17 @@ def _spread(wanted: Sequence[float]) -> list[float]:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 5, 8, 10 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 4, 5, 8, 10) if step * power >= value * 0.999)
+    """The next value that can be marked at its quarters in whole numbers."""
+    power = 1.0
+    while 24 * power < value:
+        power *= 10
+    return next(step * power for step in (4, 8, 12, 16, 20, 24) if step * power >= value * 0.999)
+
+
+def _round_step(seconds: float) -> int:
+    """Seconds from one mark to the next."""
+    steps = (1, 2, 5, 10, 15, 20, 30, 60)
+    return next((step for step in steps if seconds / step <= _MOST_SECONDS_MARKED), 300)
 
 
 def _text(x: float, y: float, words: str, anchor: str) -> str:

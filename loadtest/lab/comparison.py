@@ -9,15 +9,17 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from loadtest.bench.children import find_program, server_bindir
+from loadtest.bench.probe import cpu_seconds
 from loadtest.lab import LabError
 from loadtest.lab.findings import Findings, PathCheck
 from loadtest.lab.generator import Generators, Load, generating, processes
@@ -33,8 +35,8 @@ from proxy.demo.embedded import EmbeddedPostgres
 _ROLE = _DATABASE = "lab"
 _POLL_SECONDS = 0.05
 _SETTLE_SECONDS = 10.0
-_STARTING_SECONDS = 1.5
 _AWAY_SECONDS = 1.0
+_NEVER = float("inf")
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ def findings_of(plan: Plan) -> Findings:
     return Findings(circumstances, plan.pool_size, bounded=not plan.dsn)
 
 
-def compare(plan: Plan, findings: Findings, stopping: Stopping) -> None:
-    """Everything, into `findings`; whatever ends it early, what it found is there.
+def compare(plan: Plan, findings: Findings, stopping: Stopping, keep: Callable[[], None]) -> None:
+    """Everything, into `findings`, which is given to `keep` after each step.
 
     Raises LabError, EmbeddedPostgresError, BenchError and Stopped.
     """
@@ -74,7 +76,7 @@ def compare(plan: Plan, findings: Findings, stopping: Stopping) -> None:
             findings.limit, version = _limit(place.admin_dsn)
             findings.circumstances["postgres"] = version
             for way in plan.ways:
-                _Path(plan, way, place, findings, stopping).run()
+                _Path(plan, way, place, findings, stopping).run(keep)
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,18 @@ def _embedded(plan: Plan, folder: Path) -> Iterator[_Place]:
         with _administering(server.dsn) as admin:
             admin.execute(f"CREATE ROLE {_ROLE} LOGIN PASSWORD '{password}'")
             admin.execute(f"CREATE DATABASE {_DATABASE} OWNER {_ROLE}")
+            verifier = _verifier(admin)
         place = f"{server.host}:{server.port}/{_DATABASE}"
         dsn = f"postgresql://{_ROLE}:{password}@{place}?sslmode=disable"
-        yield _Place(
-            replace(target, dsn=dsn), server.dsn.rpartition("/")[0] + f"/{_DATABASE}", server
-        )
+        target = replace(target, dsn=dsn, verifier=verifier)
+        yield _Place(target, server.dsn.rpartition("/")[0] + f"/{_DATABASE}", server)
+
+
+def _verifier(admin: psycopg.Connection[tuple[Any, ...]]) -> str:
+    kept = "SELECT rolpassword FROM pg_authid WHERE rolname = %s"
+    row = admin.execute(kept, (_ROLE,)).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def _tls_files(target: Target) -> dict[str, bytes]:
@@ -160,7 +169,7 @@ class _Path:
             step.restarts and self._place.server is None
         )
 
-    def run(self) -> None:
+    def run(self, keep: Callable[[], None]) -> None:
         self._note()
         self._renew_tables()
         try:
@@ -168,6 +177,7 @@ class _Path:
                 for step in self._steps:
                     self._settle()
                     self._measure(step, door)
+                    keep()
         finally:
             self._check_totals()
 
@@ -208,7 +218,9 @@ class _Path:
         self._findings.results.append(result)
         folder = Path(tempfile.mkdtemp(prefix="step-", dir=self._place.target.folder))
         load = Load(door.dsn, self._session_state, self._workloads, folder)
-        watch = Watch(self._place.admin_dsn, self._place.target.user, door.waiters)
+        watch = Watch(self._place.admin_dsn, self._place.target.user, door.crowd)
+        used = _cpu(door)
+        psutil.cpu_percent()  # since the call before
         try:
             with watch, generating(step, load) as generators:
                 self._attend(generators, result)
@@ -217,6 +229,7 @@ class _Path:
             raise
         finally:
             result.tally, result.samples = collect(folder), watch.samples
+            result.machine_busy, result.pooler_cpu = psutil.cpu_percent() / 100, _cpu(door) - used
             ended = [generator.ended for generator in result.tally.generators]
             complete = len(ended) == processes(step.functions)
             self._whole = self._whole and complete and all(ended)
@@ -226,13 +239,14 @@ class _Path:
 
     def _attend(self, generators: Generators, result: Result) -> None:
         """Until the load has ended; Postgres is restarted when the step says so."""
-        after = result.step.restart_after
-        due = None if after is None else time.monotonic() + _STARTING_SECONDS + after
+        after, due = result.step.restart_after, _NEVER
         while generators.running():
             time.sleep(_POLL_SECONDS)
             self._stopping.check()
-            if due is not None and time.monotonic() >= due:
-                due, result.event = None, time.time()
+            if generators.begun and after is not None:
+                due, after = time.monotonic() + after, None
+            if time.monotonic() >= due:
+                due, result.event = _NEVER, time.time()
                 assert self._place.server is not None
                 self._place.server.restart(_AWAY_SECONDS)
 
@@ -248,6 +262,11 @@ class _Path:
         self._findings.checks.append(PathCheck(self._way.label, totals, faults))
 
 
+def _cpu(door: Open) -> float:
+    """CPU seconds of the pooler so far."""
+    return 0.0 if door.pid is None else cpu_seconds(door.pid)
+
+
 def _line(result: Result) -> str:
     tally = result.tally
     p95 = tally.latency.percentile(95)
@@ -255,7 +274,7 @@ def _line(result: Result) -> str:
         f"{result.path:>9}, {result.step.name:<13} {tally.invocations:>6,} invocations, "
         f"{result.failures:>6,} failed, {result.peak:>3} connections at most, "
         f"p95 {'-' if p95 is None else f'{p95:,.0f} ms'}"
-        f"{'  (generator saturated)' if tally.saturated else ''}"
+        f"{f'  ({result.bottleneck} saturated)' if result.bottleneck else ''}"
         f"{'  (cut short)' if result.cut else ''}"
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from loadtest.lab import LabError
 from loadtest.lab.steps import Step
+from loadtest.lab.tally import BEGUN
 from proxy.demo.children import die_with_parent
 
 _LOCUSTFILE = Path(__file__).resolve().parents[1] / "locustfile.py"
@@ -69,7 +70,7 @@ class Generators:
             "--freeze", f"{step.seconds * _FREEZE_SHARE:.1f}",
             "--workloads", ",".join(load.workloads),
             "--session-state", "yes" if load.session_state else "no",
-            "--tally-dir", str(load.folder),
+            "--tally-dir", str(load.folder), "--generators", str(processes(step.functions)),
         ]  # fmt: skip
         environment = {k: v for k, v in os.environ.items() if k[:2] != "PG"}
         with self._log(number).open("wb") as log:
@@ -99,6 +100,11 @@ class Generators:
                 raise LabError(f"Locust ended with {child.poll()}:\n{self._last_words(number)}")
         late = time.monotonic() > self._deadline
         return not late and any(child.poll() is None for child in self._children)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is load already."""
+        return (self._load.folder / BEGUN).exists()
 
     def last_words(self) -> str:
         """The ends of their logs."""

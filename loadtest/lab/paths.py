@@ -24,23 +24,27 @@ from loadtest.bench.children import (
 )
 from loadtest.bench.proxies import Site
 from loadtest.lab import LabError
-from loadtest.lab.watch import Waiters
+from loadtest.lab.watch import Ask, Crowd
 from proxy.demo.children import LOOPBACK, free_port
 
 QUERY_WAIT_SECONDS = 30
 MAX_CLIENTS = 12_000
 _CONSOLE_USER = "lab_console"
-_WAITERS = re.compile(r"^pgfunnel_pool_waiters\{[^}]*\} (\S+)$", re.MULTILINE)
+_CROWD = re.compile(r"^pgfunnel_pool_(clients|waiters)\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Target:
-    """The Postgres of a comparison. `encrypts`: it takes TLS connections."""
+    """The Postgres of a comparison. `encrypts`: it takes TLS connections.
+
+    `verifier`: how Postgres keeps the password, where that is known.
+    """
 
     dsn: str
     folder: Path
     pool_size: int
     encrypts: bool
+    verifier: str = ""
 
     @property
     def user(self) -> str:
@@ -80,10 +84,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Open:
-    """A path that can be used: where functions connect, who waits, its process."""
+    """A path that can be used: where functions connect, who is there, the pooler's process."""
 
     dsn: str
-    waiters: Waiters
+    crowd: Ask
+    pid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,8 +174,8 @@ def _pgfunnel(target: Target) -> Iterator[Open]:
         }
     ours = {f"PGFUNNEL_{name.upper()}": str(value) for name, value in settings.items()}
     command = [sys.executable, "-m", "proxy", "serve"]
-    with _running("pgfunnel", command, target, port, _environment() | ours):
-        yield Open(target.through(port, _certified()), lambda: _scraped_waiters(http_port))
+    with _running("pgfunnel", command, target, port, _environment() | ours) as pid:
+        yield Open(target.through(port, _certified()), lambda: _scraped(http_port), pid)
 
 
 def _environment() -> dict[str, str]:
@@ -178,13 +183,16 @@ def _environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k == "PGFUNNEL_PURE" or k[:2] != "PG"}
 
 
-def _scraped_waiters(http_port: int) -> int | None:
+def _scraped(http_port: int) -> Crowd | None:
     try:
         with urllib.request.urlopen(f"http://{LOOPBACK}:{http_port}/metrics", timeout=2) as page:
             text = page.read().decode()
     except OSError:
         return None
-    return sum(int(float(number)) for number in _WAITERS.findall(text))
+    found = dict.fromkeys(("clients", "waiters"), 0)
+    for kind, number in _CROWD.findall(text):
+        found[kind] += int(float(number))
+    return Crowd(**found)
 
 
 def _pgbouncer(target: Target) -> Iterator[Open]:
@@ -194,18 +202,21 @@ def _pgbouncer(target: Target) -> Iterator[Open]:
         raise LabError("pgbouncer is missing (Debian package: pgbouncer)")
     ini = target.site().write("pgbouncer.ini", _ini(target, port, console))
     command = [program, str(ini)]
-    with _running("PgBouncer", command, target, port, _environment(), unprivileged()):
+    with _running("PgBouncer", command, target, port, _environment(), unprivileged()) as pid:
         dsn = f"postgresql://{_CONSOLE_USER}:{console}@{LOOPBACK}:{port}/pgbouncer"
         with ExitStack() as stack:
             yield Open(
                 target.through(port, _certified()),
-                _Console(f"{dsn}?sslmode=prefer", stack).waiters,
+                _Console(f"{dsn}?sslmode=prefer", stack).crowd,
+                pid,
             )
 
 
 def _ini(target: Target, port: int, console: str) -> str:
     site = target.site()
-    users = f'"{_quoted(target.user)}" "{_quoted(target.password)}"\n'
+    # From a password it would derive the keys anew at every login, 4,096 rounds each.
+    secret = target.verifier or target.password
+    users = f'"{_quoted(target.user)}" "{_quoted(secret)}"\n'
     users += f'"{_CONSOLE_USER}" "{console}"\n'
     settings: dict[str, object] = {
         "listen_addr": LOOPBACK,
@@ -249,16 +260,26 @@ class _Console:
         self._stack = stack
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
 
-    def waiters(self) -> int | None:
+    def crowd(self) -> Crowd | None:
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=5)
-                self._stack.callback(self._connection.close)
+                self._connection = self._connect()
             cursor = self._connection.execute("SHOW POOLS")
-            column = [found.name for found in cursor.description or ()].index("cl_waiting")
-            return sum(int(str(row[column])) for row in cursor.fetchall())
+            names = [found.name for found in cursor.description or ()]
+            pools = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         except psycopg.Error:
             return None
+        served = [pool for pool in pools if pool["database"] != "pgbouncer"]
+        waiters = sum(int(str(pool["cl_waiting"])) for pool in served)
+        return Crowd(waiters + sum(int(str(pool["cl_active"])) for pool in served), waiters)
+
+    def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        """The console speaks the simple protocol alone: nothing is prepared."""
+        connection = psycopg.connect(
+            self._dsn, autocommit=True, connect_timeout=5, prepare_threshold=None
+        )
+        self._stack.callback(connection.close)
+        return connection
 
 
 @contextmanager
@@ -269,11 +290,12 @@ def _running(
     port: int,
     environment: dict[str, str],
     user: int | None = None,
-) -> Iterator[None]:
+) -> Iterator[int]:
+    """The process, by its id, once it listens."""
     log = target.folder / f"{label}.log"
     child = Child(label, command, log, environment=environment, user=user)
     try:
         child.await_port(port)
-        yield
+        yield child.pid
     finally:
         child.stop()

@@ -11,24 +11,27 @@ _CALM = 0.02
 _FASTEST, _FASTEST_SPIKE = 100.0, 400.0
 
 
-def planned(shape: str, most: int, seconds: float, elapsed: float) -> Plan | None:
+def planned(
+    shape: str, most: int, seconds: float, elapsed: float, generators: int = 1
+) -> Plan | None:
     """Functions wanted at `elapsed`, and how many a second to start or end; None when over.
 
-    `most` is the shape's highest number of functions, `seconds` its whole length.
+    `most` is the shape's highest number of functions, `seconds` its whole length. So many
+    `generators` on one machine start theirs at the same time.
     """
     if elapsed >= seconds:
         return None
     functions = SHAPES[shape](most, elapsed / seconds)
-    return functions, _rate(shape, most, seconds)
+    return functions, _rate(shape, most, seconds, generators)
 
 
-def _rate(shape: str, most: int, seconds: float) -> float:
+def _rate(shape: str, most: int, seconds: float, generators: int) -> float:
     """A leak is slow, a storm comes at once, all others take a twentieth of their time."""
     if shape == "storm":
         return max(float(most), 1.0)
     spread = 0.9 if shape == "leak" else 0.05
     fastest = _FASTEST_SPIKE if shape == "spike" else _FASTEST
-    return min(max(most / (seconds * spread), 1.0), fastest)
+    return min(max(most / (seconds * spread), 1.0), fastest / generators)
 
 
 def _steady(most: int, _part: float) -> int:

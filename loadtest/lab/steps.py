@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from loadtest.lab.shapes import SPIKE_BEGINS, SPIKE_ENDS
@@ -13,9 +13,11 @@ MIX = ("ColdFunction", "WarmFunction", "FrozenFunction", "KilledFunction", "Pool
 LEAK = ("LeakyFunction",)
 NAMED_LEVELS = {10: "low", 50: "moderate", 100: "spike", 500: "Black Friday"}
 
+# Invocations a second that one machine can play, and functions that it can start meanwhile.
 _RATE = 100.0
 _SETTLED_RATIO, _SETTLED_MS = 3.0, 100.0
 _RESTART_AFTER = 0.35
+_BUSY = 0.95
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def full(levels: Sequence[int]) -> list[Step]:
 
 
 def _level_seconds(level: int) -> float:
-    return 12.0 if level <= 1000 else 30.0 if level <= 2000 else 55.0
+    """Until all have started, and some more."""
+    return 12.0 if level <= _RATE else level / _RATE + 20.0
 
 
 def quick(levels: Sequence[int]) -> list[Step]:
@@ -78,6 +81,15 @@ class Result:
     samples: list[Sample] = field(default_factory=list)
     event: float | None = None
     cut: bool = False
+    machine_busy: float = 0.0
+    pooler_cpu: float = 0.0
+
+    @property
+    def bottleneck(self) -> str:
+        """What latencies were made by as much as by the path: generator, machine, or nothing."""
+        if self.tally.saturated:
+            return "generator"
+        return "machine" if self.machine_busy > _BUSY else ""
 
     @property
     def connections(self) -> list[int]:
@@ -93,8 +105,12 @@ class Result:
         return sum(seen) / len(seen) if seen else 0.0
 
     @property
+    def peak_clients(self) -> int | None:
+        return max((s.crowd.clients for s in self.samples if s.crowd), default=None)
+
+    @property
     def peak_waiters(self) -> int | None:
-        return max((s.waiters for s in self.samples if s.waiters is not None), default=None)
+        return max((s.crowd.waiters for s in self.samples if s.crowd), default=None)
 
     @property
     def failures(self) -> int:
@@ -111,6 +127,13 @@ class Result:
         if self.step.shape == "spike" and self.tally.began is not None:
             return self.tally.began + self.step.seconds * SPIKE_ENDS
         return self.event
+
+    @property
+    def pooler_ms(self) -> float | None:
+        """CPU of the pooler for one invocation; None without a pooler, or invocations."""
+        if not self.pooler_cpu or not self.tally.invocations:
+            return None
+        return self.pooler_cpu * 1000 / self.tally.invocations
 
     def recovery(self) -> float | None:
         """Seconds from the event until nothing failed and latency was as before; None: never."""
@@ -129,14 +152,22 @@ class Result:
             return 0.0
         return None if bad[-1] == after[-1] else (bad[-1] + 1) * BIN_SECONDS - event
 
+    @property
+    def length(self) -> float:
+        """Seconds to the last point of its series."""
+        return max((at for points in self.series().values() for at, _ in points), default=0.0)
+
     def series(self) -> dict[str, list[tuple[float, float]]]:
         """Points (seconds since the step began, value) of what is plotted."""
         began = self.tally.began or (self.samples[0].at if self.samples else 0.0)
         bins = sorted(self.tally.bins.items())
         latencies = [(n, b.latency.percentile(95)) for n, b in bins]
         return {
-            "connections": _thinned([(s.at - began, s.connections) for s in self.samples]),
-            "waiters": _thinned([(s.at - began, s.waiters) for s in self.samples]),
+            "connections": _thinned(
+                (s.at - began, s.connections) for s in self.samples if s.connections is not None
+            ),
+            "clients": _thinned((s.at - began, s.crowd.clients) for s in self.samples if s.crowd),
+            "waiters": _thinned((s.at - began, s.crowd.waiters) for s in self.samples if s.crowd),
             "p95_ms": [(_moment(n, began), round(p95, 2)) for n, p95 in latencies if p95],
             "failures": [(_moment(n, began), b.failed) for n, b in bins],
         }
@@ -167,11 +198,11 @@ def _moment(number: int, began: float) -> float:
     return round((number + 1) * BIN_SECONDS - began, 2)
 
 
-def _thinned(points: Sequence[tuple[float, int | None]]) -> list[tuple[float, float]]:
+def _thinned(points: Iterable[tuple[float, int]]) -> list[tuple[float, float]]:
     """The highest value of each bin's length, so that no peak is lost."""
     highest: dict[int, int] = {}
     for at, value in points:
-        if value is not None and at >= 0:
+        if at >= 0:
             number = int(at / BIN_SECONDS)
             highest[number] = max(value, highest.get(number, 0))
     return [(number * BIN_SECONDS, value) for number, value in sorted(highest.items())]

@@ -12,6 +12,8 @@ from typing import Any
 from loadtest.lab.histogram import Histogram
 
 BIN_SECONDS = 0.5
+# The file that a generator leaves when its load begins.
+BEGUN = "begun"
 _KEPT_VIOLATIONS = 20
 
 

@@ -13,14 +13,23 @@ from typing import Self
 import psycopg
 
 _EVERY_SECONDS = 0.05
-_WAITERS_EVERY = 5
+_CROWD_EVERY = 5
 _WATCHER = "pgfunnel-lab-watch"
 _COUNT = """
 SELECT count(*) FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND usename = %s AND application_name <> %s
 """
 
-Waiters = Callable[[], int | None]
+
+@dataclass(frozen=True)
+class Crowd:
+    """The clients that a pooler has, and those of them that wait for a server."""
+
+    clients: int
+    waiters: int
+
+
+Ask = Callable[[], Crowd | None]
 
 
 @dataclass(frozen=True)
@@ -29,16 +38,16 @@ class Sample:
 
     at: float
     connections: int | None
-    waiters: int | None
+    crowd: Crowd | None
 
 
 class Watch:
     """Samples in a thread of its own, and connects again when Postgres was restarted."""
 
-    def __init__(self, dsn: str, role: str, waiters: Waiters) -> None:
+    def __init__(self, dsn: str, role: str, ask: Ask) -> None:
         self._dsn = dsn
         self._role = role
-        self._waiters = waiters
+        self._ask = ask
         self._connection: psycopg.Connection[tuple[int]] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -58,11 +67,11 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        waiters: int | None = None
+        crowd: Crowd | None = None
         while not self._stop.wait(_EVERY_SECONDS):
-            if len(self.samples) % _WAITERS_EVERY == 0:
-                waiters = self._waiters()
-            self.samples.append(Sample(time.time(), self._count(), waiters))
+            if len(self.samples) % _CROWD_EVERY == 0:
+                crowd = self._ask()
+            self.samples.append(Sample(time.time(), self._count(), crowd))
         self._leave()
 
     def _count(self) -> int | None:

@@ -120,12 +120,16 @@ def test_cut_short_it_reports_what_it_measured(
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_killed_it_leaves_no_process(folder: Path, tmp_path: Path) -> None:
+def test_killed_it_leaves_no_process_and_the_steps_before(folder: Path, tmp_path: Path) -> None:
     lab = start(folder, "--quick", "--paths", "pgfunnel", "--out", str(tmp_path))
-    until(lambda: len(processes(folder)) > 4, seconds=30)
+    kept = tmp_path / "report.json"
+    until(lambda: kept.exists() and len(processes(folder)) > 4, seconds=60)
     lab.kill()
     lab.communicate(timeout=10)
     until(lambda: processes(folder) == [])
+    found = report(tmp_path)
+    assert found["cut_short"] is True
+    assert found["steps"][0]["invocations"] > 0
 
 
 @pytest.mark.slow
@@ -142,6 +146,8 @@ def test_a_pooler_that_shares_sessions_fails_when_asked_not_to(
     )
     _, err = lab.communicate(timeout=90)
     assert lab.returncode == code, err
+    (step,) = report(tmp_path)["steps"]
+    assert step["peak_clients"] > step["peak_waiters"] > 0
     assert ("violations of the state check" in err) is bool(code)
 
 

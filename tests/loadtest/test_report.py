@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from loadtest.lab.charts import Chart, Line
+from loadtest.lab.charts import Chart, Frame, Line
 from loadtest.lab.findings import Findings, PathCheck
 from loadtest.lab.page import render, what_happened
 from loadtest.lab.report import write
 from loadtest.lab.steps import Result, Step
 from loadtest.lab.tally import Generator, Tally
 from loadtest.lab.totals import Totals
-from loadtest.lab.watch import Sample
+from loadtest.lab.watch import Crowd, Sample
 
 BEGAN = 1000.0
 SOUND = Totals(10, 20, 20, 500, 500, 0, 0)
@@ -71,7 +72,7 @@ def test_a_step_without_an_event_has_no_recovery() -> None:
 
 def findings(path: str = "pgfunnel", faults: tuple[str, ...] = ()) -> Findings:
     step = Step("level", 100, 4)
-    samples = [Sample(BEGAN + n / 10, 20 if n == 7 else 3, 5) for n in range(40)]
+    samples = [Sample(BEGAN + n / 10, 20 if n == 7 else 3, Crowd(90, 5)) for n in range(40)]
     found = Findings({"when": "now", "machine": "m", "load_average": 0.1, "python": "3",
         "paths": {path: "1.0"}}, pool_size=20, limit=75)  # fmt: skip
     found.results.append(Result(path, step, steady(step), samples))
@@ -157,9 +158,25 @@ def test_a_page_of_nothing_says_that_it_was_cut_short() -> None:
     assert "CUT SHORT" in render(found)
 
 
+def test_what_was_the_bottleneck() -> None:
+    (result,) = findings().results
+    assert result.bottleneck == ""
+    result.machine_busy = 0.97
+    assert result.bottleneck == "machine"
+    result.tally.generators.append(Generator(0.9, 1.0, True))
+    assert result.bottleneck == "generator"
+
+
+def test_the_poolers_cpu_is_for_one_invocation() -> None:
+    (result,) = findings().results
+    assert result.pooler_ms is None
+    result.pooler_cpu = 0.016
+    assert result.pooler_ms == 2.0
+
+
 def test_what_happened_is_one_sentence() -> None:
     step = Step("level", 100, 4)
-    good = Result("pgfunnel", step, steady(step), [Sample(BEGAN, 20, 0)])
+    good = Result("pgfunnel", step, steady(step), [Sample(BEGAN, 20, Crowd(90, 0))])
     assert what_happened(good, 75).startswith("Nothing failed, on at most 20 of 75")
     tally = steady(step)
     tally.fail(BEGAN, "cold", "53300", "full")
@@ -176,9 +193,9 @@ def test_a_chart_is_one_figure_with_lines_that_differ_without_colour(log: bool) 
         Line("pgfunnel", [(0, 1), (5, 20)]),
         Line("empty", []),
     ]
-    svg = Chart("t & u", "ms", lines, ("limit", 75), log).svg()
+    svg = Chart("t & u", "ms", lines, Frame(5, ("stop", 3.0)), ("limit", 75), log).svg()
     figure = ET.fromstring(svg)
-    drawn = list(figure.iter("polyline"))
+    drawn = list(figure.iter("path"))
     assert len({line.get("stroke-dasharray") for line in drawn}) == len(drawn) == 3
     texts = {t.text: float(t.get("y", "")) for t in figure.iter("text")}
     assert abs(texts["PgBouncer"] - texts["pgfunnel"]) >= 12
@@ -188,11 +205,28 @@ def test_a_chart_is_one_figure_with_lines_that_differ_without_colour(log: bool) 
 
 
 def _heights(line: ET.Element) -> list[str]:
-    return [point.split(",")[1] for point in line.get("points", "").split()]
+    return re.findall(r",([\d.]+)", line.get("d", ""))
+
+
+def test_a_line_is_interrupted_where_nothing_was_seen() -> None:
+    line = Line("pgfunnel", [(0, 1), (1, 1), (9, 1), (14, 1), (15, 1)])
+    figure = ET.fromstring(Chart("t", "u", [line], Frame(15)).svg())
+    (path,) = figure.iter("path")
+    assert re.findall("[MLh]", path.get("d", "")) == list("MhLMhMhL")
+
+
+@pytest.mark.parametrize(
+    "most, marks",
+    [(0, "0 1 2 3 4"), (5, "0 2 4 6 8"), (75, "0 20 40 60 80"), (4344, "0 2,000 4,000 6,000")],
+)
+def test_marks_are_whole_numbers(most: float, marks: str) -> None:
+    svg = Chart("t", "u", [Line("a", [(0, 0), (12, most)])], Frame(12)).svg()
+    texts = [t.text for t in ET.fromstring(svg).iter("text") if t.get("text-anchor") == "end"]
+    assert " ".join(map(str, texts)).startswith(marks)
 
 
 def test_a_chart_of_nothing_is_nothing() -> None:
-    assert Chart("t", "u", [Line("a", [])]).svg() == ""
+    assert Chart("t", "u", [Line("a", [])], Frame(0)).svg() == ""
 
 
 def test_the_files_hold_the_same_figures(tmp_path: Path) -> None:
@@ -206,4 +240,4 @@ def test_the_files_hold_the_same_figures(tmp_path: Path) -> None:
     assert report["steps"][0]["peak_connections"] == int(rows[0]["peak_connections"]) == 20
     with (folder / "series.csv").open() as file:
         series = {row["series"] for row in csv.DictReader(file)}
-    assert series == {"connections", "waiters", "p95_ms", "failures"}
+    assert series == {"connections", "clients", "waiters", "p95_ms", "failures"}
