@@ -172,6 +172,15 @@ def test_operators_are_no_clients_of_postgres(pgfunnel: StartFunnel) -> None:
 # -- what it shows -------------------------------------------------------------------------
 
 
+def test_operators_say_what_program_they_are(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(admin_users="alice")
+    with (
+        Operator(funnel, "alice") as operator,
+        peer(funnel, database="pgbouncer", application_name="runbook"),
+    ):
+        assert operator.row("CLIENTS", application_name="runbook")["database"] == "pgbouncer"
+
+
 def test_pools_clients_and_servers_agree(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(admin_users="alice", default_pool_size=2)
     with Operator(funnel, "alice") as operator:
