@@ -114,6 +114,9 @@ class ShuttingDown(PgfunnelError):
     sqlstate = "57P01"
     hint = "Connect again; another instance may serve you."
 
+    def __init__(self) -> None:
+        super().__init__("pgfunnel is shutting down")
+
 
 class LoginTimeout(PgfunnelError):
     sqlstate = "57014"

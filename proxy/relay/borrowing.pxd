@@ -11,6 +11,11 @@ cdef enum:
     STATEMENT = 2
 
 cdef enum:
+    STAYS = 0
+    LEAVES = 1
+    DISMISSED = 2
+
+cdef enum:
     NOTHING = 0
     CHECKING = 1
     SETTING = 2
@@ -29,7 +34,7 @@ cdef class Borrowing(Borrower):
     cdef public int mode
     cdef readonly Py_ssize_t remaining
     cdef public bint keeps
-    cdef public bint leaving
+    cdef public int leaving
     cdef public bint waiting
     cdef readonly int ahead
     cdef readonly bint greeting
@@ -63,6 +68,8 @@ cdef class Borrowing(Borrower):
     cdef object _resume(self)
     cpdef object hear_early(self)
     cdef object _looked(self, int what, object error)
+    cpdef object dismiss(self)
+    cdef object _depart(self)
     cdef object _part(self)
     cdef object _stir(self)
     cdef object _give_back(self)

@@ -12,7 +12,13 @@ from typing import Any
 import cython
 
 from proxy.conditions import PREPARED
-from proxy.errors import FeatureRefused, PostgresError, ProtocolViolation, TooManyWaiters
+from proxy.errors import (
+    FeatureRefused,
+    PostgresError,
+    ProtocolViolation,
+    ShuttingDown,
+    TooManyWaiters,
+)
 from proxy.session.inquiry import question, read_answer
 from proxy.session.parameters import NONE, change, difference, preparations, settings_query
 from proxy.telemetry.reasons import CloseReason
@@ -36,6 +42,7 @@ else:
     from proxy.wire.octets import Pieces
 
     TRANSACTION, SESSION, STATEMENT = range(3)
+    STAYS, LEAVES, DISMISSED = range(3)
     NOTHING, CHECKING, SETTING, PREPARING, ASKING, RESTORING, RESTORED = range(7)
     LOOKING, LOOKING_BACK = 7, 8
 
@@ -51,9 +58,10 @@ class Borrowing(Borrower):
     server past the boundary (session pooling, or a statement too large to be repeated);
     `ahead`: it has a server that runs something of ours first: a check, its parameters, its
     prepared statements, or (behind its transaction) the question what became of its session;
-    `leaving`: it has said goodbye and waits for its last answers; `tunnel`: the server's end of a
-    replication connection; `resting`: it has a server that waits for what it says next;
-    `begun_at`, `asked_at`: when its transaction began, and what runs in it now.
+    `leaving`: it has said goodbye and waits for its last answers (LEAVES), or is to be closed at
+    its next boundary (DISMISSED); `tunnel`: the server's end of a replication connection;
+    `resting`: it has a server that waits for what it says next; `begun_at`, `asked_at`: when its
+    transaction began, and what runs in it now.
     """
 
     hub: Any
@@ -75,7 +83,7 @@ class Borrowing(Borrower):
         self.mode = TRANSACTION
         self.remaining = 0
         self.keeps = False
-        self.leaving = False
+        self.leaving = STAYS
         self.waiting = False
         self.ahead = NOTHING
         self.greeting = False
@@ -340,8 +348,8 @@ class Borrowing(Borrower):
     def on_boundary(self) -> object:
         session: Session = self.session
         self.pool.counters.transactions += 1
-        if self.leaving:
-            return self.close(CloseReason.CLIENT_LEFT)
+        if self.leaving and self.remaining == 0:
+            return self._depart()
         if session.holds and self.pool.waiters:
             session.ask(session.holds)
         if session.watches:
@@ -358,7 +366,7 @@ class Borrowing(Borrower):
         self.resting = True
         self.active_at = now()
         self.pool.counters.query_time += self.active_at - self.asked_at
-        if self.leaving:
+        if self.leaving == LEAVES:
             return self.close(CloseReason.CLIENT_LEFT)
         if self.mode == STATEMENT:
             error = FeatureRefused(
@@ -367,6 +375,23 @@ class Borrowing(Borrower):
             )
             return self.close(CloseReason.REFUSED, error)
         return self._restore() if self.session.withholds else None
+
+    @cython.ccall
+    def dismiss(self) -> object:
+        """Close it at its next boundary, which is now if it keeps a server there."""
+        if self.leaving == STAYS:
+            self.leaving = DISMISSED
+        kept: cython.bint = self.server is not None and not self.ahead and self.at_rest()
+        return self._depart() if kept and self.remaining == 0 else None
+
+    @cython.cfunc
+    def _depart(self) -> object:
+        """At a boundary: it goes, as it wished or as it was told to."""
+        if self.leaving == LEAVES:
+            return self.close(CloseReason.CLIENT_LEFT)
+        if self.session.withholds:
+            self._goes_on({})
+        return self.close(CloseReason.SHUTTING_DOWN, ShuttingDown())
 
     @cython.cfunc
     def _part(self) -> object:

@@ -17,6 +17,7 @@ from proxy.wire import messages
 if cython.compiled:
     from cython.cimports.proxy.relay.borrowing import (
         CHECKING,
+        LEAVES,
         LOOKING,
         PIECES,
         PREPARING,
@@ -40,6 +41,7 @@ if cython.compiled:
 else:
     from proxy.relay.borrowing import (
         CHECKING,
+        LEAVES,
         LOOKING,
         PIECES,
         PREPARING,
@@ -249,12 +251,12 @@ class Client(Naming):
         owed: Owed = None if self.server is None else self.server.owed
         if owed is None or owed.nothing() or owed.unsynced or owed.copying or owed.skipping:
             return self.close(CloseReason.CLIENT_LEFT)
-        self.leaving = True
+        self.leaving = LEAVES
         return self.pause()
 
     @cython.ccall
     def on_copy_in(self) -> object:
-        if self.leaving:
+        if self.leaving == LEAVES:
             self.loop.call_soon(self.on_lost)
         return None
 
@@ -263,7 +265,7 @@ class Client(Naming):
         if self.settling:
             # What it sent before is still done, as by Postgres: then its end is read again.
             return self.pause()
-        if self.leaving:
+        if self.leaving == LEAVES:
             return self.close(CloseReason.CLIENT_LEFT)
         return self.close(CloseReason.CLIENT_VANISHED)
 

@@ -188,7 +188,7 @@ class Entrance:
         if self.console is not None and database == CONSOLE:
             return None
         if self._funnel.draining:
-            raise ShuttingDown("pgfunnel is shutting down")
+            raise ShuttingDown
         limit = self._most_clients
         if limit and len(self.clients) >= limit:
             raise TooManyClients(f"no more connections allowed (max_client_conn is {limit})")

@@ -378,19 +378,21 @@ class Funnel:
     async def drain(self, timeout: float, *, waiters: bool = True) -> None:
         """Take nothing new, let transactions finish, end within `timeout` seconds.
 
+        Who has a server is closed at the boundary, whatever it does next or would have kept.
         `waiters`: those who wait for a server get one, unless their database is paused. Who has
         not sent a start-up packet yet is left alone until it does (see `admit`): to a client that
         has asked for TLS an error would be no answer.
         """
         self.draining = True
         deadline = monotonic() + timeout
-        error = ShuttingDown("pgfunnel is shutting down")
         while there := [*self.clients, *(c for c in self.logging_in if c.login.wish is not None)]:
             late = monotonic() >= deadline
             for client in there:
                 waits = client.waiting and waiters and not client.pool.paused
                 if late or (client.server is None and not waits):
-                    client.close(CloseReason.SHUTTING_DOWN, error)
+                    client.close(CloseReason.SHUTTING_DOWN, ShuttingDown())
+                else:
+                    client.dismiss()
             await asyncio.sleep(0.02)
 
     async def deserted(self) -> None:
@@ -405,7 +407,7 @@ class Funnel:
         """Close whatever there is still, waiting `patience` seconds for Postgres to do so too."""
         self.draining = self.stopping = True
         for client in [*self.clients, *self.logging_in, *self.entrance.at_console]:
-            client.close(CloseReason.SHUTTING_DOWN, ShuttingDown("pgfunnel is shutting down"))
+            client.close(CloseReason.SHUTTING_DOWN, ShuttingDown())
         self.peers.close()
         await self.entrance.lookups.close()
         await self.pools_by_key.close()

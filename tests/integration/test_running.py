@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 from pathlib import Path
@@ -21,8 +23,9 @@ from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres
 
 
-def logged_in(funnel: Funnel) -> Peer:
-    return Peer(funnel.host, funnel.port).log_in("alice", funnel.upstream.database, USERS["alice"])
+def logged_in(funnel: Funnel, **parameters: str) -> Peer:
+    peer = Peer(funnel.host, funnel.port)
+    return peer.log_in("alice", funnel.upstream.database, USERS["alice"], **parameters)
 
 
 def readiness(funnel: Funnel) -> int:
@@ -68,6 +71,75 @@ def test_waiters_are_served_while_draining(pgfunnel: StartFunnel) -> None:
         funnel.signal(signal.SIGTERM)
         busy.query("COMMIT")
         assert (b"C", b"SELECT 1\0") in waiting.until(b"Z")
+    assert funnel.wait() == 0
+
+
+def keep_busy(peer: Peer) -> None:
+    """One transaction behind the other, without a pause, until the connection is closed."""
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            peer.query("BEGIN; SELECT pg_sleep(0.1)")
+            peer.query("COMMIT")
+
+
+def test_a_drain_takes_no_longer_than_the_transactions(pgfunnel: StartFunnel) -> None:
+    """Who never pauses is closed between two transactions."""
+    funnel = pgfunnel(drain_timeout=60)
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(logged_in(funnel)) for _ in range(8)]
+        threads = [threading.Thread(target=keep_busy, args=(peer,)) for peer in peers]
+        for thread in threads:
+            thread.start()
+        until(lambda: pool_metric(funnel, "pgfunnel_servers", state="active") >= 4)
+        began = time.monotonic()
+        funnel.signal(signal.SIGTERM)
+        assert funnel.wait() == 0
+        assert time.monotonic() - began < 3
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "mode, first",
+    [
+        ("transaction", "SELECT pg_advisory_lock(4711)"),
+        ("transaction", "RESET ALL"),
+        ("session", "SELECT 1"),
+    ],
+)
+def test_a_drain_closes_whoever_keeps_a_server(
+    pgfunnel: StartFunnel, mode: str, first: str
+) -> None:
+    """At its boundary, as everybody: all answers are there, and then 57P01."""
+    funnel = pgfunnel(drain_timeout=60, pool_mode=mode)
+    with logged_in(funnel) as idle, logged_in(funnel, extra_float_digits="0") as busy:
+        idle.query("SELECT 1" if mode == "session" else "SELECT pg_advisory_lock(4712)")
+        busy.query("BEGIN")
+        busy.query(first)
+        funnel.signal(signal.SIGTERM)
+        assert idle.message()[0] == b"E"
+        assert busy.rows("SELECT 1") == [[b"1"]]
+        busy.send(messages.query(first.encode() + b"; COMMIT"))
+        told = [kind for kind, _ in busy.until(b"Z")]
+        assert told.count(b"C") == 2
+        assert b"E" not in told
+        assert busy.error()["C"] == "57P01"
+        assert busy.ended()
+    assert funnel.wait() == 0
+
+
+def test_a_drain_lets_copy_finish(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(drain_timeout=60)
+    with logged_in(funnel) as busy:
+        busy.query("BEGIN; CREATE TEMP TABLE copied (n int) ON COMMIT DROP")
+        busy.send(messages.query(b"COPY copied FROM STDIN"))
+        busy.until(b"G")
+        funnel.signal(signal.SIGTERM)
+        until(lambda: "draining" in funnel.log())
+        busy.send(messages.message(b"d", b"1\n"), messages.message(b"c", b""))
+        assert busy.until(b"Z")[0] == (b"C", b"COPY 1\0")
+        assert busy.query("COMMIT")[0] == (b"C", b"COMMIT\0")
+        assert busy.error()["C"] == "57P01"
     assert funnel.wait() == 0
 
 
