@@ -348,8 +348,10 @@ class Borrowing(Borrower):
     def on_boundary(self) -> object:
         session: Session = self.session
         self.pool.counters.transactions += 1
-        if self.leaving and self.remaining == 0:
-            return self._depart()
+        if self.leaving:
+            if self.leaving == LEAVES:
+                return self.close(CloseReason.CLIENT_LEFT)
+            self.dismiss()
         if session.holds and self.pool.waiters:
             session.ask(session.holds)
         if session.watches:
@@ -377,21 +379,24 @@ class Borrowing(Borrower):
         return self._restore() if self.session.withholds else None
 
     @cython.ccall
+    def resting(self) -> cython.bint:
+        """Whether it is at a boundary; who waits for a server is, too."""
+        if self.server is None:
+            return True
+        return not self.ahead and self.remaining == 0 and self.at_rest()
+
+    @cython.ccall
     def dismiss(self) -> object:
-        """Close it at its next boundary, which is now if it keeps a server there."""
+        """Whatever it says behind its next boundary, which may be now, is answered with goodbye.
+
+        Not before it says something: drivers that read words of ours together with the end of a
+        transaction may take them for a notice and throw them away (libpq does).
+        """
         if self.leaving == STAYS:
             self.leaving = DISMISSED
-        kept: cython.bint = self.server is not None and not self.ahead and self.at_rest()
-        return self._depart() if kept and self.remaining == 0 else None
-
-    @cython.cfunc
-    def _depart(self) -> object:
-        """At a boundary: it goes, as it wished or as it was told to."""
-        if self.leaving == LEAVES:
-            return self.close(CloseReason.CLIENT_LEFT)
-        if self.session.withholds:
-            self._goes_on({})
-        return self.close(CloseReason.SHUTTING_DOWN, ShuttingDown())
+        if self.login is None and not self.waiting and self.resting():
+            self.login = Usher(self)
+        return None
 
     @cython.cfunc
     def _part(self) -> object:
@@ -508,6 +513,20 @@ class Borrowing(Borrower):
             session.follow(session.parameters.with_values(known))
         self._goes_on(session.back)
         return self._resume()
+
+
+class Usher:
+    """Takes what a client says that is to go (`Client.login`)."""
+
+    def __init__(self, client: Borrowing) -> None:
+        self._client = client
+
+    def feed(self, buffer: bytearray, n: int) -> None:
+        del n
+        if buffer[:1] == messages.TERMINATE[:1]:
+            self._client.close(CloseReason.CLIENT_LEFT)
+        else:
+            self._client.close(CloseReason.SHUTTING_DOWN, ShuttingDown())
 
 
 def _staying(have: Parameters, want: Parameters) -> dict[str, str]:

@@ -64,6 +64,7 @@ else:
     from proxy.wire.octets import u32
 
 _COPY_DATA: cython.int = 100  # d
+_LEFT, _VANISHED = CloseReason.CLIENT_LEFT, CloseReason.CLIENT_VANISHED
 _MAX_SIZE: cython.Py_ssize_t = messages.MAX_MESSAGE
 
 
@@ -289,7 +290,10 @@ class Client(Naming):
             self.waiting = False
             self.pool.leave(self)
         self.hub.client_gone(self, reason, error)
-        self.hang_up()
+        if self.broken or reason is _LEFT or reason is _VANISHED:
+            self.hang_up()
+        else:
+            self.hub.linger(self)
         if server is None:
             return None
         if self.mode != SESSION and (self.session.holds or self.session.asks):

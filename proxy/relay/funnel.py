@@ -24,6 +24,7 @@ from proxy.relay.connect import Address, Keepalive
 from proxy.relay.database import Database
 from proxy.relay.entrance import Entrance, who
 from proxy.relay.limits import TimeLimits
+from proxy.relay.lingering import Lingering
 from proxy.relay.peers import Peers
 from proxy.relay.pins import Pins
 from proxy.relay.pools import Pools
@@ -50,6 +51,9 @@ log = logging.getLogger("pgfunnel")
 _MOST_NAMES = 20
 """So many functions that change sessions are named in a log line."""
 
+_SILENCE = 0.02
+"""Seconds behind its transaction in which a client has read the end of it."""
+
 TICK = 0.1
 """Seconds between looks at deadlines."""
 
@@ -69,6 +73,7 @@ class Funnel:
         self.pins = Pins()
         self.standing = Standing()
         self.limits = TimeLimits(self)
+        self.lingering = Lingering()
         self.entrance = Entrance(self)
         self.draining = False
         self.stopping = False
@@ -166,6 +171,10 @@ class Funnel:
         if reason not in USUAL:
             self._note(client, reason, error)
         self.entrance.gone(client, reason, error)
+
+    def linger(self, client: Client) -> None:
+        """The client was told why it is closed: it gets the time to read that."""
+        self.lingering.take(client, monotonic())
 
     def _note(self, client: Client, reason: CloseReason, error: object) -> None:
         if reason is CloseReason.CLIENT_VANISHED and client not in self.clients:
@@ -337,6 +346,7 @@ class Funnel:
         self.entrance.check_logins(now)
         self.entrance.lookups.tick(now)
         self.pools_by_key.tick(now)
+        self.lingering.tick(now)
         self.pins.check_idle(now, self.settings.pin_idle_timeout)
         self._look_at_sockets()
         self.limits.tick(now)
@@ -378,7 +388,7 @@ class Funnel:
     async def drain(self, timeout: float, *, waiters: bool = True) -> None:
         """Take nothing new, let transactions finish, end within `timeout` seconds.
 
-        Who has a server is closed at the boundary, whatever it does next or would have kept.
+        Who has a server is closed behind its boundary: with its next word, or when it is silent.
         `waiters`: those who wait for a server get one, unless their database is paused. Who has
         not sent a start-up packet yet is left alone until it does (see `admit`): to a client that
         has asked for TLS an error would be no answer.
@@ -386,14 +396,15 @@ class Funnel:
         self.draining = True
         deadline = monotonic() + timeout
         while there := [*self.clients, *(c for c in self.logging_in if c.login.wish is not None)]:
-            late = monotonic() >= deadline
+            now = monotonic()
             for client in there:
                 waits = client.waiting and waiters and not client.pool.paused
-                if late or (client.server is None and not waits):
+                silent = client.resting() and now - client.active_at >= _SILENCE
+                if now >= deadline or (silent and not waits):
                     client.close(CloseReason.SHUTTING_DOWN, ShuttingDown())
                 else:
                     client.dismiss()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_SILENCE)
 
     async def deserted(self) -> None:
         """Take nothing new and wait until the last client has left."""
@@ -412,7 +423,7 @@ class Funnel:
         await self.entrance.lookups.close()
         await self.pools_by_key.close()
         for _ in range(int(patience / 0.01)):
-            if not self._has_servers():
+            if not self._has_servers() and not self.lingering:
                 break
             await asyncio.sleep(0.01)
         for pool in self.pools_by_key:
@@ -421,6 +432,7 @@ class Funnel:
                     server.end()
         if self._ticking is not None:
             self._ticking.cancel()
+        self.lingering.close()
         self.entrance.close()
 
     def _has_servers(self) -> bool:

@@ -29,4 +29,6 @@ cdef class Link:
     cdef object _flush_tls(self)
     cdef object _short(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef object _break(self)
+    cpdef object finish_sending(self)
+    cpdef int surrender(self)
     cpdef object hang_up(self)

@@ -11,6 +11,7 @@ than one buffer in either direction.
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from typing import Any
 
@@ -289,6 +290,35 @@ class Link:
             del self.out[:n]
 
     # -- the end ---------------------------------------------------------------------------
+
+    @cython.ccall
+    def finish_sending(self) -> object:
+        """Nothing more comes: the peer is told so, what was not sent is lost."""
+        if self.fd < 0:
+            return None
+        if self.out is not None:
+            self.loop.remove_writer(self.fd)
+            self.out = None
+        sock = socket.socket(fileno=self.fd)
+        try:
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        finally:
+            sock.detach()
+        return None
+
+    @cython.ccall
+    def surrender(self) -> cython.int:
+        """Give up the socket without closing it: its descriptor, which another is to watch."""
+        if self.tls is not None:
+            self.tls.close()
+            self._flush_tls()
+        fd, self.fd = self.fd, -1
+        self.reading = False
+        self.tls = None
+        self.held = None
+        return fd
 
     @cython.ccall
     def hang_up(self) -> object:

@@ -89,5 +89,4 @@ cdef class Server(Link):
     cpdef object cancel_begins(self)
     cpdef object cancel_ended(self)
     cpdef object close(self, object reason)
-    cdef object _finish_sending(self)
     cpdef object end(self)

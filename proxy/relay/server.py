@@ -9,7 +9,6 @@ client, or, when nobody has it, brings the server back to a clean state and to i
 from __future__ import annotations
 
 import re
-import socket
 from typing import Any
 
 import cython
@@ -723,28 +722,11 @@ class Server(Link):
         self.pool.withdraw(self)
         if self.out is None:
             self.send(messages.TERMINATE)
-        self._finish_sending()
+        self.finish_sending()
         self.watch()
         if client is not None:
             mute: cython.bint = self.remaining > 0
             client.on_server_lost(None if mute else self.hub.lost_words(self, reason))
-        return None
-
-    @cython.cfunc
-    def _finish_sending(self) -> object:
-        """Nothing more comes: Postgres leaves even when it waits for the rest of a message."""
-        if self.fd < 0:
-            return None
-        if self.out is not None:
-            self.loop.remove_writer(self.fd)
-            self.out = None
-        sock = socket.socket(fileno=self.fd)
-        try:
-            sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-        finally:
-            sock.detach()
         return None
 
     @cython.ccall

@@ -5,6 +5,7 @@ Contexts follow libpq's sslmode words (PostgreSQL documentation, "SSL Support").
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ssl
 from dataclasses import dataclass, field
@@ -73,7 +74,9 @@ class Tls:
             return 0
 
     def write(self, plain: bytes | bytearray | memoryview) -> None:
-        self._object.write(plain)
+        """Nothing can be said before the handshake is done."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._object.write(plain)
 
     def spoken(self) -> str:
         """Version and cipher, as in `TLSv1.3/TLS_AES_256_GCM_SHA384`; empty at first."""
