@@ -8,6 +8,8 @@ section 4.2.2.13, on half-duplex closes; RFC 7230, section 6.6, on the same trou
 
 from __future__ import annotations
 
+from typing import Any
+
 from proxy.relay.link import Link
 
 MOST = 256
@@ -19,7 +21,7 @@ _SECONDS = 0.5
 class Remnant(Link):
     """What is left of a client: its socket, and what the kernel has not taken yet."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Any) -> None:
         Link.__init__(self, link.loop, link.surrender())
         self.out, link.out = link.out, None
         self.watch()
