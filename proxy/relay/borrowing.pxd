@@ -68,7 +68,7 @@ cdef class Borrowing(Borrower):
     cdef object _resume(self)
     cpdef object hear_early(self)
     cdef object _looked(self, int what, object error)
-    cpdef bint resting(self)
+    cpdef bint at_boundary(self)
     cpdef object dismiss(self)
     cdef object _part(self)
     cdef object _stir(self)

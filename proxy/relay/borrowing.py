@@ -379,7 +379,7 @@ class Borrowing(Borrower):
         return self._restore() if self.session.withholds else None
 
     @cython.ccall
-    def resting(self) -> cython.bint:
+    def at_boundary(self) -> cython.bint:
         """Whether it is at a boundary; who waits for a server is, too."""
         if self.server is None:
             return True
@@ -394,7 +394,7 @@ class Borrowing(Borrower):
         """
         if self.leaving == STAYS:
             self.leaving = DISMISSED
-        if self.login is None and not self.waiting and self.resting():
+        if self.login is None and not self.waiting and self.at_boundary():
             self.login = Usher(self)
         return None
 

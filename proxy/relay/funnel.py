@@ -399,7 +399,7 @@ class Funnel:
             now = monotonic()
             for client in there:
                 waits = client.waiting and waiters and not client.pool.paused
-                silent = client.resting() and now - client.active_at >= _SILENCE
+                silent = client.at_boundary() and now - client.active_at >= _SILENCE
                 if now >= deadline or (silent and not waits):
                     client.close(CloseReason.SHUTTING_DOWN, ShuttingDown())
                 else:
