@@ -147,12 +147,12 @@ class Pool:
 
     # -- how many servers ------------------------------------------------------------------
 
-    def wanted(self, now: float) -> int:
-        """How many servers to start connecting now."""
+    def wanted(self, now: float, coming: int = 0) -> int:
+        """How many servers to start connecting now; so many are `coming`, free in a moment."""
         if self.paused or self.backoff.waits(now):
             return 0
         missing = self.size.minimum - len(self.servers)
-        need = max(len(self.waiters) - self.opening - len(self.idle), missing)
+        need = max(len(self.waiters) - self.opening - len(self.idle) - coming, missing)
         if need <= 0:
             return 0
         if self.backoff.failing:

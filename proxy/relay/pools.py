@@ -228,7 +228,8 @@ class Pools:
     def fill(self, pool: Database) -> None:
         """Start as many logins as the pool wants and may have."""
         now = monotonic()
-        wanted = 0 if pool in self._ended else pool.wanted(now)
+        coming = sum(1 for server in pool.servers if isinstance(server, Server) and server.coming)
+        wanted = 0 if pool in self._ended else pool.wanted(now, coming)
         key = str(pool.address)
         allowed = self._funnel.settings.max_server_logins - self._logins.get(key, 0)
         for _ in range(min(wanted, allowed)):

@@ -194,6 +194,11 @@ class Server(Link):
     def __repr__(self) -> str:
         return f"<Server {self.pool.database}/{self.pool.user} {self.state} fd={self.fd}>"
 
+    @property
+    def coming(self) -> bool:
+        """Whether it is free in a moment: it only tells what the database's functions do."""
+        return self.state == RESETTING and self.looking is not None
+
     # -- what the server says --------------------------------------------------------------
 
     @cython.ccall
