@@ -11,7 +11,6 @@ import resource
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from proxy import relay, web
@@ -34,7 +33,6 @@ from proxy.relay.tls_settings import client_tls_policy, server_tls_policies
 from proxy.settings import Settings, diff
 from proxy.settings.change import changed
 from proxy.telemetry import logs
-from proxy.telemetry.averages import Averages
 from proxy.telemetry.logs import log_event
 from proxy.telemetry.syslog import Syslog
 from proxy.web import WebServer
@@ -48,6 +46,7 @@ _TERMINAL = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _SIGNALS = (*_TERMINAL, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _STOPPING = (*_TERMINAL, *Shutdown)
 _AT_ONCE = (signal.SIGQUIT, Shutdown.AT_ONCE)
+_RELEASED, _DESERTED = "all servers connections to be released", "all clients disconnect"
 
 
 def run(settings: Settings, reload: Callable[[], Settings], notes: Sequence[str] = ()) -> int:
@@ -133,7 +132,6 @@ class _App:
     def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
         self._settings = settings
         self._reload = reload
-        self._averages = Averages(monotonic())
         self._signals: asyncio.Queue[signal.Signals | Shutdown] = asyncio.Queue()
 
     async def serve(self) -> int:
@@ -159,7 +157,6 @@ class _App:
             raise
         funnel.start()
         Console(funnel, _Operated(self, funnel))
-        self._say_stats_later(funnel)
         _say_ready(self._settings, listener, server)
         notify("READY=1")
         keys = asyncio.create_task(funnel.prepare_keys())
@@ -191,24 +188,15 @@ class _App:
         """Do what signals say until one, or an operator, says to stop: that one."""
         while (told := await self._signals.get()) not in _STOPPING:
             if told == signal.SIGHUP:
+                log_event(log, logging.INFO, "reloading", told=told.name)
                 self.follow(funnel)
             else:
-                _pause(funnel, on=told == signal.SIGUSR1)
+                _pause(funnel, told)
         return told
 
     def shut_down(self, how: Shutdown) -> None:
         """Someone said so at the console."""
         self._signals.put_nowait(how)
-
-    def _say_stats_later(self, funnel: Funnel) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._settings.stats_period, self._say_stats, funnel)
-
-    def _say_stats(self, funnel: Funnel) -> None:
-        rates = self._averages.read([pool.counters for pool in funnel.pools()], monotonic())
-        if self._settings.log_stats:
-            log_event(log, logging.INFO, "stats", **rates)
-        self._say_stats_later(funnel)
 
     def follow(self, funnel: Funnel) -> list[str]:
         """SIGHUP, RELOAD: new settings, or none of them; the log file is opened anew in any case.
@@ -264,14 +252,23 @@ class _App:
         if told not in _AT_ONCE:
             self._say_draining(funnel, told)
             await _first(self._drained(funnel, told), self._told_again(funnel))
+        elif told == signal.SIGQUIT:
+            log_event(log, logging.INFO, "stopping", told=told.name)
         listener.close()
         await _first(funnel.stop(), self._told_again(funnel))
 
     def _say_draining(self, funnel: Funnel, told: signal.Signals | Shutdown) -> None:
         timeout = self._settings.drain_timeout if told == signal.SIGTERM else math.inf
-        how = told.value if isinstance(told, Shutdown) else told.name
-        clients = len(funnel.clients)
-        log_event(log, logging.INFO, "draining", clients=clients, timeout_s=timeout, told=how)
+        servers = told in (signal.SIGINT, Shutdown.WAIT_FOR_SERVERS)
+        log_event(
+            log,
+            logging.INFO,
+            "draining",
+            told=_name(told),
+            waits_for=_RELEASED if servers else _DESERTED,
+            clients=len(funnel.clients),
+            timeout_s=timeout,
+        )
 
     def _drained(
         self, funnel: Funnel, told: signal.Signals | Shutdown
@@ -285,12 +282,18 @@ class _App:
     async def _told_again(self, funnel: Funnel) -> None:
         while (told := await self._signals.get()) not in _STOPPING:
             if told == signal.SIGUSR2:
-                _pause(funnel, on=False)
+                _pause(funnel, told)
+        log_event(log, logging.INFO, "stopping_again", told=_name(told))
 
 
-def _pause(funnel: Funnel, *, on: bool) -> None:
+def _name(told: signal.Signals | Shutdown) -> str:
+    return told.value if isinstance(told, Shutdown) else told.name
+
+
+def _pause(funnel: Funnel, told: signal.Signals | Shutdown) -> None:
+    on = told == signal.SIGUSR1
     funnel.pause(on=on)
-    log_event(log, logging.INFO, "paused" if on else "resumed")
+    log_event(log, logging.INFO, "paused" if on else "resumed", told=_name(told))
 
 
 class _Operated:

@@ -114,8 +114,8 @@ class ShuttingDown(PgfunnelError):
     sqlstate = "57P01"
     hint = "Connect again; another instance may serve you."
 
-    def __init__(self) -> None:
-        super().__init__("pgfunnel is shutting down")
+    def __init__(self, message: str = "server shutting down") -> None:
+        super().__init__(message)
 
 
 class LoginTimeout(PgfunnelError):

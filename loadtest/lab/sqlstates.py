@@ -10,7 +10,7 @@ import psycopg
 _CONNECTING = (
     (r"too many clients|connection slots are reserved|too many connections", "53300"),
     (r"no more connections allowed|max_client_conn|too many waiters|max_waiters", "53300"),
-    (r"query_wait_timeout|waited|no server became free", "53300"),
+    (r"query_wait_timeout|waited", "53300"),
     (r"the database system is|not yet accepting connections", "57P03"),
     (r"administrator command|shutting down", "57P01"),
     (r"password authentication failed|SASL authentication failed", "28P01"),

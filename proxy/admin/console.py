@@ -74,7 +74,11 @@ class Console:
         self._funnel.loop.call_later(self._funnel.settings.stats_period, self._turn)
 
     def _turn(self) -> None:
-        self.statistics.turn([*self._funnel.pools_by_key, self], monotonic())
+        pools, now = list(self._funnel.pools_by_key), monotonic()
+        self.statistics.turn([*pools, self], now)
+        if self._funnel.settings.log_stats:
+            rates = self.statistics.of_all(pools, now).average
+            log_event(log, logging.INFO, "stats", **rates.in_the_log())
         self._turn_later()
 
     # -- who may come ----------------------------------------------------------------------

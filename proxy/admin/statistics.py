@@ -45,6 +45,21 @@ class Reading(NamedTuple):
             wait_time=_mean(step.wait_time, step.server_assignment_count),
         )
 
+    def in_the_log(self) -> dict[str, int]:
+        """Rates and means as the log's line of statistics has them."""
+        return {
+            "xacts_per_s": self.xact_count,
+            "queries_per_s": self.query_count,
+            "client_parses_per_s": self.ps_client_parse_count,
+            "server_parses_per_s": self.ps_server_parse_count,
+            "binds_per_s": self.ps_bind_count,
+            "in_bytes_per_s": self.client_bytes,
+            "out_bytes_per_s": self.server_bytes,
+            "xact_us": self.xact_time,
+            "query_us": self.query_time,
+            "wait_us": self.wait_time,
+        }
+
 
 class Line(NamedTuple):
     """One database's statistics, or everybody's."""

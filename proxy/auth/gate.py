@@ -57,13 +57,14 @@ class Gate:
         certificate = rule.options.get("clientcert", certificate)
         return Way(rule.method, rule.options.get("map"), certificate)
 
-    def why(self, attempt: Attempt) -> str:
-        """What the log says of a client that no rule lets in."""
+    def refusal(self, attempt: Attempt) -> tuple[str, str]:
+        """What a client is told that no rule lets in, and what the log adds."""
         rule = decide(self.rules, attempt)
         if rule is not None:
-            return f"line {rule.line} of auth_hba_file rejects it"
+            return "login rejected", f"line {rule.line} of auth_hba_file rejects it"
         tls = "with" if attempt.tls else "without"
-        return f"no line of auth_hba_file is for it ({attempt.address or 'local'}, {tls} TLS)"
+        why = f"no line of auth_hba_file is for it ({attempt.address or 'local'}, {tls} TLS)"
+        return "no authentication method is found", why
 
 
 def gate_for(auth_type: str) -> Gate:

@@ -266,7 +266,7 @@ class Client(Naming):
         if self.settling:
             # What it sent before is still done, as by Postgres: then its end is read again.
             return self.pause()
-        if self.leaving == LEAVES:
+        if self.leaving == LEAVES or (self.held is not None and self.held[:1] == b"X"):
             return self.close(CloseReason.CLIENT_LEFT)
         return self.close(CloseReason.CLIENT_VANISHED)
 

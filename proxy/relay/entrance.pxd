@@ -44,7 +44,7 @@ cdef class Entrance:
     cdef Place _place_of(self, Wish wish)
     cpdef object greet(self, Client client)
     cdef object _greet(self, Client client, Login login, Place place)
-    cpdef object welcome(self, Client client, str user, bytes said)
+    cpdef object welcome(self, Client client, Wish wish, bytes said)
     cdef bytes _new_key(self, Client client)
     cpdef object gone(self, Client client, object reason, object error)
     cdef object _log_refused(self, Client client, object error)

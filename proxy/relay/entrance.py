@@ -188,10 +188,11 @@ class Entrance:
         if self.console is not None and database == CONSOLE:
             return None
         if self._funnel.draining:
-            raise ShuttingDown
+            raise ShuttingDown("pooler is shutting down")
         limit = self._most_clients
         if limit and len(self.clients) >= limit:
-            raise TooManyClients(f"no more connections allowed (max_client_conn is {limit})")
+            hint = f"Retry with backoff, or raise max_client_conn, which is {limit}."
+            raise TooManyClients("no more connections allowed (max_client_conn)", hint=hint)
         return None
 
     def forced_user(self, database: str) -> str | None:
@@ -212,10 +213,8 @@ class Entrance:
 
     def _took_too_long(self, client: Client) -> None:
         self.totals.login("timeout")
-        error = LoginTimeout(
-            f"login took longer than {self.settings.client_login_timeout:g} s",
-            hint="See client_login_timeout.",
-        )
+        timeout = self.settings.client_login_timeout
+        error = LoginTimeout("client_login_timeout", hint=f"A login may take {timeout:g} s.")
         client.close(CloseReason.LOGIN_TIMEOUT, error)
 
     def close(self) -> None:
@@ -235,7 +234,7 @@ class Entrance:
         if self.console is not None and wish.database == CONSOLE:
             return self.console.enter(client, login)
         if wish.database in self._funnel.standing.disabled:
-            raise DatabaseDisabled(f"database does not allow connections: {wish.database}")
+            raise DatabaseDisabled(f'database "{wish.database}" is disabled')
         place: Place = self._places.get(wish)
         if place is None:
             place = self._place_of(wish)
@@ -252,13 +251,13 @@ class Entrance:
 
     def seat(self, client: Client, desk: object, said: bytes) -> None:
         """An operator goes to the console: `desk` takes what it says from now on."""
+        login: Login = client.login
         self.logging_in.pop(client, None)
         self.at_console.add(client)
         client.login = desk
         self.totals.login("ok")
         if self._log_opened:
-            database, user, peer = who(client)
-            log_opened(log, Side.CLIENT, client.number, database, user, peer)
+            _log_login(client, login.wish)
         client.send(said + self._new_key(client) + messages.READY_IDLE)
 
     @cython.cfunc
@@ -267,7 +266,7 @@ class Entrance:
         if pool is None and wish.replication:
             pool = self._funnel.pool_for_all_databases(wish)
         if pool is None:
-            raise NoSuchDatabase(f'no such database: "{wish.database}"')
+            raise NoSuchDatabase(f"no such database: {wish.database}")
         place = self._places[wish] = Place(pool)
         place.most = self.settings.max_clients(pool.target, wish.user)
         return place
@@ -304,10 +303,10 @@ class Entrance:
             named = messages.parameter_status(b"application_name", self._name(client, login))
             greeting += named
         client.login = None
-        return self.welcome(client, login.user, login.said + greeting)
+        return self.welcome(client, login.wish, login.said + greeting)
 
     @cython.ccall
-    def welcome(self, client: Client, user: str, said: bytes) -> object:
+    def welcome(self, client: Client, wish: Wish, said: bytes) -> object:
         """The client is one of us; what it is told ends with its key for cancel requests."""
         pool: Database = client.pool
         self.logging_in.pop(client, None)
@@ -315,10 +314,9 @@ class Entrance:
         pool.clients += 1
         key = self._new_key(client)
         self.totals.login("ok")
-        client.user = user
+        client.user = wish.user
         if self._log_opened:
-            database, user, peer = who(client)
-            log_opened(log, Side.CLIENT, client.number, database, user, peer)
+            _log_login(client, wish)
         return client.send(said + key + messages.READY_IDLE)
 
     def _name(self, client: Client, login: Login) -> bytes:
@@ -368,7 +366,8 @@ class Entrance:
         if self._log_closed:
             database, user, peer = who(client)
             age = now() - client.opened_at
-            log_closed(log, Side.CLIENT, client.number, reason, database, user, peer, age)
+            told: str = error.message if isinstance(error, PgfunnelError) else ""
+            log_closed(log, Side.CLIENT, client.number, reason, database, user, peer, age, told)
         return None
 
     @cython.cfunc
@@ -398,6 +397,12 @@ def _spell_out(
     place.known = known
     place.greeting = told + messages.parameter_status(b"application_name", own_name)
     place.parameters = parameters.with_value("application_name", name) if name else parameters
+
+
+def _log_login(client: Client, wish: Wish) -> None:
+    database, user, peer = who(client)
+    tls = "no" if client.tls is None else client.tls.spoken()
+    log_opened(log, client.number, database, user, peer, tls, wish.kind)
 
 
 def who(client: Client) -> tuple[str, str, str]:

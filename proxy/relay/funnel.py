@@ -23,6 +23,7 @@ from proxy.relay.client import Client
 from proxy.relay.connect import Address, Keepalive
 from proxy.relay.database import Database
 from proxy.relay.entrance import Entrance, who
+from proxy.relay.identity import address_here
 from proxy.relay.limits import TimeLimits
 from proxy.relay.lingering import Lingering
 from proxy.relay.peers import Peers
@@ -41,8 +42,9 @@ from proxy.session.prepared import new_generation
 from proxy.settings import Settings
 from proxy.settings.databases import Target
 from proxy.telemetry.counters import PoolCounters, Totals
-from proxy.telemetry.logs import log_closed, log_event, log_opened
+from proxy.telemetry.logs import connection_id, log_closed, log_event
 from proxy.telemetry.reasons import CloseReason, Side
+from proxy.telemetry.said import closed
 from proxy.telemetry.troubles import USUAL, Trouble, Troubles, without_quoted
 from proxy.telemetry.views import PinningStatement, PinView
 
@@ -189,7 +191,10 @@ class Funnel:
 
     def waited_too_long(self, client: Client, now: float) -> None:
         waited = now - client.waiting_since
-        error = WaitedTooLong(f"no server became free within {waited:.1f} s (query_wait_timeout)")
+        hint = (
+            f"No server became free within {waited:.1f} s: retry with backoff, or raise the bounds."
+        )
+        error = WaitedTooLong("query_wait_timeout", hint=hint)
         client.close(CloseReason.WAIT_TIMEOUT, error)
 
     def needs_server(self, client: Client) -> None:
@@ -209,7 +214,17 @@ class Funnel:
         self._server_number += 1
         server.number = self._server_number
         if self.settings.log_connections:
-            log_opened(log, Side.SERVER, server.number, *self._where(server))
+            database, user, peer = self._where(server)
+            log_event(
+                log,
+                logging.INFO,
+                "connected",
+                id=connection_id(Side.SERVER, server.number),
+                database=database,
+                user=user,
+                peer=peer,
+                local=address_here(server.fd),
+            )
 
     def leaked(self, server: Server, conditions: int) -> None:
         """An audit found session state on a server that should have been clean."""
@@ -253,9 +268,9 @@ class Funnel:
     def server_login_failed(self, pool: Database, failure: PgfunnelError) -> None:
         said = (failure.sqlstate, failure.message)
         place = (pool.database, pool.user)
-        reason = CloseReason.CONNECT_FAILED
+        reason, severity = CloseReason.CONNECT_FAILED, failure.severity
         if isinstance(failure, PostgresError):
-            reason = CloseReason.LOGIN_FAILED
+            reason, severity = CloseReason.LOGIN_FAILED, failure.fields.get("V", failure.severity)
         self._troubles.note(time.time(), Side.SERVER, reason, place, *said)
         log_event(
             log,
@@ -264,6 +279,7 @@ class Funnel:
             database=pool.database,
             user=pool.user,
             peer=str(pool.address),
+            severity=severity,
             sqlstate=failure.sqlstate,
             error=failure.message,
         )
@@ -275,7 +291,7 @@ class Funnel:
         if self.settings.log_disconnections:
             age = monotonic() - server.opened_at
             where = self._where(server)
-            log_closed(log, Side.SERVER, server.number, server.reason, *where, age)
+            log_closed(log, Side.SERVER, server.number, server.reason, *where, age, "")
         self.pools_by_key.gone(server)
 
     @staticmethod
@@ -285,8 +301,9 @@ class Funnel:
 
     def lost_words(self, server: Server, reason: CloseReason) -> PgfunnelError:
         return UpstreamLost(
-            f"the connection to Postgres was lost ({reason.value})",
-            hint="Connect again; whether the last statement took effect is not known.",
+            closed(Side.SERVER, reason),
+            hint=f"The connection to Postgres was lost ({reason.value}): connect again; whether the"
+            " last statement took effect is not known.",
         )
 
     def schema_changed(self, pool: Database, routines: bool) -> None:

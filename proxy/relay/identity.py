@@ -1,4 +1,4 @@
-"""Who the kernel says is at the other end of a unix socket."""
+"""What the kernel says of the two ends of a socket."""
 
 from __future__ import annotations
 
@@ -23,3 +23,13 @@ def unix_user(fd: int) -> str | None:
         return None
     finally:
         sock.detach()
+
+
+def address_here(fd: int) -> str:
+    """Address and port of our end of a connection; `unix` for a unix socket."""
+    sock = socket.socket(fileno=fd)
+    try:
+        name = sock.getsockname()
+    finally:
+        sock.detach()
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unix"

@@ -189,7 +189,7 @@ class Login:
         self.user, self.database = wish.user, wish.database
         if self._client.tls is None and hub.client_tls.insist and not self._client.local:
             raise LoginForbidden(
-                "TLS is required", hint="Connect with sslmode=require, or over a unix socket."
+                "SSL required", hint="Connect with sslmode=require, or over a unix socket."
             )
         if self._direct and self._client.tls.protocol() != ALPN:
             raise ProtocolViolation(
@@ -230,21 +230,22 @@ class Login:
         )
         way: Way | None = gate.way(attempt)
         if way is None:
-            self.reason = gate.why(attempt)
-            raise LoginForbidden("login rejected", hint="Change auth_hba_file to let it in.")
+            words, self.reason = gate.refusal(attempt)
+            raise LoginForbidden(words, hint="Change auth_hba_file to let it in.")
         return way
 
     def _identify(self, way: Way) -> None:
         """Hold the client's name to who it is outside. Raises LoginForbidden."""
         name: str | None = None
-        kind = "certificate" if way.certificate else "Peer"
+        words = "unix socket login rejected"
         if way.certificate:
             name = self._certified(way)
+            words = f'certificate authentication failed for user "{self.user}"'
         elif self._client.local:
             name = unix_user(self._client.fd)
         if name is None or not self._hub.gate.maps.allows(way.map, name, self.user):
             self.reason = f"it is {name} outside" if name else "who it is outside is not known"
-            raise LoginForbidden(f'{kind} authentication failed for user "{self.user}"')
+            raise LoginForbidden(words)
 
     def _certified(self, way: Way) -> str | None:
         """The name in the client's certificate."""

@@ -377,12 +377,12 @@ class Pools:
     def _failed(self, pool: Database, failure: PgfunnelError) -> None:
         now = monotonic()
         pool.counters.server_login_failures += 1
-        pool.failure = failure
+        pool.failure = _told(failure)
         pool.backoff.failed(now, random.random())
         self._funnel.server_login_failed(pool, failure)
         if self.hopeless(pool, now):
             for client in self.all_waiters(pool):
-                client.close(CloseReason.UPSTREAM_UNREACHABLE, failure)
+                client.close(CloseReason.UPSTREAM_UNREACHABLE, pool.failure)
 
     def hopeless(self, pool: Database, now: float) -> bool:
         """Whether a client that needs a new server is better told at once why there is none."""
@@ -546,3 +546,11 @@ def _lasts(failure: PgfunnelError) -> bool:
     """Whether waiting does not mend it."""
     refused = isinstance(failure, PostgresError) and failure.sqlstate in _AT_ONCE
     return refused or isinstance(failure, LoginHopeless)
+
+
+def _told(failure: PgfunnelError) -> PgfunnelError:
+    """What clients are told of a failed login: Postgres's own words, or ours within PgBouncer's."""
+    if not isinstance(failure, UpstreamUnreachable):
+        return failure
+    words = f"server login has been failing, cached error: {failure.message} (server_login_retry)"
+    return UpstreamUnreachable(words, hint=failure.advice)

@@ -6,8 +6,6 @@ from collections import Counter
 
 from proxy.errors import TooManyClients
 
-_HINT = "Retry with backoff, or raise {}."
-
 
 class Quota:
     """Counts clients from the moment that they have proven who they are until they are gone."""
@@ -26,9 +24,9 @@ class Quota:
         """
         of_database, of_user = most
         if 0 < of_database <= self._of_database[database]:
-            raise _too_many(f"database {database}", "max_db_client_connections", of_database)
+            raise _too_many("max_db_client_connections", of_database)
         if 0 < of_user <= self._of_user[user]:
-            raise _too_many(f"user {user}", "max_user_client_connections", of_user)
+            raise _too_many("max_user_client_connections", of_user)
         self._entered[client] = (database, user)
         self._of_database[database] += 1
         self._of_user[user] += 1
@@ -52,6 +50,6 @@ class Quota:
                 del counter[name]
 
 
-def _too_many(whose: str, setting: str, most: int) -> TooManyClients:
-    words = f"no more connections allowed for {whose} ({setting} is {most})"
-    return TooManyClients(words, hint=_HINT.format(setting))
+def _too_many(setting: str, most: int) -> TooManyClients:
+    hint = f"Retry with backoff, or raise {setting}, which is {most}."
+    return TooManyClients(f"client connections exceeded ({setting})", hint=hint)

@@ -162,7 +162,7 @@ class Replica:
         self._funnel.server_opened(self)
         told = [messages.parameter_status(*pair) for pair in logged_in.reported.items()]
         self.client.tunnel = self._tunnel
-        self._funnel.entrance.welcome(self.client, self.user, self._said + b"".join(told))
+        self._funnel.entrance.welcome(self.client, self.wish, self._said + b"".join(told))
         client: Any = self.client
         early, client.held = client.held, None
         if early:

@@ -6,3 +6,4 @@ cdef class Wish:
     cdef readonly bytes negotiation
     cdef readonly tuple replication
     cdef readonly bint physical
+    cdef readonly str kind

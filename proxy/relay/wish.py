@@ -22,7 +22,7 @@ class Wish:
 
     `name`: the application_name, which needs no server to be known. `replication`: for a
     replication connection, all its parameters but user and database, by name; `physical`: it is
-    of all databases.
+    of all databases; `kind`: what it is in the log, `no`, `database` or `yes`.
     """
 
     user: str
@@ -48,6 +48,7 @@ class Wish:
         self.negotiation = negotiation
         self.replication = replication
         self.physical = dict(replication).get("replication", "database").lower() != "database"
+        self.kind = ("yes" if self.physical else "database") if replication else "no"
 
 
 def read_wish(packet: Startup, ignored: Container[str]) -> Wish:

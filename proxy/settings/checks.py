@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
 
+from proxy.settings.dsn import is_folder
 from proxy.settings.model import Settings
 from proxy.settings.types import VERIFYING
 
@@ -152,12 +153,26 @@ def _pair(side: str, key: bool, cert: bool) -> Found:
         yield f"{side}_tls_cert_file", f"has no key; set {side}_tls_key_file too"
 
 
-@check("server_tls_sslmode", "server_tls_sslnegotiation")
+@check("server_tls_sslmode", "server_tls_sslnegotiation", "upstream", "databases")
 def direct_needs_tls(settings: Settings) -> Found:
-    mode = settings.server_tls_sslmode
-    if settings.server_tls_sslnegotiation == "direct" and mode not in ("require", *VERIFYING):
-        text = f"is direct and server_tls_sslmode is {mode}; set that to require or more"
-        yield "server_tls_sslnegotiation", text
+    if settings.server_tls_sslnegotiation != "direct":
+        return
+    for where, sslmode, unix in _servers(settings):
+        if not unix and sslmode not in ("require", *VERIFYING):
+            text = f"is direct and sslmode is {sslmode} for {where}; set it to require or more"
+            yield "server_tls_sslnegotiation", text
+
+
+def _servers(settings: Settings) -> Iterator[tuple[str, str, bool]]:
+    """Where servers are opened: the setting, its sslmode, whether over a unix socket."""
+    upstream = settings.upstream
+    if upstream is not None:
+        sslmode = upstream.sslmode or settings.server_tls_sslmode
+        yield "upstream", sslmode, is_folder(upstream.host)
+    for name in settings.databases:
+        target = settings.target(name)
+        if target is not None:
+            yield f"databases.{name}", target.sslmode, is_folder(target.host)
 
 
 @check("server_tls_sslmode", "server_tls_ca_file")

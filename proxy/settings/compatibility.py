@@ -140,14 +140,16 @@ login), and forgotten when a login is refused. The query has a connection of its
 for each database, within the bounds of the pool of (`auth_dbname`, `auth_user`); it is closed after
 five seconds without use, and at once when its place is needed. Its parameters are fixed: nothing
 that a client sends reaches it but the user's name, as `$1`. When Postgres cannot be asked, the
-client is told what a wrong password is told (28P01), and the log has the line `auth_query_failed`.
+client is told what a wrong password is told (28P01), and the log says
+`error response from auth_query`.
 A secret that is a SCRAM verifier is enough: what the client's login reveals opens Postgres too.
 """
 _TLS: Final = """\
 ## TLS
 
 Clients may begin with TLS directly (ALPN `postgresql`), as in PostgreSQL 17; towards Postgres,
-`server_tls_sslnegotiation = direct` does. SCRAM-SHA-256-PLUS (`tls-server-end-point`) is offered to
+`server_tls_sslnegotiation = direct` does (tried with PostgreSQL 17.5: logins, queries and cancel
+requests). SCRAM-SHA-256-PLUS (`tls-server-end-point`) is offered to
 clients on TLS and used with servers that offer it; PgBouncer has neither. SIGHUP reads certificates
 anew: clients and servers that are connected stay as they are, new clients see the new certificate,
 and servers are opened anew at their next boundary only if what is shown to Postgres has changed.
@@ -157,7 +159,8 @@ _HBA: Final = """\
 
 With `auth_type = hba`, `auth_hba_file` and `auth_ident_file` are read at the start and at a reload,
 as PgBouncer and Postgres read them. A line that is not understood makes the whole file wrong: a
-rule that is passed over could let somebody in. Who fits no rule is told `login rejected` (28000);
+rule that is passed over could let somebody in (PgBouncer warns, and passes over it). Who fits no
+rule is told `no authentication method is found`, who is rejected by one `login rejected` (28000);
 the log says which line that was, or that there is none.
 
 - Types `local`, `host`, `hostssl`, `hostnossl`; several names separated by commas; quoted names;
@@ -167,8 +170,38 @@ the log says which line that was, or that there is none.
   `clientcert=verify-full` (in `hostssl`), which PgBouncer does not have.
 - `auth_type = peer`, which PgBouncer has in rules only, lets Unix users in under their own names.
 - Ident maps: lines of `map-name system-user database-user`, `all` for any database user.
-- Refused by name and line: `+group`, `samerole`, `samegroup`, `/regular expressions`, host names,
-  `samehost`, `samenet`, `include`, other methods and options.
+- Not supported there either: `+group`, `samerole` and `samegroup` (who is in a role is known to
+  Postgres alone), `/regular expressions`, host names, `samehost`, `samenet`, `include`.
+- Not supported here: the method `ldap`, and options but those named.
+"""
+_LOG: Final = """\
+## Log lines and errors
+
+Lines are PgBouncer's in form and words, so that what reads its log reads this one (`log_format =
+json` has every field by name instead):
+
+```
+2026-11-23 13:40:01.123 UTC [71] LOG C-0x1a2b: app/alice@10.0.0.7:5123 login attempt: db=app \
+user=alice tls=no replication=no
+2026-11-23 13:40:13.423 UTC [71] LOG C-0x1a2b: app/alice@10.0.0.7:5123 closing because: client \
+close request (age=12.3s, reason=client_left)
+```
+
+- `login attempt: …` is written when the client is in (in PgBouncer before its password is asked
+  for), `new connection to server (from …)` when Postgres has let us in.
+- `closing because: …` has PgBouncer's words, or what the client was told; `reason` is the word that
+  metrics and the console have for it.
+- `pooler error: …`, `server login failed: …`, `stats: …`, `got SIGHUP, re-reading config` and its
+  like, `PAUSE command issued` and its like are as there, with more in brackets behind.
+
+Clients are told PgBouncer's words too: `no more connections allowed (max_client_conn)`, `client
+connections exceeded (max_db_client_connections)`, `query_wait_timeout`, `query timeout`,
+`client_idle_timeout`, `idle transaction timeout`, `transaction timeout`, `client_login_timeout`,
+`no such database: …`, `database "…" is disabled`, `SSL required`, `server conn crashed?`, `server
+login has been failing, cached error: … (server_login_retry)`, `pooler is shutting down`, `admin
+forced disconnect`; a hint says what to do. What differs: SQLSTATEs, by which drivers decide whether
+to try again (PgBouncer says 08P01 of everything), the words for a wrong password, which are
+Postgres's, and errors of Postgres itself, which come as they are.
 """
 
 
@@ -180,7 +213,7 @@ def page() -> str:
         rows = {key: _nested(table, key) for key in keys}
         lines += _table(f"Keys, in [{table}]", "key", rows)
     lines += _table("Authentication", "auth_type", METHODS)
-    lines += [_HBA, _LOOKUPS, _TLS]
+    lines += [_HBA, _LOOKUPS, _TLS, _LOG]
     lines += _table("Console", "command", CONSOLE)
     lines += _table("Signals", "signal", SIGNALS)
     lines += _table("Command line", "switch", COMMAND_LINE)

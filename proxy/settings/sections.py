@@ -387,11 +387,7 @@ class Outside(BaseModel):
     log_pooler_errors: bool = setting(
         default=True, doc="One line for each error of ours that a client is told."
     )
-    log_stats: bool = setting(
-        default=True,
-        doc="One line of statistics every stats_period.",
-        differs="the line begins with stats and has its rates in brackets",
-    )
+    log_stats: bool = setting(default=True, doc="One line of statistics every stats_period.")
     stats_period: Period = setting(60.0, "Time between two lines of statistics.", unit="s")
     logfile: NewFile = setting(
         "",

@@ -1,11 +1,12 @@
 """Structured logs on stderr: one line for an event, as text or JSON.
 
-    2026-11-23 13:40:01.123 UTC [71] INFO C-0x1a2b: appdb/alice@10.0.0.7:5123 closing because: \
-client_left (age=12.3s)
+    2026-11-23 13:40:01.123 UTC [71] LOG C-0x1a2b: appdb/alice@10.0.0.7:5123 closing because: \
+client close request (age=12.3s, reason=client_left)
 
-An event is a short word with fields. Five fields say who it is about and why (`id`, `database`,
-`user`, `peer`, `reason`) and have a place of their own in the text; the others follow in brackets.
-A field whose name ends in `_s` is in seconds. Whatever a field holds, it stays on its line.
+An event is a short word with fields; in text, PgBouncer's words stand for it where it has them
+(`proxy.telemetry.said`). Five fields say who it is about and why (`id`, `database`, `user`, `peer`,
+`reason`) and have a place of their own in the text; the others follow in brackets. A field whose
+name ends in `_s` is in seconds. Whatever a field holds, it stays on its line.
 
 Neither a broken nor a stalled stderr harms the proxy: lines that cannot be written at once are
 dropped, and the next one that can is followed by their number.
@@ -21,11 +22,13 @@ import select
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from string import Formatter
 from typing import Literal
 
 import cython
 
 from proxy.telemetry.reasons import CloseReason, Side
+from proxy.telemetry.said import EVENTS, LEVELS, closed
 from proxy.telemetry.syslog import Syslog
 
 Format = Literal["text", "json"]
@@ -35,8 +38,11 @@ _PIECE = 4096
 _LONGEST_VALUE = 2000
 _PLAIN = re.compile(r"[\w.:%+\-\[\]*]+", re.ASCII).fullmatch
 _PLACED = frozenset({"id", "database", "user", "peer", "reason"})
-_CLOSED = "closing because"
-"""The event `closed` in text: the words that those who know PgBouncer's log look for."""
+_SAID = {
+    event: (words, {name for _, name, _, _ in Formatter().parse(words) if name})
+    for event, words in EVENTS.items()
+}
+"""How an event reads in text, and the fields that this has used."""
 _encode_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
@@ -87,17 +93,28 @@ def log_event(logger: logging.Logger, level: int, event: str, /, **fields: objec
 @cython.ccall
 def log_opened(
     logger: logging.Logger,
-    side: Side,
     number: cython.longlong,
     database: str,
     user: str,
     peer: str,
+    tls: str,
+    replication: str,
 ) -> object:
-    """A connection is open: a client has logged in, or Postgres has let us in."""
-    if _connection(logger, side, number, database, user, peer, "opened"):
+    """A client has logged in; `tls` and `replication` are `no`, or which."""
+    said = f"{_attempt(database, user)} tls={tls} replication={replication}"
+    if _connection(logger, Side.CLIENT, number, database, user, peer, said):
         return None
-    who = connection_id(side, number)
-    log_event(logger, logging.INFO, "opened", id=who, database=database, user=user, peer=peer)
+    log_event(
+        logger,
+        logging.INFO,
+        "opened",
+        id=connection_id(Side.CLIENT, number),
+        database=database,
+        user=user,
+        peer=peer,
+        tls=tls,
+        replication=replication,
+    )
     return None
 
 
@@ -111,10 +128,16 @@ def log_closed(
     user: str,
     peer: str,
     age_s: cython.double,
+    told: str,
 ) -> object:
-    """A connection is closed, `age_s` seconds after it was accepted or begun."""
+    """A connection is closed, `age_s` seconds after it was accepted or begun.
+
+    `told`: what the client was told; empty if it was told nothing.
+    """
     age = int(age_s * 1000 + 0.5) / 1000
-    if _connection(logger, side, number, database, user, peer, f"{_CLOSED}: {reason} (age={age}s)"):
+    words = _bare(told) if told else closed(side, reason)
+    said = f"closing because: {words} (age={age}s, reason={reason})"
+    if _connection(logger, side, number, database, user, peer, said):
         return None
     log_event(
         logger,
@@ -125,6 +148,7 @@ def log_closed(
         user=user,
         peer=peer,
         reason=reason.value,
+        said=words,
         age_s=age,
     )
     return None
@@ -146,13 +170,20 @@ def _connection(
         return False
     if logger.isEnabledFor(logging.INFO):
         who = f"{connection_id(side, number)}: {_whose(database, user)}@{_word(peer)}"
-        handler.add(f"{handler.text.head(time.time(), 'INFO')} {who} {said}")
+        handler.add(f"{handler.text.head(time.time(), 'LOG')} {who} {said}")
     return True
 
 
 @lru_cache(maxsize=4096)
 def _whose(database: str, user: str) -> str:
-    return f"{_word(database)}/{_word(user)}"
+    """As PgBouncer, also of a peer that has not said yet who it is."""
+    named = _word(database) if database else "(nodb)"
+    return f"{named}/{_word(user) if user else '(nouser)'}"
+
+
+@lru_cache(maxsize=4096)
+def _attempt(database: str, user: str) -> str:
+    return f"login attempt: db={_word(database)} user={_word(user)}"
 
 
 def connection_id(side: Side, number: int) -> str:
@@ -206,7 +237,7 @@ class LineHandler(logging.Handler):
     def _say(self, syslog: Syslog, line: str) -> None:
         """The system's log has the time, and the process, of its own."""
         if self.text is None:
-            syslog.say("INFO", line)
+            syslog.say("LOG", line)
             return
         level, _, said = line[self.text.width(line) :].partition(" ")
         syslog.say(level, said)
@@ -306,12 +337,11 @@ class TextLines(logging.Formatter):
 
     def line(self, at: float, level: str, event: str, fields: dict[str, object]) -> str:
         """One event's line; `at` in seconds of Unix time."""
-        head = self.head(at, level)
-        who = _who(fields)
-        event = _CLOSED if event == "closed" else _escaped(event[:_LONGEST_VALUE])
-        reason = f": {_word(fields['reason'])}" if "reason" in fields else ""
-        rest = ", ".join(_pair(name, fields[name]) for name in fields if name not in _PLACED)
-        return f"{head} {who}{event}{reason}{f' ({rest})' if rest else ''}"
+        head = self.head(at, LEVELS.get(level, level))
+        said, used = _said(event, fields)
+        rest = [_pair(n, fields[n]) for n in fields if n not in _PLACED and n not in used]
+        more = f" ({', '.join(rest)})" if rest else ""
+        return f"{head} {_who(fields)}{said}{more}"
 
 
 class JsonLines(logging.Formatter):
@@ -371,11 +401,21 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     return fields
 
 
+def _said(event: str, fields: dict[str, object]) -> tuple[str, set[str]]:
+    """An event in words, and the fields that these contain."""
+    words, used = _SAID.get(event, ("", set()))
+    if words and used <= fields.keys():
+        told = {n: _word(fields[n]) if n in _PLACED else _bare(fields[n]) for n in used}
+        return words.format_map(told), used
+    reason = f": {_word(fields['reason'])}" if "reason" in fields else ""
+    return _bare(event) + reason, set()
+
+
 def _who(fields: dict[str, object]) -> str:
     """`C-0x1a2b: appdb/alice@10.0.0.7:5123 `, or as much of it as is known."""
     name = f"{_word(fields['id'])}: " if "id" in fields else ""
     if "user" in fields:
-        name += f"{_word(fields.get('database', ''))}/{_word(fields['user'])}"
+        name += _whose(str(fields.get("database", "")), str(fields["user"]))
         return f"{name}@{_word(fields['peer'])} " if "peer" in fields else f"{name} "
     return f"{name}{_word(fields['peer'])} " if "peer" in fields else name
 
@@ -393,6 +433,11 @@ def _word(value: object) -> str:
         return text
     quoted = _escaped(text[:_LONGEST_VALUE].replace("\\", "\\\\").replace('"', '\\"'))
     return f'"{quoted}"'
+
+
+def _bare(value: object) -> str:
+    """The value without quotes, on its line."""
+    return _escaped(str(value)[:_LONGEST_VALUE])
 
 
 def _escaped(text: str) -> str:

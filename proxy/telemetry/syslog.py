@@ -11,7 +11,7 @@ SOCKET: Final = "/dev/log"
 _FACILITIES: Final = {"user": 1, "daemon": 3, "auth": 4, "authpriv": 10} | {
     f"local{number}": 16 + number for number in range(8)
 }
-_SEVERITIES: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+_SEVERITIES: Final = {"DEBUG": 7, "LOG": 6, "WARNING": 4, "ERROR": 3, "FATAL": 2}
 _LONGEST = 2000
 
 
@@ -29,7 +29,7 @@ class Syslog:
         self._socket.setblocking(False)
 
     def say(self, level: str, text: str) -> None:
-        """`level` is a name of logging's."""
+        """`level` as lines of text have it."""
         priority = self._facility * 8 + _SEVERITIES.get(level, 6)
         line = f"<{priority}>{self._tag}: {text[:_LONGEST]}"
         with contextlib.suppress(OSError):

@@ -96,7 +96,7 @@ def test_any_name_means_nothing(pgfunnel: StartFunnel, postgres: Postgres) -> No
         with Operator(funnel, "nobody in particular") as operator:
             assert operator.row("CLIENTS", database="app")["user"] == "alice"
             assert operator.say("RELOAD") == "RELOAD"
-        with pytest.raises(psycopg.OperationalError, match="max_user_client_connections is 1"):
+        with pytest.raises(psycopg.OperationalError, match="max_user_client_connections"):
             whoami(funnel.dsn("else", "", "app"))
 
 
@@ -137,11 +137,10 @@ def test_peers_of_the_unix_socket(
     funnel = pgfunnel(own_postgres, auth_type="peer", auth_file=users, unix_socket_dir=tmp_path)
     here = {"host": str(tmp_path), "hostaddr": None}
     assert whoami(funnel.dsn(ME, ""), **here) == ME
-    words = 'Peer authentication failed for user "alice"'
-    with pytest.raises(psycopg.OperationalError, match=words):
+    with pytest.raises(psycopg.OperationalError, match="unix socket login rejected"):
         whoami(funnel.dsn("alice"), **here)
     error = refusal(funnel, ME)
-    assert (error["C"], error["M"]) == ("28000", f'Peer authentication failed for user "{ME}"')
+    assert (error["C"], error["M"]) == ("28000", "unix socket login rejected")
 
 
 RULES = """
@@ -182,14 +181,17 @@ def test_rules_say_how(ruled: Funnel, certificates: Certificates, tmp_path: Path
     assert whoami(ruled.dsn("dave"), **shown(certificates)) == "dave"
     with pytest.raises(psycopg.OperationalError, match="requires a valid client certificate"):
         whoami(ruled.dsn("dave"), sslmode="require")
-    with pytest.raises(psycopg.OperationalError, match="Peer authentication failed"):
+    with pytest.raises(psycopg.OperationalError, match="unix socket login rejected"):
         whoami(ruled.dsn("alice"), host=str(tmp_path))
 
 
 def test_whom_the_rules_do_not_let_in(ruled: Funnel) -> None:
-    for user, why in {"bob": "line 7 of auth_hba_file rejects", "dave": "without TLS"}.items():
+    for user, words, why in (
+        ("bob", "login rejected", "line 7 of auth_hba_file rejects"),
+        ("dave", "no authentication method is found", "without TLS"),
+    ):
         error = refusal(ruled, user, USERS[user])
-        assert (error["C"], error["M"]) == ("28000", "login rejected")
+        assert (error["C"], error["M"]) == ("28000", words)
         assert why not in str(error)
         until(lambda why=why: why in ruled.log())  # type: ignore[misc]
 

@@ -254,7 +254,7 @@ def test_why_it_failed_is_for_the_log(
     assert error["C"] == "28P01"
     assert error["M"] == 'password authentication failed for user "alice"'
     assert set(error) == {"S", "V", "C", "M"}
-    until(lambda: "auth_query_failed" in funnel.log())
+    until(lambda: "error response from auth_query" in funnel.log())
     assert words in funnel.log()
     assert "looks" not in funnel.log()
 

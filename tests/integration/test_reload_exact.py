@@ -132,8 +132,10 @@ def test_a_broken_file_changes_nothing(ini: Ini, broken: str, said: str) -> None
     ini.start()
     with ini.log_in("one") as one, ini.log_in("two") as two:
         before = backend(one), backend(two)
-        ini.reload(broken, word="reload_failed")
-        line = next(line for line in ini.funnel.log().splitlines() if "reload_failed" in line)
+        ini.reload(broken, word="config file loading failed")
+        line = next(
+            line for line in ini.funnel.log().splitlines() if "config file loading failed" in line
+        )
         assert said in line
         assert "pgbouncer.ini:2" in line
         assert (backend(one), backend(two)) == before

@@ -52,7 +52,7 @@ def test_a_drain_lets_transactions_finish(pgfunnel: StartFunnel, sig: signal.Sig
         with Peer(funnel.host, funnel.port) as late:
             late.start("alice", funnel.upstream.database)
             assert late.error()["C"] == "57P01"
-        with pytest.raises(psycopg.OperationalError, match="pgfunnel is shutting down"):
+        with pytest.raises(psycopg.OperationalError, match="pooler is shutting down"):
             psycopg.connect(funnel.dsn("alice"))  # it asks for TLS first
         assert funnel.process.poll() is None
         assert busy.query("COMMIT")[0] == (b"C", b"COMMIT\0")
@@ -159,7 +159,7 @@ def test_a_second_signal_is_immediate(pgfunnel: StartFunnel) -> None:
     with logged_in(funnel) as busy:
         busy.query("BEGIN")
         funnel.signal(signal.SIGTERM)
-        until(lambda: "draining" in funnel.log())
+        until(lambda: "waiting for all clients disconnect" in funnel.log())
         began = time.monotonic()
         funnel.signal(signal.SIGTERM)
         assert busy.ended()
@@ -219,7 +219,7 @@ def test_a_broken_file_changes_nothing(configured: tuple[Funnel, Path, Path], br
     funnel, file, _ = configured
     with logged_in(funnel) as one:
         file.write_text(broken)
-        reload(funnel, "reload_failed")
+        reload(funnel, "config file loading failed")
         assert one.rows("SELECT 1") == [[b"1"]]
     psycopg.connect(funnel.dsn("alice")).close()
     assert pool_metric(funnel, "pgfunnel_pool_size") == 1
@@ -228,7 +228,7 @@ def test_a_broken_file_changes_nothing(configured: tuple[Funnel, Path, Path], br
 def test_a_broken_auth_file_changes_nothing(configured: tuple[Funnel, Path, Path]) -> None:
     funnel, _, users = configured
     users.write_text('"alice" "never closed\n')
-    reload(funnel, "reload_failed")
+    reload(funnel, "config file loading failed")
     psycopg.connect(funnel.dsn("alice")).close()
     assert "never closed" not in funnel.log()
 

@@ -397,7 +397,7 @@ async def test_a_pinned_idle_client_makes_room_for_others(pgfunnel: StartFunnel)
         assert await asyncio.wait_for(other.fetchval("SELECT 2"), 5) == 2
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await one.fetchval("SELECT 1")
-        until(lambda: "closing because: pin_idle_timeout" in funnel.log())
+        until(lambda: "reason=pin_idle_timeout" in funnel.log())
         assert "digest=" in funnel.log()
 
 

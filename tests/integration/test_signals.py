@@ -40,7 +40,7 @@ def test_a_pause_lets_go_of_servers_and_keeps_clients(
     funnel = pgfunnel(own_postgres, default_pool_size=2)
     with log_in(funnel) as idle, log_in(funnel) as busy:
         busy.query("BEGIN")
-        tell(funnel, signal.SIGUSR1, "paused")
+        tell(funnel, signal.SIGUSR1, "pausing all")
         assert busy.rows("SELECT 1") == [[b"1"]]
         busy.query("COMMIT")
         until(lambda: own_postgres.client_backends("alice") == 0)
@@ -50,7 +50,7 @@ def test_a_pause_lets_go_of_servers_and_keeps_clients(
             late.send(ONE)
             until(lambda: waiters(funnel) == 2)
             assert own_postgres.client_backends("alice") == 0
-            tell(funnel, signal.SIGUSR2, "resumed")
+            tell(funnel, signal.SIGUSR2, "continuing from PAUSE")
             for peer in (idle, late):
                 assert [kind for kind, _ in peer.until(b"Z")] == [b"T", b"D", b"C", b"Z"]
 
@@ -61,12 +61,12 @@ def test_postgres_restarts_in_a_pause(pgfunnel: StartFunnel, start_postgres: Sta
     funnel = pgfunnel(postgres, query_wait_timeout=30)
     with log_in(funnel) as peer:
         assert peer.rows("SELECT 1") == [[b"1"]]
-        tell(funnel, signal.SIGUSR1, "paused")
+        tell(funnel, signal.SIGUSR1, "pausing all")
         postgres.server.halt()
         peer.send(ONE)
         until(lambda: waiters(funnel) == 1)
         postgres.server.start()
-        tell(funnel, signal.SIGUSR2, "resumed")
+        tell(funnel, signal.SIGUSR2, "continuing from PAUSE")
         assert peer.until(b"Z")[1][0] == b"D"
 
 
@@ -75,8 +75,8 @@ def test_a_pause_taken_back_keeps_the_servers_that_are_lent(pgfunnel: StartFunne
     with log_in(funnel) as peer:
         peer.query("BEGIN")
         before = peer.rows("SELECT pg_backend_pid()")
-        tell(funnel, signal.SIGUSR1, "paused")
-        tell(funnel, signal.SIGUSR2, "resumed")
+        tell(funnel, signal.SIGUSR1, "pausing all")
+        tell(funnel, signal.SIGUSR2, "continuing from PAUSE")
         peer.query("COMMIT")
         assert peer.rows("SELECT pg_backend_pid()") == before
 
@@ -106,7 +106,7 @@ def test_quit_waits_for_nobody(pgfunnel: StartFunnel, first: signal.Signals | No
     with log_in(funnel) as busy:
         busy.query("BEGIN")
         if first is not None:
-            tell(funnel, first, "draining")
+            tell(funnel, first, "shutting down")
         funnel.signal(signal.SIGQUIT)
         assert busy.error()["C"] == "57P01"
     assert funnel.wait() == 0
@@ -115,7 +115,7 @@ def test_quit_waits_for_nobody(pgfunnel: StartFunnel, first: signal.Signals | No
 def test_term_in_a_pause_does_not_wait_for_what_will_not_come(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(drain_timeout=60)
     with log_in(funnel) as peer:
-        tell(funnel, signal.SIGUSR1, "paused")
+        tell(funnel, signal.SIGUSR1, "pausing all")
         peer.send(ONE)
         until(lambda: waiters(funnel) == 1)
         funnel.signal(signal.SIGTERM)

@@ -55,7 +55,7 @@ def test_clients_must_use_tls(pgfunnel: StartFunnel, certificates: Certificates)
         peer.start("alice", funnel.upstream.database)
         refused = peer.error()
     assert refused["C"] == "28000"
-    assert "TLS is required" in refused["M"]
+    assert "SSL required" in refused["M"]
     assert "sslmode=require" in refused["H"]
 
 

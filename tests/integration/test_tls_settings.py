@@ -339,7 +339,7 @@ def test_a_broken_certificate_changes_nothing(
     old = serial(funnel)
     crt.write_text("nothing")
     funnel.signal(signal.SIGHUP)
-    until(lambda: "reload_failed" in funnel.log())
+    until(lambda: "config file loading failed" in funnel.log())
     assert "client_tls_cert_file" in funnel.log()
     assert serial(funnel) == old
 

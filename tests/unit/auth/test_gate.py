@@ -49,10 +49,13 @@ def test_the_rules_decide(client: Attempt, way: Way | None) -> None:
 
 def test_the_log_says_why_nobody_comes_in() -> None:
     gate = rules(RULES)
-    assert gate.why(attempt("10.1.1.1", user="bob")) == "line 6 of auth_hba_file rejects it"
-    assert "12.1.1.1, without TLS" in gate.why(attempt("12.1.1.1"))
-    assert "with TLS" in gate.why(attempt("12.1.1.1", tls=True))
-    assert "local" in rules("").why(attempt(None))
+    told, why = gate.refusal(attempt("10.1.1.1", user="bob"))
+    assert (told, why) == ("login rejected", "line 6 of auth_hba_file rejects it")
+    told, why = gate.refusal(attempt("12.1.1.1"))
+    assert told == "no authentication method is found"
+    assert "12.1.1.1, without TLS" in why
+    assert "with TLS" in gate.refusal(attempt("12.1.1.1", tls=True))[1]
+    assert "local" in rules("").refusal(attempt(None))[1]
 
 
 @pytest.mark.parametrize(

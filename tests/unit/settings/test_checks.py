@@ -100,9 +100,17 @@ def test_peers_need_a_unix_socket(tmp_path: Path) -> None:
 
 def test_direct_tls_is_never_a_maybe() -> None:
     (problem,) = problems(upstream=UPSTREAM, server_tls_sslnegotiation="direct")
-    assert "set that to require or more" in problem
-    given = {"server_tls_sslnegotiation": "direct", "server_tls_sslmode": "require"}
-    assert problems(upstream=UPSTREAM, **given) == []
+    assert "is direct and sslmode is prefer for upstream; set it to require or more" in problem
+    direct = {"server_tls_sslnegotiation": "direct"}
+    assert problems(upstream=UPSTREAM, server_tls_sslmode="require", **direct) == []
+    assert problems(upstream=f"{UPSTREAM}?sslmode=require", **direct) == []
+
+
+def test_direct_tls_of_single_databases(toml: Path) -> None:
+    here = '[databases.here]\nhost = "/tmp"\n[databases.there]\nhost = "h"\nsslmode = "allow"\n'
+    toml.write_text(f'server_tls_sslnegotiation = "direct"\n{here}')
+    (problem,) = problems(toml, auth_type="trust")
+    assert "allow for databases.there" in problem
 
 
 def test_nowhere_to_listen(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def pipe() -> Iterator[Pipe]:
     pipe.close()
 
 
-def closed(user: str = "alice") -> None:
+def closed(user: str = "alice", told: str = "") -> None:
     log_closed(
         LOG,
         Side.CLIENT,
@@ -77,6 +77,7 @@ def closed(user: str = "alice") -> None:
         user=user,
         peer="10.0.0.7:5123",
         age_s=12.3,
+        told=told,
     )
 
 
@@ -85,8 +86,9 @@ def test_a_line_of_text(pipe: Pipe) -> None:
     closed()
     [line] = pipe.lines()
     assert re.fullmatch(
-        rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{3}} UTC \[{os.getpid()}\] INFO "
-        r"C-0x1a2b: appdb/alice@10\.0\.0\.7:5123 closing because: client_left \(age=12\.3s\)",
+        rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{3}} UTC \[{os.getpid()}\] LOG "
+        r"C-0x1a2b: appdb/alice@10\.0\.0\.7:5123 closing because: client close request "
+        r"\(age=12\.3s, reason=client_left\)",
         line,
     )
 
@@ -106,15 +108,34 @@ def test_a_line_of_json(pipe: Pipe) -> None:
         "user": "alice",
         "peer": "10.0.0.7:5123",
         "reason": "client_left",
+        "said": "client close request",
         "age_s": 12.3,
     }
 
 
-def test_an_opened_server(pipe: Pipe) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["alone", "beside another handler"])
+def test_words_of_pgbouncers(pipe: Pipe, elsewhere: bool) -> None:
+    """What tools look for, whichever way a line is put together."""
+    logging.getLogger().handlers = [logging.NullHandler()] if elsewhere else []
     pipe.set_up("text")
-    log_opened(LOG, Side.SERVER, 7, database="appdb", user="alice", peer="[::1]:5432")
-    [line] = pipe.lines()
-    assert line.endswith("INFO S-0x7: appdb/alice@[::1]:5432 opened")
+    log_opened(LOG, 7, "app", "a b", "[::1]:5432", "TLSv1.3/TLS_AES_256_GCM_SHA384", "no")
+    closed(told="no such database: \x1b[31m")
+    log_event(LOG, logging.INFO, "connected", id="S-0x8", database="d", user="u", local="::1:9")
+    log_event(LOG, logging.ERROR, "refused", id="C-0x1", error="query_wait_timeout", why="")
+    lines = [line.partition("] ")[2] for line in pipe.lines()]
+    opened, ended, *others = lines
+    assert opened == (
+        'LOG C-0x7: app/"a b"@[::1]:5432 login attempt: db=app user="a b"'
+        " tls=TLSv1.3/TLS_AES_256_GCM_SHA384 replication=no"
+    )
+    assert ended == (
+        r"LOG C-0x1a2b: appdb/alice@10.0.0.7:5123 closing because: no such database: \x1b[31m"
+        " (age=12.3s, reason=client_left)"
+    )
+    assert others == [
+        "LOG S-0x8: d/u new connection to server (from ::1:9)",
+        'ERROR C-0x1: pooler error: query_wait_timeout (why="")',
+    ]
 
 
 def test_an_event_about_nobody(pipe: Pipe) -> None:
@@ -129,7 +150,7 @@ def test_a_name_cannot_forge_a_line_or_a_field(pipe: Pipe) -> None:
     closed('x closed: killed (age=1s)\n2026-01-01 INFO \x1b[31m"\u202e\\')
     [line] = pipe.lines()
     quoted = r'"x closed: killed (age=1s)\n2026-01-01 INFO \x1b[31m\"\u202e\\"'
-    assert f"C-0x1a2b: appdb/{quoted}@10.0.0.7:5123 closing because: client_left" in line
+    assert f"C-0x1a2b: appdb/{quoted}@10.0.0.7:5123 closing because: client close request" in line
 
 
 @given(value=st.text(st.characters(), max_size=50), name=st.sampled_from(["user", "reason", "x"]))
@@ -209,7 +230,9 @@ def test_a_reader_that_stalls_costs_lines_not_time(pipe: Pipe) -> None:
     assert 0 < written < 300
     closed()
     *lines, told = pipe.lines()
-    assert lines[0].endswith("closing because: client_left (age=12.3s)")
+    assert lines[0].endswith(
+        "closing because: client close request (age=12.3s, reason=client_left)"
+    )
     assert f"log_lines_lost (lines={300 - written})" in told
 
 
@@ -220,7 +243,7 @@ def test_a_line_torn_by_a_stall_does_not_spoil_the_next(pipe: Pipe) -> None:
     pipe.lines()
     closed()
     lines = pipe.lines()
-    assert any(line.startswith("20") and "closing because: client_left" in line for line in lines)
+    assert any(line.startswith("20") and "closing because: client close" in line for line in lines)
 
 
 def test_a_process_without_stderr_writes_to_no_socket() -> None:
@@ -255,7 +278,7 @@ def test_the_systems_log(pipe: Pipe, layout: Format, tmp_path: Path) -> None:
             assert first.startswith(f'<158>funnel[{os.getpid()}]: {{"ts":')
             return
         who = "C-0x1a2b: appdb/alice@10.0.0.7:5123"
-        said = "closing because: client_left (age=12.3s)"
+        said = "closing because: client close request (age=12.3s, reason=client_left)"
         assert first == f"<158>funnel[{os.getpid()}]: {who} {said}"
         assert second == f'<155>funnel[{os.getpid()}]: broken (why="] INFO no")'
         for _ in range(5000):
