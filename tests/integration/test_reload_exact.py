@@ -79,7 +79,7 @@ def test_only_the_database_that_is_reached_otherwise(ini: Ini, change: str) -> N
         assert backend(busy) == third
         busy.query("COMMIT")
         assert backend(busy) != third
-    until(lambda: ini.funnel.log().count("reload (age") == 2)
+    until(lambda: ini.funnel.log().count("reason=reload)") == 2)
 
 
 def test_sizes_close_only_what_is_too_many(ini: Ini) -> None:
@@ -103,7 +103,7 @@ def test_sizes_close_only_what_is_too_many(ini: Ini) -> None:
         until(lambda: ini.funnel.log().count("surplus") == 1)
         assert backend(one) in before
         assert backend(two) == second
-    assert "reload (age" not in ini.funnel.log()
+    assert "reason=reload)" not in ini.funnel.log()
 
 
 def test_the_same_file_again_closes_nothing(ini: Ini, tls_postgres: Postgres) -> None:
@@ -190,7 +190,7 @@ def test_sessions_end_first_unless_told_to_close_fast(ini: Ini, *, fast: bool) -
         else:
             busy.query("COMMIT")
             assert backend(idle) == before
-    until(lambda: ini.funnel.log().count("reload (age") == 2)
+    until(lambda: ini.funnel.log().count("reason=reload)") == 2)
 
 
 def test_a_name_that_leads_elsewhere(
@@ -232,4 +232,4 @@ def test_a_name_that_leads_elsewhere(
         busy.query("COMMIT")
         assert place(busy) == b"127.0.0.2"
         assert backend(other) == before
-    until(lambda: funnel.log().count("name_changed (age") == 2)
+    until(lambda: funnel.log().count("reason=name_changed)") == 2)

@@ -79,7 +79,7 @@ def receiver(source: Postgres, pgfunnel: StartFunnel, tmp_path: Path) -> Iterato
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
         until(lambda: senders(source) == [])
-        until(lambda: "S-" in funnel.log() and "replication (age" in funnel.log())
+        until(lambda: "S-" in funnel.log() and "reason=replication)" in funnel.log())
     finally:
         process.kill()
         process.wait()

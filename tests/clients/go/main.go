@@ -1,6 +1,6 @@
 // Command clients runs named scenarios of a Go driver against TARGET_DSN.
 //
-// usage: TARGET_DSN=postgresql://… [TARGET_CLIENTS=100] clients pgx|pgxpool|pq
+// usage: TARGET_DSN=postgresql://… [TARGET_CLIENTS=100] clients pgx|pgxpool|pq|console
 package main
 
 import (
@@ -48,9 +48,10 @@ func main() {
 		"pgx":     pgxScenarios,
 		"pgxpool": pgxpoolScenarios,
 		"pq":      pqScenarios,
+		"console": consoleScenarios,
 	}
 	if len(os.Args) != 2 || programs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: TARGET_DSN=postgresql://… clients pgx|pgxpool|pq")
+		fmt.Fprintln(os.Stderr, "usage: TARGET_DSN=postgresql://… clients pgx|pgxpool|pq|console")
 		os.Exit(2)
 	}
 	t, err := readTarget()
