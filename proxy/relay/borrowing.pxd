@@ -32,6 +32,7 @@ cdef class Borrowing(Borrower):
     cdef public Database pool
     cdef public object login
     cdef public int mode
+    cdef public int simple
     cdef readonly Py_ssize_t remaining
     cdef public bint keeps
     cdef public int leaving

@@ -56,6 +56,7 @@ class Borrowing(Borrower):
 
     `remaining`: bytes still to come of a message that is being passed on; `keeps`: it keeps its
     server past the boundary (session pooling, or a statement too large to be repeated);
+    `simple`: the type of the simple queries that are served, -1 where none are;
     `ahead`: it has a server that runs something of ours first: a check, its parameters, its
     prepared statements, or (behind its transaction) the question what became of its session;
     `leaving`: it has said goodbye and waits for its last answers (LEAVES), or is to be closed at
@@ -81,6 +82,7 @@ class Borrowing(Borrower):
         self.pool = None
         self.login = None
         self.mode = TRANSACTION
+        self.simple = 81  # Q
         self.remaining = 0
         self.keeps = False
         self.leaving = STAYS

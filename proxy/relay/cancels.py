@@ -15,18 +15,19 @@ from proxy.relay.names import Places
 from proxy.relay.server import Server
 from proxy.telemetry.counters import Totals
 
-_PATIENCE = 10.0
-"""Seconds that one may take."""
-
 
 class Cancels:
-    """Those under way are `tasks`. `places`: where each server is."""
+    """Those under way are `tasks`. `places`: where each server is.
+
+    `patience`: seconds that one may take once its turn has come, None is no limit.
+    """
 
     def __init__(self, places: Places, totals: Totals) -> None:
         self._places = places
         self._totals = totals
         self._turns: dict[tuple[str, int], asyncio.Lock] = {}
         self.tasks: set[asyncio.Task[None]] = set()
+        self.patience: float | None = None
 
     def cancel(self, server: Server, *, still: Callable[[], bool]) -> asyncio.Task[None]:
         """Cancel what the server runs if, when its turn has come, `still()` holds."""
@@ -45,7 +46,7 @@ class Cancels:
             server.cancel_begins()
             result = "failed"
             try:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(self.patience):
                     await send_cancel(address, server.process_id, server.secret)
                 result = "sent"
             except (PgfunnelError, OSError, TimeoutError):

@@ -6,6 +6,7 @@ cdef class Client(Naming):
     cdef bint _awaited(self, int kind, Py_ssize_t size)
     cdef object _send_on(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end)
     cdef bint _other(self, int kind)
+    cdef object _refuse_simple(self)
     cdef bint _alone(self, int kind)
     cdef object _check_kind(self, int kind)
     cdef object _leave(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)

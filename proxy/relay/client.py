@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import cython
 
-from proxy.errors import PgfunnelError, ProtocolViolation
+from proxy.errors import FeatureRefused, PgfunnelError, ProtocolViolation
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -143,7 +143,7 @@ class Client(Naming):
                     continue
                 if not self._borrow():
                     return None if self.fd < 0 else self._hold(buffer, i, n)
-            if kind == QUERY:
+            if kind == self.simple:
                 run = self._query(buffer, run, i, end, n)
             elif kind == 80 or kind == BIND or kind == DESCRIBE or kind == CLOSE:  # P
                 if not self.server.owed.settled():
@@ -159,6 +159,9 @@ class Client(Naming):
                 run = after
             elif kind == 88:  # X
                 return self._leave(buffer, run, i)
+            elif kind == QUERY:
+                self._send_on(buffer, run, i)
+                return self._refuse_simple()
             elif not self._other(kind):
                 said = f"invalid frontend message type {kind}"
                 return self._violated(buffer, run, i, said)
@@ -195,6 +198,13 @@ class Client(Naming):
             server.shelf.boundary()
             self.on_boundary()
         return None
+
+    @cython.cfunc
+    def _refuse_simple(self) -> object:
+        error = FeatureRefused(
+            "PQexec disallowed", hint="disable_pqexec is set: use the extended query protocol."
+        )
+        return self.close(CloseReason.REFUSED, error)
 
     @cython.cfunc
     def _other(self, kind: cython.int) -> cython.bint:

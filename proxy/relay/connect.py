@@ -345,10 +345,17 @@ async def run_query(logged_in: LoggedIn, sql: str) -> None:
 
 
 async def _hang_up(stream: Stream) -> None:
-    """Postgres ends the connection itself; its place is free when it has."""
-    with contextlib.suppress(TimeoutError):
+    """Postgres ends the connection; its place is free when it has."""
+    with contextlib.suppress(TimeoutError, OSError):
         await asyncio.wait_for(stream.wait_closed(), 1.0)
     stream.close()
+
+
+async def take_leave(stream: Stream) -> None:
+    """Say goodbye and wait until Postgres has closed."""
+    with contextlib.suppress(OSError):
+        await stream.send(messages.TERMINATE)
+    await _hang_up(stream)
 
 
 async def send_cancel(address: Address, process_id: int, secret: bytes) -> None:

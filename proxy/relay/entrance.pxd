@@ -37,6 +37,8 @@ cdef class Entrance:
     cdef bint _log_opened
     cdef bint _log_closed
     cdef bint _log_refusals
+    cdef bint _extended_only
+    cdef bytes _ready
     cpdef bint has_room(self)
     cpdef object accepted(self, int fd, object peer, long long number)
     cpdef object admit(self, str database)

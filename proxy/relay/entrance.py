@@ -124,6 +124,8 @@ class Entrance:
     _log_opened: bool
     _log_closed: bool
     _log_refusals: bool
+    _extended_only: bool
+    _ready: bytes
 
     def __init__(self, funnel: Funnel) -> None:
         self._funnel = funnel
@@ -155,6 +157,8 @@ class Entrance:
         self._log_opened = settings.log_connections
         self._log_closed = settings.log_disconnections
         self._log_refusals = settings.log_pooler_errors
+        self._extended_only = settings.disable_pqexec
+        self._ready = _notice(settings.login_notify_message) + messages.READY_IDLE
 
     @property
     def sees_ends(self) -> bool:
@@ -242,6 +246,8 @@ class Entrance:
         client.pool = place.pool
         client.mode = place.mode
         client.keeps = place.mode == SESSION
+        if self._extended_only:
+            client.simple = -1
         if wish.replication:
             return self._funnel.replicate(client)
         if wish.parameters in place.pool.greetings:
@@ -258,7 +264,7 @@ class Entrance:
         self.totals.login("ok")
         if self._log_opened:
             _log_login(client, login.wish)
-        client.send(said + self._new_key(client) + messages.READY_IDLE)
+        client.send(said + self._new_key(client) + self._ready)
 
     @cython.cfunc
     def _place_of(self, wish: Wish) -> Place:
@@ -317,7 +323,7 @@ class Entrance:
         client.user = wish.user
         if self._log_opened:
             _log_login(client, wish)
-        return client.send(said + key + messages.READY_IDLE)
+        return client.send(said + key + self._ready)
 
     def _name(self, client: Client, login: Login) -> bytes:
         """Give the session the application_name with the client's address; the name."""
@@ -397,6 +403,10 @@ def _spell_out(
     place.known = known
     place.greeting = told + messages.parameter_status(b"application_name", own_name)
     place.parameters = parameters.with_value("application_name", name) if name else parameters
+
+
+def _notice(words: str) -> bytes:
+    return messages.notice(words) if words else b""
 
 
 def _log_login(client: Client, wish: Wish) -> None:

@@ -25,6 +25,7 @@ from proxy.errors import (
 from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
 from proxy.pool.pool import Pool, PoolSize
+from proxy.relay.attributes import suits
 from proxy.relay.cancels import Cancels
 from proxy.relay.connect import (
     Address,
@@ -32,6 +33,7 @@ from proxy.relay.connect import (
     LoggedIn,
     open_session,
     run_query,
+    take_leave,
     words_of,
 )
 from proxy.relay.database import Database
@@ -149,6 +151,7 @@ class Pools:
     def reload(self) -> None:
         """Follow the settings; only where Postgres is reached otherwise do servers go."""
         settings = self._funnel.settings
+        self._cancels.patience = settings.cancel_wait_timeout or None
         self._ended.clear()
         for pool in self:
             target = settings.target(pool.database)
@@ -257,15 +260,10 @@ class Pools:
         failure: PgfunnelError | None = None
         logged_in: LoggedIn | None = None
         limit = self._funnel.settings.server_connect_timeout or None
-        address = self._next_place(pool)
-        target = pool.target
+        address, target = pool.address, pool.target
         try:
             async with asyncio.timeout(limit):
-                opened = await open_session(
-                    address, target.dbname, lambda bound: self._login(pool, bound), target.startup
-                )
-                await self._prepare(opened, target)
-                logged_in = opened
+                address, logged_in = await self._reach(pool, target)
         except TimeoutError:
             failure = UpstreamUnreachable(f"login to Postgres at {address} timed out")
         except (PgfunnelError, OSError) as error:
@@ -279,9 +277,28 @@ class Pools:
             stale = target.way != pool.target.way
             self._opened(pool, opening, logged_in, address, stale=stale)
         elif failure is not None:
-            self._turn_away(pool, address)
             self._failed(pool, failure)
         self.fill_all()
+
+    async def _reach(self, pool: Database, target: Target) -> tuple[Address, LoggedIn]:
+        """A session, made ready, at the host whose turn it is, or the next that is as wanted.
+
+        Raises what `open_session` and `run_query` raise.
+        """
+        for _ in target.hosts:
+            address = self._next_place(pool)
+            try:
+                opened = await self._log_in_at(address, pool, target.startup)
+                await self._prepare(opened, target)
+            except BaseException:
+                self._turn_away(pool, address)
+                raise
+            if suits(target.session_attrs, opened.reported):
+                return address, opened
+            self._turn_away(pool, address)
+            await take_leave(opened.stream)
+        words = f"no server of {target.host} is {target.session_attrs} (target_session_attrs)"
+        raise UpstreamUnreachable(words)
 
     async def log_in(self, pool: Database, asked: Asked) -> LoggedIn:
         """A session apart, with these parameters. Raises what `open_session` raises."""
@@ -289,14 +306,18 @@ class Pools:
         address = self._next_place(pool)
         self._logins[key] = self._logins.get(key, 0) + 1
         try:
-            return await open_session(
-                address, pool.target.dbname, lambda bound: self._login(pool, bound), asked
-            )
+            return await self._log_in_at(address, pool, asked)
         except BaseException:
             self._turn_away(pool, address)
             raise
         finally:
             self._logins[key] -= 1
+
+    async def _log_in_at(self, address: Address, pool: Database, asked: Asked) -> LoggedIn:
+        """Raises what `open_session` raises."""
+        return await open_session(
+            address, pool.target.dbname, lambda bound: self._login(pool, bound), asked
+        )
 
     @staticmethod
     async def _prepare(opened: LoggedIn, target: Target) -> None:

@@ -17,7 +17,6 @@ from proxy.settings.databases import TABLES
 from proxy.settings.model import Settings
 from proxy.settings.types import declared
 
-NOT_YET: Final = "not yet"
 SAME: Final = "same"
 DIFFERENT: Final = "different"
 NO_USE: Final = "not applicable"
@@ -68,6 +67,7 @@ CONSOLE: Final = MappingProxyType(
         "SHUTDOWN WAIT_FOR_CLIENTS": (SAME, "operators may still come in, over TCP too"),
     }
 )
+_PASSWORDS: Final = "no client of such a service is part of pgfunnel; use auth_query"
 METHODS: Final = MappingProxyType(
     {
         "trust": (SAME, ""),
@@ -77,8 +77,8 @@ METHODS: Final = MappingProxyType(
         "any": (SAME, "every database needs a user; whoever reaches the console may do all there"),
         "cert": (SAME, "with every client_tls_sslmode but disable"),
         "hba": (SAME, "see below"),
-        "ldap": (NOT_YET, ""),
-        "pam": (NOT_YET, ""),
+        "ldap": (NO_USE, f"refused, in `auth_hba_file` too: {_PASSWORDS}"),
+        "pam": (NO_USE, f"refused: {_PASSWORDS}"),
     }
 )
 _TERM: Final = """\
@@ -123,7 +123,6 @@ stand in a section `[pgfunnel]`. The tables name everything in PgBouncer 1.25's 
 - **same**: name, meaning and unit are PgBouncer's; a default that is another one is named.
 - **different**: it says how.
 - **not applicable**: accepted and said at the start to have no effect.
-- **not yet**: refused by name and line unless it is at its default.
 
 `[databases]` may be empty: then there is the console alone. What is refused on purpose: a password
 in `[databases]` without a user, and numbers where PgBouncer takes 0 for "no pool size". Where a
@@ -232,10 +231,7 @@ def _global(key: str) -> tuple[str, str]:
     name = pgbouncer.setting_of(key)
     if name is not None:
         return _declared(key, name, Settings.model_fields[name])
-    reason = pgbouncer.IGNORED.get(key)
-    if reason is None:
-        return NOT_YET, ""
-    return NO_USE, reason
+    return NO_USE, pgbouncer.IGNORED[key]
 
 
 def _declared(key: str, name: str, field: FieldInfo) -> tuple[str, str]:
@@ -252,10 +248,7 @@ def _declared(key: str, name: str, field: FieldInfo) -> tuple[str, str]:
 
 def _nested(table: str, key: str) -> tuple[str, str]:
     name = pgbouncer.ALIASES.get(key, key)
-    field = TABLES[table].model_fields.get(name)
-    if field is None:
-        return NOT_YET, ""
-    words = declared(field).differs
+    words = declared(TABLES[table].model_fields[name]).differs
     return (DIFFERENT, words) if words else (SAME, f"as `{name}`" if name != key else "")
 
 

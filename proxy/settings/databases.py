@@ -19,6 +19,7 @@ from proxy.settings.types import (
     Positive,
     Seconds,
     Secret,
+    SessionAttrs,
     SessionPolicy,
     SslMode,
     Statement,
@@ -93,6 +94,9 @@ class DatabaseSettings(BaseModel):
     )
     load_balance_hosts: HostChoice = setting(
         "round-robin", "Of several hosts, take the next for each server, or the next on failure."
+    )
+    target_session_attrs: SessionAttrs = setting(
+        "any", "What a server has to be when it is opened; where it is not, the next host is tried."
     )
     client_encoding: str | None = setting(None, "Ask Postgres for this client_encoding.")
     datestyle: str | None = setting(None, "Ask Postgres for this datestyle.")
@@ -250,6 +254,7 @@ class Target:
     load_balance: bool = True
     startup: tuple[tuple[str, str], ...] = ()
     connect_query: str = ""
+    session_attrs: str = "any"
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -259,7 +264,7 @@ class Target:
     @property
     def way(self) -> tuple[object, ...]:
         """How Postgres is reached, and as whom: servers that were reached otherwise are to go."""
-        place = (self.host, self.port, self.sslmode, self.dbname)
+        place = (self.host, self.port, self.sslmode, self.dbname, self.session_attrs)
         return (*place, self.user, self.password, self.startup, self.connect_query)
 
 

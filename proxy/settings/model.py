@@ -177,6 +177,7 @@ class Settings(
             client_idle_timeout=entry.client_idle_timeout,
             connect_query=entry.connect_query or "",
             load_balance=entry.load_balance_hosts == "round-robin",
+            session_attrs=entry.target_session_attrs,
             startup=tuple(
                 (name, value) for name in STARTUP if (value := getattr(entry, name)) is not None
             ),

@@ -2,8 +2,8 @@
 
 Facts of its documentation (config.md, usage.md): names and defaults. What is declared in
 `proxy.settings` under the same name (or a name given there as `pgbouncer=`) has the same meaning;
-what is in `IGNORED` is accepted and said to be without effect; everything else is refused unless
-it is at its default, where it asks for nothing.
+what is in `IGNORED` is accepted and said to be without effect unless it is at its default, where
+it asks for nothing.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ IGNORED: Final = MappingProxyType(
         "service_name": "there is no Windows service",
         "job_name": "there is no Windows service",
         "scram_iterations": "secrets are never made here, only read",
-        "cancel_wait_timeout": "a cancel request has 10 s of its own",
+        "auth_ldap_options": "there is no LDAP: auth_type ldap is refused",
         "dns_nxdomain_ttl": "the system's resolver is asked for each connection",
         "dns_zone_check_period": "the system's resolver is asked for each connection",
         "resolv_conf": "the system's resolver is asked; its own configuration holds",

@@ -76,10 +76,8 @@ class PgBouncerFile(Source):
             self._places[name,] = entry.place
         elif entry.key in pgbouncer.IGNORED:
             self._ignore(entry)
-        elif entry.key not in pgbouncer.GLOBAL:
+        else:
             raise ValueError(f"is not a setting; {suggestion(entry.key, _known())}")
-        elif not pgbouncer.asks_for_nothing(pgbouncer.GLOBAL[entry.key], entry.value):
-            raise ValueError(_not_yet(pgbouncer.GLOBAL[entry.key]))
 
     def _ignore(self, entry: Entry) -> None:
         self._ignored.pop(entry.key, None)
@@ -100,10 +98,10 @@ class PgBouncerFile(Source):
         values = {}
         for key, value in parse_pairs(entry.value):
             name = pgbouncer.ALIASES.get(key, key)
-            if name in TABLES[table].model_fields:
-                values[name] = value
-            else:
-                _check_missing(pgbouncer.TABLES[table], table, key, value)
+            known = TABLES[table].model_fields
+            if name not in known:
+                raise ValueError(f"has an unknown key {key}; {suggestion(key, known)}")
+            values[name] = value
         for name, text in pgbouncer.INHERITED.items():
             if values.get(name) == text:
                 del values[name]
@@ -147,17 +145,3 @@ def _known() -> set[str]:
     from proxy.settings.model import Settings
 
     return {*pgbouncer.GLOBAL, *Settings.model_fields}
-
-
-def _check_missing(keys: Mapping[str, str], table: str, key: str, value: str) -> None:
-    """Raises ValueError unless `key` is PgBouncer's and asks for nothing."""
-    if key not in keys:
-        known = {*keys, *TABLES[table].model_fields}
-        raise ValueError(f"has an unknown key {key}; {suggestion(key, known)}")
-    if not pgbouncer.asks_for_nothing(keys[key], value):
-        raise ValueError(f"has {key}, which {_not_yet(keys[key])}")
-
-
-def _not_yet(default: str) -> str:
-    remedy = f"remove it or set it to {default}" if default and len(default) < 20 else "remove it"
-    return f"is a setting of PgBouncer that pgfunnel does not have yet; {remedy}"

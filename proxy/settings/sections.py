@@ -131,6 +131,13 @@ class Login(BaseModel):
     max_unauthenticated: Positive = setting(
         1000, "Peers that may be connected without having logged in.", unit="clients"
     )
+    login_notify_message: str = setting("", "Told to each client by a NOTICE once it is in.")
+    disable_pqexec: bool = setting(
+        default=False,
+        doc="Refuse simple queries: only the extended protocol is served.",
+        reload=False,
+        differs="the console takes them all the same",
+    )
     ignore_startup_parameters: Words = setting(
         (),
         "Startup parameters that are accepted and not passed on.",
@@ -267,6 +274,9 @@ class Clients(BaseModel):
         0.0,
         "A transaction that takes longer is rolled back and its client closed; 0 is no limit.",
         unit="s",
+    )
+    cancel_wait_timeout: Seconds = setting(
+        10.0, "A cancel request that takes longer is given up; 0 is no limit.", unit="s"
     )
     client_idle_timeout: Seconds = setting(
         0.0, "A client that does nothing for this long is closed; 0 is no limit.", unit="s"

@@ -134,7 +134,9 @@ def _verbosity(value: object) -> object:
     return value
 
 
-def _cleartext(value: object) -> object:
+def _method(value: object) -> object:
+    if value in ("ldap", "pam"):
+        raise ValueError(f"is {value}, which pgfunnel does not have; use auth_file or auth_query")
     return "password" if value == "plain" else value
 
 
@@ -351,7 +353,7 @@ Secret = Annotated[SecretStr, Kind("text")]
 
 AuthType = Annotated[
     Literal["trust", "password", "md5", "scram-sha-256", "any", "cert", "peer", "hba"],
-    BeforeValidator(_cleartext),
+    BeforeValidator(_method),
     Kind("one of trust, password (also called plain), md5, scram-sha-256, any, cert, peer, hba"),
 ]
 TlsProtocols = Annotated[
@@ -367,6 +369,7 @@ SslNegotiation = Literal["postgres", "direct"]
 PoolMode = Literal["session", "transaction", "statement"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 HostChoice = Literal["round-robin", "disable"]
+SessionAttrs = Literal["any", "read-write", "read-only", "primary", "standby"]
 SyslogFacility = Literal[
     "auth",
     "authpriv",

@@ -8,6 +8,7 @@ import pwd
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from proxy.wire import messages
 from tests.conftest import StartFunnel, StartPostgres
 from tests.funnel import Funnel
 from tests.integration.observe import pool_metric, until
@@ -169,6 +171,38 @@ def test_several_hosts(
     assert addresses(funnel) == wanted
 
 
+_READ_ONLY_AT_ONE = """
+SELECT set_config('default_transaction_read_only',
+    CASE host(inet_server_addr()) WHEN '127.0.0.1' THEN 'on' ELSE 'off' END, false)
+"""
+
+
+@pytest.mark.parametrize("choice", ["round-robin", "disable"])
+@pytest.mark.parametrize(
+    "attrs, wanted",
+    [("read-write", ["127.0.0.2"] * 3), ("read-only", ["127.0.0.1"] * 3), ("standby", [])],
+)
+def test_servers_are_as_wanted(
+    pgfunnel: StartFunnel, twofold: Postgres, choice: str, attrs: str, wanted: list[str]
+) -> None:
+    entry = {
+        "host": "127.0.0.1,127.0.0.2",
+        "port": twofold.port,
+        "dbname": twofold.database,
+        "target_session_attrs": attrs,
+        "load_balance_hosts": choice,
+        "connect_query": _READ_ONLY_AT_ONE,
+    }
+    funnel = pgfunnel(twofold, upstream_grace=0.3, databases={"many": entry})
+    if wanted:
+        assert addresses(funnel) == wanted
+    else:
+        words = "no server of 127.0.0.1,127.0.0.2 is standby (target_session_attrs)"
+        assert words in refusal(funnel, database="many")
+    most = len(wanted)
+    until(lambda: twofold.client_backends("alice") == most)
+
+
 def test_a_cancel_goes_to_the_host_of_its_server(pgfunnel: StartFunnel, twofold: Postgres) -> None:
     entry = {"host": "127.0.0.1,127.0.0.2", "port": twofold.port, "dbname": twofold.database}
     funnel = pgfunnel(twofold, databases={"many": entry})
@@ -259,6 +293,38 @@ def test_another_account(pgfunnel: StartFunnel) -> None:
     nobody = pwd.getpwnam("nobody").pw_uid
     assert f"Uid:\t{nobody}\t{nobody}\t{nobody}" in status
     assert "Groups:\t0" not in status
+
+
+def test_a_word_of_welcome(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(login_notify_message="this is a pooler", admin_users="alice")
+    for database in (funnel.upstream.database, "pgbouncer"):
+        ran = subprocess.run(
+            ["psql", funnel.dsn("alice", database=database), "-Xc", "SHOW timezone"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stderr == "NOTICE:  this is a pooler\n"
+
+
+@pytest.mark.parametrize("pure", [False, True])
+def test_no_simple_queries(pgfunnel: StartFunnel, pure: bool) -> None:
+    funnel = pgfunnel(disable_pqexec=True, admin_users="alice", pure=pure)
+    with log_in(funnel) as peer:
+        peer.send(
+            messages.message(b"P", b"\0SELECT 7\0\0\0"),
+            messages.message(b"B", b"\0\0\0\0\0\0\0\0"),
+            messages.message(b"E", b"\0\0\0\0\0"),
+            messages.SYNC,
+        )
+        assert b"D" in [kind for kind, _ in peer.until(b"Z")]
+        peer.send(messages.query(b"SELECT 8"))
+        error = peer.error()
+        assert (error["S"], error["C"], error["M"]) == ("FATAL", "0A000", "PQexec disallowed")
+        assert peer.ended()
+    with log_in(funnel, database="pgbouncer") as operator:
+        assert operator.rows("SHOW VERSION")
+    until(lambda: funnel.upstream.client_backends("alice") == 1)
 
 
 @pytest.mark.parametrize("said", [True, False])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.settings import Settings, compatibility, pgbouncer
-from proxy.settings.compatibility import NOT_YET, SAME
+from proxy.settings.compatibility import NO_USE, SAME
 from proxy.settings.databases import TABLES
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -25,6 +25,17 @@ def test_nothing_is_both_declared_and_ignored() -> None:
     assert set(pgbouncer.RENAMED) <= pgbouncer.GLOBAL.keys()
 
 
+def test_everything_of_pgbouncers_is_known_here() -> None:
+    assert not [
+        key
+        for key in pgbouncer.GLOBAL
+        if pgbouncer.setting_of(key) is None and key not in pgbouncer.IGNORED
+    ]
+    for table, keys in pgbouncer.TABLES.items():
+        known = TABLES[table].model_fields.keys() | pgbouncer.ALIASES.keys()
+        assert keys.keys() <= known
+
+
 def test_every_key_of_a_table_is_known_there() -> None:
     for table, model in TABLES.items():
         ours_alone = model.model_fields.keys() - pgbouncer.TABLES[table].keys()
@@ -38,6 +49,6 @@ def test_the_methods_are_as_it_says(method: str) -> None:
     try:
         Settings(auth_type=method)  # type: ignore[arg-type]
     except ValueError:
-        assert status == NOT_YET
+        assert status == NO_USE
     else:
         assert status == SAME
