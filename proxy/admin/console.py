@@ -49,12 +49,16 @@ _GREETING: Final = b"".join(
         (b"is_superuser", b"on"),
     )
 )
+_SHOWS: Final = (
+    "HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
+    "PEERS|PEER_POOLS",
+    "SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE",
+    "DNS_HOSTS|DNS_ZONES",
+    "STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
+    "PINS|PREPARED",
+)
 HELP: Final = "\n\t" + "\n\t".join(
-    [
-        f"SHOW HELP|{'|'.join(list(TABLES)[:12])}",
-        f"SHOW {'|'.join(list(TABLES)[12:])}",
-        *(order.usage for order in ORDERS.values()),
-    ]
+    [*(f"SHOW {names}" for names in _SHOWS), *(order.usage for order in ORDERS.values())]
 )
 
 

@@ -121,7 +121,10 @@ def _databases(look: Look) -> Iterator[DatabaseLine]:
         target = look.funnel.settings.target(name)
         if target is not None:
             yield DatabaseLine(look, name, target)
-    console = Target(CONSOLE, "", look.funnel.settings.listen_port, CONSOLE, "disable")
+    port = look.funnel.settings.listen_port
+    console = Target(
+        CONSOLE, "", port, CONSOLE, "disable", user=CONSOLE, pool_mode="statement", pool_size=2
+    )
     yield DatabaseLine(look, CONSOLE, console)
 
 

@@ -65,6 +65,7 @@ def _in_force(settings: Settings) -> Iterator[tuple[str, str, str, bool]]:
         if name not in TABLES:
             value = _spelled(field, getattr(settings, name))
             key = declared(field).pgbouncer or name
+            value = "plain" if (name, value) == ("auth_type", "password") else value
             yield key, value, _spelled(field, field.default), declared(field).reload
 
 

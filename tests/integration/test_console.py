@@ -281,6 +281,9 @@ def test_databases_and_users(pgfunnel: StartFunnel, postgres: Postgres) -> None:
         forced = operator.row("DATABASES", name="forced")
         assert (forced["force_user"], forced["max_connections"]) == ("bob", 7)
         assert forced["load_balance_hosts"] == "round-robin"
+        console = operator.row("DATABASES", name="pgbouncer")
+        assert (console["force_user"], console["pool_size"]) == ("pgbouncer", 2)
+        assert console["pool_mode"] == "statement"
         bob = operator.row("USERS", name="bob")
         assert (bob["pool_size"].strip(), bob["max_user_connections"]) == ("2", 4)
         assert (bob["current_connections"], bob["current_client_connections"]) == (1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from proxy.admin.console import HELP
 from proxy.admin.orders import ORDERS
 from proxy.admin.reference import page
 from proxy.admin.show import TABLES
@@ -27,3 +28,8 @@ def test_the_page_about_pgbouncer_names_every_command() -> None:
 
 def test_every_command_says_what_it_does() -> None:
     assert all(order.doc and "\n" not in order.doc for order in ORDERS.values())
+
+
+def test_help_names_every_table() -> None:
+    shown = [line.removeprefix("\tSHOW ") for line in HELP.splitlines() if "SHOW" in line]
+    assert sorted("|".join(shown).split("|")) == sorted(["HELP", *TABLES])

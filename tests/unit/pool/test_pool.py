@@ -114,6 +114,14 @@ def test_the_minimum_is_kept() -> None:
     assert pool.wanted(0.0) == 0
 
 
+def test_the_minimum_is_never_more_than_the_size() -> None:
+    pool = make(PoolSize(size=2, minimum=5))
+    assert pool.wanted(0.0) == 2
+    opened(pool, 2)
+    assert pool.wanted(0.0) == 0
+    assert make(PoolSize(size=3, minimum=3), Bound("database", 1)).wanted(0.0) == 1
+
+
 def test_the_tightest_bound_decides() -> None:
     pool = make(PoolSize(size=5), Bound("database", 2), Bound("user", 0))
     for _ in range(5):

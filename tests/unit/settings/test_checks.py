@@ -139,8 +139,10 @@ def test_free_ports_do_not_clash() -> None:
     assert problems(upstream=UPSTREAM, listen_port="0", http_port="0") == []
 
 
-def test_the_smallest_of_all_bounds_holds() -> None:
-    assert problems(upstream=UPSTREAM, min_pool_size="30", max_db_connections="5") == []
+def test_sizes_need_not_fit(toml: Path) -> None:
+    """As in PgBouncer, the smaller number holds."""
+    toml.write_text("[databases.app]\npool_size = 40\nmin_pool_size = 50\nmax_db_connections = 3\n")
+    assert problems(toml, upstream=UPSTREAM, min_pool_size="21", max_db_connections="19") == []
 
 
 def test_client_tls_needs_key_and_certificate(pem: str) -> None:
@@ -174,5 +176,5 @@ def test_verifying_servers_needs_authorities(mode: str, pem: str, toml: Path) ->
 
 
 def test_checks_leave_out_what_is_wrong_itself() -> None:
-    (problem,) = problems(upstream="h", min_pool_size="3")
+    (problem,) = problems(upstream="h", databases='{"a": {}}')
     assert problem.startswith("upstream ")
