@@ -375,10 +375,12 @@ class Server(Link):
         key: str = name.decode("utf-8", "replace").lower()
         if key in READ_ONLY or (ours and self.client is not None):
             return None
-        own: Any = None if self.defaults.get(name) == value else value.decode("utf-8", "replace")
+        session: Session = None if self.client is None else self.client.session
+        own: Any = value.decode("utf-8", "replace")
+        if self.defaults.get(name) == value and (session is None or not session.began_with(key)):
+            own = None
         self.parameters = self.parameters.with_value(key, own)
-        if self.client is not None:
-            session: Session = self.client.session
+        if session is not None:
             session.follow(session.parameters.with_value(key, own))
         return None
 

@@ -7,6 +7,8 @@ Postgres's: of those only the known ones are compared.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from proxy.conditions import PARAMETERS, PREPARED, UNSURE
 from proxy.session.inquiry import ASKABLE, Answer, question, read_answer
 from proxy.session.parameters import IDENTITY, Parameters
@@ -25,7 +27,7 @@ def leaks(believed: Parameters, rows: list[list[bytes | None]]) -> int:
         return UNSURE
     answer = read_answer(_ASKS, _names(believed), (), True, rows[0])
     found = answer.held
-    if _plain(believed) != _found(answer, believed) or _own(believed) != _set(answer):
+    if _plain(believed) != _found(answer, believed) or _own(believed) != _set(answer.values):
         found |= PARAMETERS
     if answer.statements is not None and answer.statements.keys() != believed.statements.keys():
         found |= PREPARED
@@ -44,11 +46,12 @@ def _found(answer: Answer, believed: Parameters) -> dict[str, str]:
 
 
 def _own(believed: Parameters) -> dict[str, str]:
-    return {n: v for n, v in believed.values.items() if n in _names(believed) and v}
+    names = _names(believed)
+    return _set({n: v for n, v in believed.values.items() if n in names})
 
 
-def _set(answer: Answer) -> dict[str, str]:
-    return {n: v for n, v in answer.values.items() if v and not (n == "role" and v == "none")}
+def _set(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {n: v for n, v in values.items() if v and not (n == "role" and v == "none")}
 
 
 def _names(believed: Parameters) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ cdef class Session:
     cdef object _will_withhold(self, object verdict)
     cdef object _note(self, object verdict, bytes text, object policy, object reported)
     cpdef object follow(self, Parameters parameters)
+    cpdef bint began_with(self, str name)
     cpdef object touch(self, object verdict, bytes text, object policy, object reported, bint alone)
     cpdef object ask(self, int conditions)
     cpdef object unsure(self)

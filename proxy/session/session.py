@@ -116,12 +116,12 @@ class Session:
     """`names` are its prepared statements of the protocol, `unnamed` the one without a name.
 
     `startup` are the parameters it came with, `parameters` those that hold now (`follow`), with
-    its prepared statements of SQL; `defaults`: what the server says they are without anybody's
-    doing. `holds`: the conditions for which it keeps its server, `asks`: those to be asked about
-    at the boundary, `doubt`: what to ask; `texts`: the last statements that may pin it, with
-    the conditions that they may bring about. `withholds`: the client waits for ReadyForQuery
-    until its session is known again. `forgotten`: the unnamed statement that a query
-    under way is about to destroy.
+    its prepared statements of SQL: of those it came with also what is as by default; `defaults`:
+    what the server says they are without anybody's doing. `holds`: the conditions for which it
+    keeps its server, `asks`: those to be asked about at the boundary, `doubt`: what to ask;
+    `texts`: the last statements that may pin it, with the conditions that they may bring about.
+    `withholds`: the client waits for ReadyForQuery until its session is known again. `forgotten`:
+    the unnamed statement that a query under way is about to destroy.
     """
 
     names: dict[bytes, Statement]
@@ -157,6 +157,11 @@ class Session:
         encoding = self.defaults.get(b"client_encoding", b"")
         self.backslashes, self.wide, self.watches = _reading(parameters, strings, encoding)
         return None
+
+    @cython.ccall
+    def began_with(self, name: str) -> cython.bint:
+        """Whether RESET leads to a value of its own, not to the server's default."""
+        return name in self.startup.values
 
     # -- what statements may do ------------------------------------------------------------
 
@@ -276,6 +281,8 @@ class Session:
         doubt.resets.update(
             name for name in verdict.resets if name not in reported or name in startup
         )
+        if verdict.does & (RESET_ALL | DISCARD_ALL):
+            doubt.resets.update(name for name in startup if "." in name)
         doubt.everything = doubt.everything or verdict.everything
         return bool(doubt.everything or doubt.names or doubt.resets)
 
@@ -386,7 +393,9 @@ class Session:
         if answer.session is not None:
             kept = {n: v for n, v in base.values.items() if "." in n or n in IDENTITY}
             base = Parameters.of({**kept, **answer.session}, base.statements)
-        there = {n: None if n == "role" and v == "none" else v for n, v in answer.values.items()}
+        there = dict(answer.values)
+        if there.get("role") == "none" and "role" not in self.startup.values:
+            there["role"] = None
         there.update({name: None for name in self._unset(answer) if "." not in name})
         at_server = base.with_values(there)
         return at_server, at_server.with_values(self._back(answer))
@@ -397,8 +406,12 @@ class Session:
         back = self._unset(answer)
         if answer.session is not None:
             back |= {n for n in startup if _in_catalogue(n)} - answer.session.keys()
-            back |= {n for n, v in answer.values.items() if not _in_catalogue(n) and v in _UNSET}
+            back |= {n for n, v in answer.values.items() if v in _UNSET and self._was_set(n)}
         return {name: startup[name] for name in back if name in startup}
+
+    def _was_set(self, name: str) -> bool:
+        """Whether it had a value that only the server itself can tell of."""
+        return not _in_catalogue(name) and self.parameters.values.get(name) not in _UNSET
 
     def _unset(self, answer: Answer) -> set[str]:
         """Which of the parameters that may have been put back were."""

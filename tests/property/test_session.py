@@ -68,12 +68,14 @@ class Step(NamedTuple):
 names, values = st.sampled_from(NAMES), st.sampled_from(VALUES)
 steps = st.one_of(
     st.builds(lambda n, v: Step(f"SET {n} = '{v}'", n, v), names, values),
+    st.builds(lambda n: Step(f"SET {n} = '{PLAIN[n]}'", n, PLAIN[n]), st.sampled_from([*PLAIN])),
     st.builds(lambda n, v: Step(f"SELECT set_config('{n}', $1, false)", n, v), names, values),
+    st.builds(lambda n, v: Step("SELECT set_config($1, $2, false)", n, v), st.just("jit"), values),
     st.builds(lambda n: Step(f"RESET {n}", n, None), names),
     st.builds(lambda n: Step(f"SET {n} TO DEFAULT", n, None), names),
     st.just(Step("RESET ALL", "", None)),
 )
-startups = st.dictionaries(st.sampled_from(NAMES[:-1]), values, max_size=3)
+startups = st.dictionaries(st.sampled_from(NAMES), values, max_size=3)
 transactions = st.lists(st.tuples(st.lists(steps, min_size=1, max_size=4), st.booleans()))
 
 
@@ -115,5 +117,5 @@ def test_the_session_is_what_a_connection_of_its_own_would_be(
         assert shown(there, {}) == {name: server.show(name) or "" for name in NAMES}
         assert shown(session.parameters, {}) == {name: own.show(name) or "" for name in NAMES}
         # Ahead of the client's next transaction the server is brought to what is believed.
-        server.now = {**dict.fromkeys(server.now.keys() - PLAIN.keys(), ""), **own.now}
-        server.now = {name: value for name, value in server.now.items() if value or "." in name}
+        known = dict.fromkeys((n for n in server.now if "." in n), "")
+        server.now = {**known, **session.parameters.values}

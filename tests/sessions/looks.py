@@ -64,14 +64,19 @@ async def channels(client: Client) -> None:
 
 
 async def notifications(client: Client) -> None:
-    """What was sent to this session has come, and nothing else has."""
-    if client.ear.due and not client.model.in_transaction:
+    """What was sent to this session has come, and nothing else has.
+
+    Postgres tells of nothing while a transaction is open, however long that takes.
+    """
+    in_transaction = client.model.in_transaction
+    if client.ear.due and not in_transaction:
         await client.ask("listen", "SELECT 1")
     strange = [n for n in client.ear.heard if not n[0].startswith(f"ch_{client.serial}_")]
     client.check("listen", "notifications of others", strange, [])
     never = [n for n in client.ear.heard if n[1] in client.ear.never]
     client.check("listen", "notifications rolled back", never, [])
-    late = [p for p, deadline in client.ear.due.items() if deadline < time.monotonic()]
+    now = time.monotonic()
+    late = [p for p, deadline in client.ear.due.items() if deadline < now and not in_transaction]
     client.check("listen", "notifications missing", late, [])
 
 

@@ -208,6 +208,29 @@ def test_a_reset_that_was_rolled_back_changes_nothing() -> None:
     assert parameters(session) == {"work_mem": "9MB"}
 
 
+@pytest.mark.parametrize(
+    "name, unset", [("my.tag", ""), ("role", "none"), ("timezone", "UTC"), ("work_mem", "4MB")]
+)
+def test_what_is_set_as_if_it_were_not_is_no_reset(name: str, unset: str) -> None:
+    session = Session(Parameters.of({name: "x"}))
+    touched(f"SET {name} = '{unset}'", session=session)
+    session.believe(Answer(values={name: unset}))
+    assert parameters(session) == {name: unset}
+    touched("SELECT set_config($1, $2, false)", session=session)
+    catalogue = {name: unset} if name in ("timezone", "work_mem") else {}
+    session.believe(Answer(values={} if catalogue else {name: unset}, session=catalogue))
+    assert parameters(session) == {name: unset}
+
+
+def test_reset_all_leads_to_the_start_what_was_set_as_if_it_were_not() -> None:
+    session = Session(Parameters.of({"my.tag": "x"}))
+    session.follow(Parameters.of({"my.tag": ""}))
+    touched("BEGIN; RESET ALL", session=session)
+    assert session.question()[2] == ("my.tag",)
+    session.believe(Answer(values={"my.tag": "", "role": "none"}, session={}))
+    assert parameters(session) == {"my.tag": "x"}
+
+
 def test_everything_that_was_set_replaces_what_was_believed() -> None:
     session = touched("SELECT set_config($1, $2, false)")
     session.follow(Parameters.of({"jit": "off", "my.tag": "x"}))
