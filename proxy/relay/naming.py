@@ -191,8 +191,11 @@ class Naming(Borrowing):
         server: Server = self.server
         session: Session = self.session
         run = self._names(said, buffer, run, at)
-        alone: cython.bint = server.status == 73 and server.owed.nothing()
+        idle: cython.bint = server.status == 73  # I
+        alone: cython.bint = idle and server.owed.nothing()
         session.touch(said, text, self.pool.policy, self.pool.reported, alone)
+        if said.prepared and not said.whole_reset:
+            session.prepares(said, text, not server.owed.runs(), idle)
         return run
 
     # -- prepared statements ---------------------------------------------------------------

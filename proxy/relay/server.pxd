@@ -44,6 +44,7 @@ cdef class Server(Link):
     cdef readonly bint waited_for
     cdef readonly list cleanings
     cdef readonly object error
+    cdef public list errors
     cdef bytes instead
     cdef bytes types
     cdef bint altered

@@ -18,9 +18,10 @@ from proxy.conditions import LOAD, PARAMETERS, PREPARED, SEED, UNSURE
 from proxy.errors import ProtocolViolation
 from proxy.session import audit
 from proxy.session.cleaning import cleaning
-from proxy.session.parameters import NONE, READ_ONLY
+from proxy.session.parameters import NOBODYS, NONE, READ_ONLY
 from proxy.session.policy import REFUSED, refusal
 from proxy.session.prepared import OTHER_RESULT
+from proxy.session.preparing import stands_for
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -122,6 +123,8 @@ class Server(Link):
     """One logged-in server.
 
     `reported` are the parameter values it told last, `defaults` those it had after login;
+    `error`: of the last query of ours that failed, `errors`: of all that a client waits for, each
+    with the number of queries that were still to be answered then;
     `status` is that of the last ReadyForQuery (I, T or E); `remaining`: bytes still to come of a
     message that is passed on (or dropped, when `dropping`); `cancels`: cancel requests under way
     for it, during which it is lent to nobody; `cancel_again`: when to repeat one (0: never),
@@ -135,6 +138,7 @@ class Server(Link):
     reported: dict[bytes, bytes]
     defaults: dict[bytes, bytes]
     error: dict[str, str]
+    errors: list[tuple[int, dict[str, str]]]
     instead: bytes
     types: bytes
     rows: list[list[bytes | None]]
@@ -178,6 +182,7 @@ class Server(Link):
         self.cleanings = []
         self.waited_for = False
         self.error = None
+        self.errors = []
         self.instead = None
         self.rows = None
         self.auditing = False
@@ -415,7 +420,8 @@ class Server(Link):
     @cython.ccall
     def knows_as(self, name: str) -> object:
         """A statement of the protocol is to be there under the client's own name for it."""
-        self.parameters = self.parameters.with_statements({**self.parameters.statements, name: ""})
+        there = {**self.parameters.statements, name: NOBODYS}
+        self.parameters = self.parameters.with_statements(there)
         return None
 
     @cython.cfunc
@@ -425,6 +431,7 @@ class Server(Link):
         fields = messages.read_error(body)
         if ours:
             self.error = fields
+            self.errors.append((owed.ready, fields))
             return False
         self.farewell = fields.get("V", fields.get("S")) == "FATAL"
         if self.client is not None and self.client.session.asks & SURE:
@@ -450,6 +457,10 @@ class Server(Link):
         severity = {k: v for k, v in fields.items() if k in "SV"}
         if OTHER_RESULT in said:
             return messages.error_fields({**severity, **_CHANGED}.items())
+        unprepared = stands_for(said)
+        if unprepared is not None and self.client is not None:
+            then = self.client.session.failing.get(unprepared, fields)
+            return messages.error_fields({**then, **severity}.items())
         refused = _REFUSED.search(said)
         if refused is not None:
             words = dict(zip("CMH", refusal(int(refused[1])), strict=True))

@@ -31,6 +31,8 @@ cdef class Session:
     cdef public object texts
     cdef public bint withholds
     cdef bint withholds_next
+    cdef readonly bint reads
+    cdef public dict failing
     cpdef bint withhold(self)
     cdef object _will_withhold(self, object verdict)
     cdef object _note(self, object verdict, bytes text, object policy, object reported)

@@ -19,8 +19,9 @@ from proxy.conditions import ANYTHING, LOAD, PARAMETERS, PREPARED, SEED, SEQUENC
 from proxy.session.findings import DISCARD_ALL, RESET_ALL, Piece, Verdict
 from proxy.session.inquiry import ASKABLE, Answer, Doubt
 from proxy.session.lexer import width
-from proxy.session.parameters import IDENTITY, NONE
+from proxy.session.parameters import IDENTITY, IMPATIENT, NOBODYS, NONE
 from proxy.session.policy import Policy
+from proxy.session.preparing import NOTHING_READ, Readings, is_stand_in, made, stand_in
 from proxy.session.verdict import verdict as judge
 
 if cython.compiled:
@@ -121,7 +122,9 @@ class Session:
     keeps its server, `asks`: those to be asked about at the boundary, `doubt`: what to ask;
     `texts`: the last statements that may pin it, with the conditions that they may bring about.
     `withholds`: the client waits for ReadyForQuery until its session is known again. `forgotten`:
-    the unnamed statement that a query under way is about to destroy.
+    the unnamed statement that a query under way is about to destroy. `reads`: as long as its
+    transaction is open the server is to be asked what PREPARE reads a text under; `failing`: what
+    Postgres said of the statements that it cannot prepare anew, by name.
     """
 
     names: dict[bytes, Statement]
@@ -132,6 +135,7 @@ class Session:
     defaults: dict[bytes, bytes]
     doubt: Doubt
     texts: list[tuple[int, bytes]]
+    failing: dict[str, dict[str, str]]
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
@@ -146,6 +150,8 @@ class Session:
         self.doubt = None
         self.texts = None
         self.withholds = self.withholds_next = False
+        self.reads = False
+        self.failing = {}
         self.back: dict[str, str] = {}
         self.follow(startup)
 
@@ -211,16 +217,15 @@ class Session:
     def _inner(self, verdict: Verdict) -> list[Verdict]:
         """What the statements may do that it executes by name."""
         found: list[Verdict | None] = []
-        text: str | None
         for piece in verdict.prepared:
             if piece.verb != "EXECUTE":
                 continue
             known = self.names.get(piece.octets)
-            text = self.parameters.statements.get(piece.name or "")
+            statement = self.parameters.statements.get(piece.name or "")
             if known is not None:
                 found.append(known.verdict)
-            elif text is not None:
-                found.append(judge(text.encode()))
+            elif statement is not None:
+                found.append(judge(statement.text.encode()))
         return [inner for inner in found if inner]
 
     def executed(self, verdict: Verdict | None) -> tuple[bytes, ...]:
@@ -233,7 +238,7 @@ class Session:
         own = self.names.get(piece.octets)
         if own is not None:
             return own.tail
-        return self.parameters.statements.get(piece.name or "", "").encode()
+        return self.parameters.statements.get(piece.name or "", NOBODYS).text.encode()
 
     @cython.ccall
     def reads_otherwise(self, statement: Statement) -> cython.bint:
@@ -286,6 +291,20 @@ class Session:
         doubt.everything = doubt.everything or verdict.everything
         return bool(doubt.everything or doubt.names or doubt.resets)
 
+    def prepares(self, verdict: Verdict, text: bytes, quiet: bool, idle: bool) -> None:
+        """A text with PREPARE or DEALLOCATE is on its way, `touch` was told.
+
+        `quiet`: nothing is under way that may do something; `idle`: no transaction is open.
+        """
+        if self.doubt.readings is None:
+            self.doubt.readings = Readings()
+        readings = self.doubt.readings
+        meaning = self.parameters.meaning if idle else None
+        readings.note(verdict, text, self.parameters.statements, meaning, quiet)
+        self.reads = bool(readings.open)
+        if any(reading is None for reading in readings.under.values()):
+            self.texts = [*(self.texts or [])[-9:], (PREPARED, text)]
+
     def deallocated(self, verdict: Verdict) -> dict[bytes, Statement]:
         """What DEALLOCATE takes of the statements that the protocol's Parse has made."""
         gone = [p.octets for p in verdict.prepared if p.verb == "DEALLOCATE"]
@@ -329,6 +348,30 @@ class Session:
         """In a transaction: `back` is what must be set since RESET led to the server's default."""
         self.back = {} if answer is None else self._back(answer)
 
+    def question_of_readings(self) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
+        """What PREPARE reads texts under, asked as long as the transaction is open."""
+        return PARAMETERS, ("role",), (), True
+
+    def impatient(self) -> bool:
+        """Whether a question in its transaction could be what runs into a limit of its own."""
+        return not IMPATIENT.isdisjoint(self.parameters.values)
+
+    def read_under(self, answer: Answer | None) -> None:
+        """The server has told, or cannot."""
+        self.reads = False
+        if self.doubt is None or self.doubt.readings is None:
+            return
+        now = None
+        if answer is not None and answer.session is not None:
+            known = self.parameters.values
+            told = {
+                n: v for n, v in answer.session.items() if n in known or n not in answer.default
+            }
+            kept = {n: known[n] for n in ("session_authorization",) if n in known}
+            role = {n: v for n, v in answer.values.items() if v and v != "none"}
+            now = Parameters.of({**told, **kept, **role}).meaning
+        self.doubt.readings.told(now, self.parameters.meaning)
+
     def question(self) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
         """What is to be asked now: arguments for `inquiry.question`."""
         doubt = self.doubt
@@ -359,13 +402,25 @@ class Session:
         self.holds = self.holds & ~(asked | UNSURE) | answer.held
         there, here = self._believe_parameters(answer)
         if answer.statements is not None:
-            here = here.with_statements(answer.statements)
-            strays = dict.fromkeys(answer.strays, _STRAY)
-            there = there.with_statements({**answer.statements, **strays})
+            there, here = self._believe_statements(answer, there, here)
             self._believe_names(answer)
         self.follow(here)
         self._forget_doubt()
         return there
+
+    def _believe_statements(
+        self, answer: Answer, there: Parameters, here: Parameters
+    ) -> tuple[Parameters, Parameters]:
+        """Those that cannot be prepared elsewhere hold the server."""
+        sources = answer.statements or {}
+        readings = self.doubt.readings or NOTHING_READ
+        statements = made(sources, self.parameters.statements, readings, self.backslashes)
+        if statements.keys() != sources.keys():
+            self.holds |= PREPARED
+        strays = dict.fromkeys(answer.strays, NOBODYS)
+        stand_ins = {n: stand_in(n) for n, source in sources.items() if is_stand_in(source)}
+        there = there.with_statements({**statements, **stand_ins, **strays})
+        return there, here.with_statements(statements)
 
     def cannot_tell(self) -> None:
         """The server did not answer: it is kept, and asked again at the next boundary.
@@ -381,7 +436,7 @@ class Session:
 
     def pin(self, policy: Policy) -> None:
         """Hold the server for what could be replayed but is to pin."""
-        self.holds &= ~(policy.pinned & (PARAMETERS | PREPARED))
+        self.holds &= ~(policy.pinned & PARAMETERS)
         if self.parameters.values != self.startup.values:
             self.holds |= policy.pinned & PARAMETERS
         if self.parameters.statements:
@@ -426,6 +481,7 @@ class Session:
     def _forget_doubt(self) -> None:
         self.asks = 0
         self.doubt = None
+        self.reads = False
 
 
 @lru_cache(maxsize=4096)
@@ -448,7 +504,3 @@ _UNSET = (None, "", "none")
 def _in_catalogue(name: str) -> bool:
     """Whether pg_settings says of the parameter if somebody has set it."""
     return "." not in name and name not in IDENTITY
-
-
-_STRAY = ""
-"""In place of its text: a statement at a server that is nobody's, and to be dropped."""
