@@ -285,6 +285,8 @@ class Naming(Borrowing):
     ) -> cython.Py_ssize_t:
         """The message at `at` waits until the server has told what its statement gives now."""
         server: Server = self.server
+        if statement.verdict is not None:
+            run = self._names(statement.verdict, buffer, run, at)
         self.settling = True
         PIECES.add(buffer, run, at)
         PIECES.add_bytes(server.shelf.ask(self.session, statement, server.owed))

@@ -394,7 +394,8 @@ class Server(Link):
         self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
     ) -> object:
         """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind, DDL outdates them."""
-        if buffer[at + 1] == 82 or buffer[at] == 65:  # CREATE, DROP, ALTER
+        if (buffer[at + 1] == 82 and buffer[at] != 80) or buffer[at] == 65:
+            # CREATE, DROP, ALTER, not PREPARE
             self.altered = True
             self.hub.schema_changed(self.pool)
             return None

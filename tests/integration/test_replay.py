@@ -221,3 +221,17 @@ def test_prepare_under_a_role_that_is_taken_away(pgfunnel: StartFunnel, schemas:
         alternate(twins, "SELECT 1", "SHOW work_mem")
     with wire(funnel) as other:
         assert rows(other.ask("SELECT 1")) == [["1"]]
+
+
+def test_execute_by_name_behind_ddl(pgfunnel: StartFunnel, schemas: None) -> None:
+    """What a statement of the protocol executes by name has to be there before it is described."""
+    funnel = pgfunnel(default_pool_size=2)
+    with Twins(funnel) as twins:
+        twins.send("one", parse("mine", "SELECT 'x'::text"), parse("run", "EXECUTE mine"), SYNC)
+        twins.send("one", describe("run"), SYNC)
+        twins.ask("other", "BEGIN")  # on the server that was used last
+        twins.ask("other", "CREATE TEMP TABLE made (a int) ON COMMIT DROP")
+        for _ in range(2):
+            twins.send("one", bind("", "run"), execute(), SYNC)
+        twins.ask("other", "COMMIT")
+        twins.send("one", bind("", "run"), execute(), SYNC)
