@@ -55,12 +55,17 @@ class Readings:
             name = piece.name or ""
             if piece.verb == "DEALLOCATE":
                 self._freed.update([name] if name else [*known, *self.under])
-            elif piece.verb == "PREPARE" and (name not in known or name in self._freed):
-                clear = still and (name not in self.under or name in self._freed)
+            elif piece.verb == "PREPARE" and not self._taken(name, known, quiet):
                 self._freed.discard(name)
-                self.under[name] = meaning if clear and quiet else None
-                if clear and self.under[name] is None:
+                self.under[name] = meaning if still and quiet else None
+                if still and self.under[name] is None:
                     self.open[name] = quiet
+
+    def _taken(self, name: str, known: Mapping[str, Prepared], quiet: bool) -> bool:
+        """Whether there is a statement of that name, so that PREPARE will fail."""
+        if name in self._freed:
+            return False
+        return name in known or (quiet and self.under.get(name) is not None)
 
     def told(self, now: Meaning | None, before: Meaning) -> None:
         """The server has told what it reads texts under `now`, in the open transaction.

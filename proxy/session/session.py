@@ -88,7 +88,7 @@ class Statement:
         return None
 
 
-_Key = tuple[bytes, object, int, tuple[bytes, ...]]
+_Key = tuple[bytes, object, int, tuple[object, ...]]
 _shared: WeakValueDictionary[_Key, Statement] = WeakValueDictionary()
 
 
@@ -97,7 +97,7 @@ def share(
     parameters: Parameters,
     verdict: Verdict | None = None,
     generation: int = 0,
-    executed: tuple[bytes, ...] = (),
+    executed: tuple[object, ...] = (),
 ) -> Statement:
     """The one statement of this text and these types for all clients that read it alike.
 
@@ -228,17 +228,19 @@ class Session:
                 found.append(judge(statement.text.encode()))
         return [inner for inner in found if inner]
 
-    def executed(self, verdict: Verdict | None) -> tuple[bytes, ...]:
-        """The texts that it executes by name: what it returns is theirs."""
+    def executed(self, verdict: Verdict | None) -> tuple[object, ...]:
+        """What it executes by name: what it returns is theirs."""
         pieces = () if verdict is None else verdict.prepared
-        return tuple(self._text_of(piece) for piece in pieces if piece.verb == "EXECUTE")
+        return tuple(self._named(piece) for piece in pieces if piece.verb == "EXECUTE")
 
-    def _text_of(self, piece: Piece) -> bytes:
-        """What the name stands for, nothing where it is not known."""
+    def _named(self, piece: Piece) -> object:
+        """What the name stands for; where that is in doubt, what equals nobody else's."""
         own = self.names.get(piece.octets)
         if own is not None:
             return own.tail
-        return self.parameters.statements.get(piece.name or "", NOBODYS).text.encode()
+        known = self.parameters.statements.get(piece.name or "")
+        doubtful = self.doubt is not None and self.doubt.readings is not None
+        return next(_numbers) if known is None or doubtful else known
 
     @cython.ccall
     def reads_otherwise(self, statement: Statement) -> cython.bint:

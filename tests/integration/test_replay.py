@@ -235,3 +235,21 @@ def test_execute_by_name_behind_ddl(pgfunnel: StartFunnel, schemas: None) -> Non
             twins.send("one", bind("", "run"), execute(), SYNC)
         twins.ask("other", "COMMIT")
         twins.send("one", bind("", "run"), execute(), SYNC)
+
+
+def test_what_is_executed_by_name_is_ones_own(pgfunnel: StartFunnel) -> None:
+    """A statement of the protocol is shared by text; whatever a name in it stands for is not."""
+    funnel = pgfunnel(default_pool_size=1)
+    run = parse("", "EXECUTE p") + describe() + bind() + execute() + SYNC
+    named = parse("run", "EXECUTE p") + describe("run") + bind("", "run") + execute() + SYNC
+    with Twins(funnel) as twins:
+        twins.send("nobody", named)
+        for name, statement in (("one", "SELECT 1"), ("two", "SELECT 2, 'two'")):
+            for sql in ("BEGIN", f"PREPARE p AS {statement}"):
+                twins.ask(name, sql)
+            twins.send(name, named)
+            twins.send(name, run)
+            twins.ask(name, "COMMIT")
+        for name in ("one", "two", "nobody"):
+            twins.send(name, bind("", "run") + execute() + SYNC)
+            twins.send(name, run)

@@ -98,9 +98,20 @@ def test_a_name_that_is_taken_is_not_read_again() -> None:
         assert noted(f"{freed}; {PLAIN}", known=before).under == {"p": A}
 
 
-def test_of_two_of_the_same_name_nobody_can_tell_which_there_is() -> None:
-    assert noted(PLAIN, PLAIN).under == {"p": None}
-    assert noted(PLAIN, "DEALLOCATE p", PLAIN).under == {"p": A}
+def test_of_two_of_the_same_name_there_is_the_first_unless_it_failed() -> None:
+    other = "PREPARE p AS SELECT 2"
+    readings = noted(PLAIN, meaning=None)
+    readings.told(A, A)
+    readings.note(verdict(other.encode()), other.encode(), {}, None, True)
+    readings.told(None, A)
+    assert readings.under == {"p": A}
+    failed = noted(PLAIN, meaning=None)
+    failed.told(None, A)
+    failed.note(verdict(other.encode()), other.encode(), {}, None, True)
+    failed.told(B, A)
+    assert failed.under == {"p": B}
+    readings.note(verdict(other.encode()), other.encode(), {}, None, False)
+    assert readings.under == {"p": None}
 
 
 def test_what_is_known_of_every_statement_can_be_made_elsewhere() -> None:
