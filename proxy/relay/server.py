@@ -65,6 +65,13 @@ _CHANGED = {
 }
 """What Postgres says of a prepared statement whose result is another now; drivers go by it."""
 
+_AT_ONCE = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+"""In front of a query of ours where transactions are read only by default: they may be serializable
+and deferrable, too, and then even a SELECT waits for others (PostgreSQL documentation, "SET
+TRANSACTION")."""
+
+_READ_ONLY = b"default_transaction_read_only"
+
 _REFUSED = re.compile(f'at or near "{REFUSED}([0-9]+)"')
 
 IDLE, ACTIVE, RESETTING, CLOSING = "idle", "active", "resetting", "closing"
@@ -549,6 +556,8 @@ class Server(Link):
     @cython.ccall
     def query_ahead(self, sql: bytes) -> bytes:
         """A query of our own, accounted for; the caller sends it."""
+        if self.status == 73 and self.reported.get(_READ_ONLY) == b"on":  # I
+            sql = _AT_ONCE + sql
         self.owed.push(OUR_QUERY)
         self.shelf.unnamed = None
         return messages.query(sql)
@@ -612,10 +621,18 @@ class Server(Link):
         if self.auditing:
             self._audited()
         if self.cleanings:
-            return self.run(self.cleanings.pop(0))
+            return self._clean()
         self.shelf.boundary()
         self.deadline = self.cancel_again = 0.0
         return self._to_pool()
+
+    @cython.cfunc
+    def _clean(self) -> object:
+        """One step; a reset query may have to stand alone, so it gets nothing in front of it."""
+        if self.reported.get(_READ_ONLY) == b"on":
+            self.reported[_READ_ONLY] = b"off"
+            return self.run(b"SET default_transaction_read_only=off")
+        return self.run(self.cleanings.pop(0))
 
     # -- clients that leave, cancels, the end ----------------------------------------------
 

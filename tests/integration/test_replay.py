@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import psycopg
 import pytest
 
 from tests.conftest import StartFunnel
@@ -253,3 +254,64 @@ def test_what_is_executed_by_name_is_ones_own(pgfunnel: StartFunnel) -> None:
         for name in ("one", "two", "nobody"):
             twins.send(name, bind("", "run") + execute() + SYNC)
             twins.send(name, run)
+
+
+DEFERRED = {
+    "default_transaction_isolation": "serializable",
+    "default_transaction_read_only": "on",
+    "default_transaction_deferrable": "on",
+}
+CHARACTERISTICS = (
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY"
+)
+
+
+@pytest.mark.parametrize("way", ["characteristics", "set", "startup", "role", "database"])
+def test_questions_do_not_wait_for_serializable_transactions(
+    pgfunnel: StartFunnel, own_postgres: Postgres, way: str
+) -> None:
+    """Where transactions are deferrable by default, any SELECT waits until others are done."""
+    database = own_postgres.database
+    if way in ("role", "database"):
+        owner = "ROLE alice" if way == "role" else f"DATABASE {database}"
+        alters = [f"ALTER {owner} SET {name} = '{value}'" for name, value in DEFERRED.items()]
+        own_postgres.psql("; ".join(alters))
+    funnel = pgfunnel(own_postgres, default_pool_size=1, session_audit=1, server_check_delay=0)
+    with (
+        psycopg.connect(own_postgres.dsn) as serializable,
+        wire(funnel, **(DEFERRED if way == "startup" else {})) as one,
+        wire(funnel) as other,
+        wire(funnel) as leaving,
+    ):
+        serializable.execute("BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE")
+        serializable.execute("SELECT 1")
+        if way == "characteristics":
+            one.ask(f"{CHARACTERISTICS}, DEFERRABLE")
+        for name, value in DEFERRED.items() if way == "set" else ():
+            one.ask(f"SET {name} = '{value}'")
+        assert rows(one.ask("SHOW default_transaction_deferrable")) == [["on"]]
+        one.ask("SET work_mem = '5MB'")
+        one.ask("SET search_path = 'x'; RESET lock_timeout")
+        for each, shown in ((other, "4MB"), (one, "5MB"), (other, "4MB")):
+            assert rows(each.ask("SHOW work_mem")) == [[shown]]
+        leaving.ask("BEGIN READ WRITE; LISTEN here; COMMIT")
+        leaving.ask(f"{CHARACTERISTICS}, DEFERRABLE")
+        leaving.close()
+        assert rows(one.ask("SHOW work_mem")) == [["5MB"]]
+        assert rows(other.ask("SHOW default_transaction_isolation")) == [
+            ["serializable" if way in ("role", "database") else "read committed"]
+        ]
+        leaks = [name for name in funnel.metrics() if name.startswith("pgfunnel_leaks_total")]
+        assert not leaks
+
+
+def test_a_reset_query_does_not_wait_for_serializable_transactions(
+    pgfunnel: StartFunnel, own_postgres: Postgres
+) -> None:
+    funnel = pgfunnel(own_postgres, default_pool_size=1, pool_mode="session")
+    with psycopg.connect(own_postgres.dsn) as serializable, wire(funnel) as other:
+        serializable.execute("BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE")
+        serializable.execute("SELECT 1")
+        with wire(funnel) as one:
+            one.ask(f"{CHARACTERISTICS}, DEFERRABLE")
+        assert rows(other.ask("SHOW transaction_deferrable")) == [["off"]]
