@@ -46,6 +46,8 @@ cdef class Borrowing(Borrower):
     cdef public object tunnel
     cdef public str user
     cdef Parameters had
+    cdef public bint recalls
+    cdef readonly object recalled
     cdef dict lacked
     cdef dict instead
     cdef object _relay(self, bytearray buffer, Py_ssize_t n)

@@ -62,9 +62,10 @@ class Borrowing(Borrower):
     `ahead`: it has a server that runs something of ours first: a check, its parameters, its
     prepared statements, or (behind its transaction) the question what became of its session;
     `leaving`: it has said goodbye and waits for its last answers; `tunnel`: the server's end of a
-    replication connection; `lacked`: the statements that its server has, or will have, as the last
-    of what runs ahead; `instead`: stand-ins for those that it cannot prepare, as long as it is
-    lent.
+    replication connection; `recalls`: it is to be known which statement it sent last, `recalled`
+    (the beginning of a text, or a `Statement`); `lacked`: the statements that its server has, or
+    will have, as the last of what runs ahead; `instead`: stand-ins for those that it cannot
+    prepare, as long as it is lent.
     """
 
     hub: Any
@@ -104,8 +105,10 @@ class Borrowing(Borrower):
         self.tunnel = None
         self.user = ""
         self.had = None
-        self.lacked = {}
-        self.instead = None
+        self.recalls = False
+        self.recalled = b""
+        self.lacked = NO_STAND_INS
+        self.instead = NO_STAND_INS
 
     @cython.cfunc
     def _relay(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:
