@@ -25,6 +25,7 @@ cdef enum:
     RESTORED = 6
     LOOKING = 7
     LOOKING_BACK = 8
+    READING = 9
 
 cdef class Borrowing(Borrower):
     cdef readonly object hub
@@ -53,6 +54,10 @@ cdef class Borrowing(Borrower):
     cdef public object tunnel
     cdef public str user
     cdef Parameters had
+    cdef public bint recalls
+    cdef readonly object recalled
+    cdef dict lacked
+    cdef dict instead
     cdef object _relay(self, bytearray buffer, Py_ssize_t n)
     cpdef object close(self, object reason, object error=*)
     cpdef bint at_rest(self)
@@ -63,7 +68,10 @@ cdef class Borrowing(Borrower):
     cdef bint _have(self, Server server, double moment)
     cdef bint _set_up(self, Server server, double moment)
     cdef bint _set(self, Server server, bint wait)
+    cdef Parameters _wanted(self)
+    cdef bint _prepare_on(self, object queries)
     cdef bint _run_ahead(self, int what, object queries)
+    cdef object _failed(self, Server server, int what, object error)
     cdef object _not_set(self, Server server, object error)
     cdef object _retry(self, Server server, object error)
     cdef object _resume(self)
@@ -79,5 +87,7 @@ cdef class Borrowing(Borrower):
     cdef object _known(self)
     cdef object _goes_on(self, object told)
     cdef bytes _told(self, object values)
+    cdef object _ask_readings(self)
+    cdef object _read(self, object error)
     cdef object _restore(self)
     cdef object _restored(self, int what, object error)

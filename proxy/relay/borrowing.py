@@ -20,7 +20,16 @@ from proxy.errors import (
     TooManyWaiters,
 )
 from proxy.session.inquiry import question, read_answer
-from proxy.session.parameters import NONE, change, difference, preparations, settings_query
+from proxy.session.parameters import (
+    NONE,
+    Prepared,
+    change,
+    difference,
+    settings_query,
+    stageable,
+    staging,
+)
+from proxy.session.preparing import stand_in
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -44,10 +53,12 @@ else:
     TRANSACTION, SESSION, STATEMENT = range(3)
     STAYS, LEAVES, DISMISSED = range(3)
     NOTHING, CHECKING, SETTING, PREPARING, ASKING, RESTORING, RESTORED = range(7)
-    LOOKING, LOOKING_BACK = 7, 8
+    LOOKING, LOOKING_BACK, READING = 7, 8, 9
 
 PIECES: Pieces = Pieces()
 """What goes to the server when it is not one run of the shared buffer."""
+
+NO_STAND_INS: dict[str, Prepared] = {}
 
 
 @cython.cclass
@@ -62,7 +73,10 @@ class Borrowing(Borrower):
     `leaving`: it has said goodbye and waits for its last answers (LEAVES), or is to be closed at
     its next boundary (DISMISSED); `tunnel`: the server's end of a replication connection;
     `resting`: it has a server that waits for what it says next; `begun_at`, `asked_at`: when its
-    transaction began, and what runs in it now.
+    transaction began, and what runs in it now; `recalls`: it is to be known which statement it
+    sent last, `recalled` (the beginning of a text, or a `Statement`); `lacked`: the statements that
+    its server has, or will have, as the last of what runs ahead; `instead`: stand-ins for those
+    that it cannot prepare, as long as it is lent.
     """
 
     hub: Any
@@ -71,6 +85,8 @@ class Borrowing(Borrower):
     address: object
     tunnel: Any
     had: Parameters
+    lacked: dict[str, Prepared]
+    instead: dict[str, Prepared]
 
     def __init__(self, loop: object, fd: cython.int, hub: Any, number: cython.int) -> None:
         Link.__init__(self, loop, fd)
@@ -100,6 +116,10 @@ class Borrowing(Borrower):
         self.tunnel = None
         self.user = ""
         self.had = None
+        self.recalls = False
+        self.recalled = b""
+        self.lacked = NO_STAND_INS
+        self.instead = NO_STAND_INS
 
     @cython.cfunc
     def _relay(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:
@@ -190,10 +210,11 @@ class Borrowing(Borrower):
     @cython.cfunc
     def _set(self, server: Server, wait: cython.bint) -> cython.bint:
         """Bring the server to this client's parameters and statements; `wait` until it is done."""
-        have, want = server.parameters, self.session.parameters
+        have, want = server.parameters, self._wanted()
         if have is want:
             return True
-        sql, sure = change(have, want)
+        stage: Parameters = staging(have, want)
+        sql, sure = change(have, stage)
         if self.greeting:
             # A value may stand on what was there before (DateStyle): begin from nothing.
             server.rows = []
@@ -201,15 +222,31 @@ class Borrowing(Borrower):
                 [part for part in (difference(have, NONE), difference(NONE, want)) if part]
             )
         self.had = have
-        if sure and not wait:
-            server.parameters = want
+        server.parameters = stage
+        self.lacked = stageable(stage, want)
+        if stage is want and sure and not wait:
             PIECES.add_bytes(server.query_ahead(sql))
             return True
-        if sql:
-            server.parameters = Parameters.of(want.values, _staying(have, want))
+        if sql and not (sure and self.lacked):
             return self._run_ahead(SETTING, [sql])
-        server.parameters = want
-        return self._run_ahead(PREPARING, preparations(have, want))
+        return self._prepare_on([sql] if sql else [])
+
+    @cython.cfunc
+    def _wanted(self) -> Parameters:
+        """What its server is to be set to and have prepared."""
+        want: Parameters = self.session.parameters
+        if self.instead:
+            return want.with_statements({**want.statements, **self.instead})
+        return want
+
+    @cython.cfunc
+    def _prepare_on(self, queries: Any) -> cython.bint:
+        """Prepare what the server lacks, behind these queries: always False."""
+        server: Server = self.server
+        there = {**server.parameters.statements, **self.lacked}
+        server.parameters = server.parameters.with_statements(there)
+        texts = [statement.text.encode() for statement in self.lacked.values()]
+        return self._run_ahead(PREPARING, [*queries, *texts])
 
     @cython.cfunc
     def _run_ahead(self, what: cython.int, queries: Any) -> cython.bint:
@@ -217,6 +254,7 @@ class Borrowing(Borrower):
         server: Server = self.server
         self.ahead = what
         server.waited_for = True
+        server.errors = []
         for sql in queries:
             PIECES.add_bytes(server.query_ahead(sql))
         size: cython.Py_ssize_t = PIECES.used
@@ -231,17 +269,16 @@ class Borrowing(Borrower):
         self.ahead = NOTHING
         if what == ASKING:
             return self._answered(error)
+        if what == READING:
+            return self._read(error)
         if what == RESTORING or what == RESTORED:
             return self._restored(what, error)
         if what == LOOKING or what == LOOKING_BACK:
             return self._looked(what, error)
         if error is not None and what == CHECKING:
             return self._retry(server, error)
-        if error is not None and what == SETTING:
-            return self._not_set(server, error)
         if error is not None:
-            # One of its statements can be prepared no more: it is asked which are left.
-            self.session.ask(PREPARED)
+            return self._failed(server, what, error)
         self.retries = 0
         server.idle_since = now()
         if not self._have(server, server.idle_since):
@@ -266,6 +303,26 @@ class Borrowing(Borrower):
         return None
 
     @cython.cfunc
+    def _failed(self, server: Server, what: cython.int, error: Any) -> object:
+        """The server was not set as it should be, or could not prepare some statements anew.
+
+        To those it gives a stand-in: EXECUTE says what Postgres says of them now.
+        """
+        names = [*self.lacked]
+        failing = {names[-left]: said for left, said in server.errors if left <= len(names)}
+        if what == SETTING and error.get("C") != "26000":
+            failing = dict.fromkeys(names, error)
+            server.parameters = self.had
+        again: cython.bint = any(name in self.instead for name in failing)
+        if again or not failing or len(failing) < len(server.errors):
+            return self._not_set(server, error)
+        self.session.failing = {**self.session.failing, **failing}
+        self.lacked = {name: stand_in(name) for name in failing}
+        self.instead = {**self.instead, **self.lacked}
+        self._prepare_on([])
+        return None
+
+    @cython.cfunc
     def _not_set(self, server: Server, error: Any) -> object:
         """Postgres refused what the client asks for, or the server lacks what it was to give up.
 
@@ -275,7 +332,7 @@ class Borrowing(Borrower):
             return self._retry(server, error)
         server.parameters = self.had
         server.rows = None
-        if self.had.statements:
+        if self.had.statements or self.lacked:
             self.session.holds |= PREPARED
         return self.close(CloseReason.REFUSED, PostgresError(error))
 
@@ -284,6 +341,7 @@ class Borrowing(Borrower):
         """The server is no good (or will not be set so); another one is, or tells why."""
         self.retries += 1
         self.server = None
+        self.instead = NO_STAND_INS
         server.client = None
         words = PostgresError(error)
         server.close(CloseReason.CHECK_FAILED)
@@ -339,6 +397,7 @@ class Borrowing(Borrower):
     @cython.ccall
     def on_server_lost(self, error: object) -> object:
         self.server = None
+        self.instead = NO_STAND_INS
         if self.ahead in (CHECKING, LOOKING, SETTING, PREPARING) and not self.session.holds:
             self.ahead = NOTHING
             return self._wait(True)
@@ -378,6 +437,8 @@ class Borrowing(Borrower):
                 hint='Set pool_mode to "transaction" for this database or user.',
             )
             return self.close(CloseReason.REFUSED, error)
+        if self.session.reads:
+            return self._ask_readings()
         return self._restore() if self.session.withholds else None
 
     @cython.ccall
@@ -432,6 +493,7 @@ class Borrowing(Borrower):
     def _give_back(self) -> object:
         server: Server = self.server
         self.server = None
+        self.instead = NO_STAND_INS
         if self.pool.resets:
             server.to_reset(self.hub.reset_query)
         return server.free()
@@ -492,6 +554,27 @@ class Borrowing(Borrower):
         return b"".join(told)
 
     @cython.cfunc
+    def _ask_readings(self) -> object:
+        """In a transaction, a PREPARE may have read its text under parameters that end with it."""
+        session: Session = self.session
+        tells: cython.bint = self.server.status == 84 and self.remaining == 0  # T
+        if session.withholds or not tells or self.mode == SESSION or session.impatient():
+            session.read_under(None)
+            return self._restore() if session.withholds else None
+        self.server.rows = []
+        self._run_ahead(READING, [question(*session.question_of_readings())])
+        return None
+
+    @cython.cfunc
+    def _read(self, error: Any) -> object:
+        session: Session = self.session
+        rows, self.server.rows = self.server.rows, None
+        told: cython.bint = error is None and len(rows) == 1
+        answer = read_answer(*session.question_of_readings(), rows[0]) if told else None
+        session.read_under(answer)
+        return self._resume()
+
+    @cython.cfunc
     def _restore(self) -> object:
         """In a transaction, RESET leads to what the client began with, too."""
         self.server.rows = []
@@ -529,9 +612,3 @@ class Usher:
             self._client.close(CloseReason.CLIENT_LEFT)
         else:
             self._client.close(CloseReason.SHUTTING_DOWN, ShuttingDown())
-
-
-def _staying(have: Parameters, want: Parameters) -> dict[str, str]:
-    """The prepared statements that both have."""
-    statements = have.statements.items()
-    return {name: text for name, text in statements if want.statements.get(name) == text}

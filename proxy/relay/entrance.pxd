@@ -6,6 +6,7 @@ from proxy.relay.wish cimport Wish
 cdef class Place:
     cdef readonly Database pool
     cdef int mode
+    cdef bint recalls
     cdef tuple known
     cdef object parameters
     cdef bytes greeting

@@ -71,12 +71,14 @@ _MODES = {"transaction": TRANSACTION, "session": SESSION, "statement": STATEMENT
 class Place:
     """Where clients with one wish are served, and how they were greeted last.
 
-    `most`: clients that the database and the user may have, 0 is no limit.
+    `most`: clients that the database and the user may have, 0 is no limit; `recalls`: their last
+    statements are to be known.
     `known`: the pool's entry from which `parameters` and `greeting` were made.
     """
 
     pool: Database
     mode: cython.int
+    recalls: cython.bint
     known: tuple[Parameters, bytes] | None
     parameters: Parameters | None
     greeting: bytes
@@ -85,6 +87,7 @@ class Place:
     def __init__(self, pool: Database) -> None:
         self.pool = pool
         self.mode = _MODES[pool.limits.pool_mode]
+        self.recalls = False
         self.known = None
         self.parameters = None
         self.greeting = b""
@@ -245,6 +248,7 @@ class Entrance:
         self._funnel.quota.enter(client, place.pool.database, wish.user, place.most)
         client.pool = place.pool
         client.mode = place.mode
+        client.recalls = place.recalls
         client.keeps = place.mode == SESSION
         if self._extended_only:
             client.simple = -1
@@ -275,6 +279,7 @@ class Entrance:
             raise NoSuchDatabase(f"no such database: {wish.database}")
         place = self._places[wish] = Place(pool)
         place.most = self.settings.max_clients(pool.target, wish.user)
+        place.recalls = self.settings.times(pool.target, wish.user).idle_transaction > 0
         return place
 
     def forget(self, pool: Database) -> None:

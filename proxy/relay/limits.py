@@ -6,6 +6,7 @@ the client's server had nothing to do, or was in no transaction, and the boundar
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -13,20 +14,24 @@ from typing import TYPE_CHECKING, Any
 from proxy.errors import (
     IdleInTransaction,
     IdleSession,
-    PgfunnelError,
     QueryTooLong,
     TransactionTooLong,
 )
 from proxy.relay.client import Client
 from proxy.relay.database import Database
 from proxy.relay.server import Server
+from proxy.session.session import Statement
+from proxy.session.wording import digest, normalised
 from proxy.settings import Settings
 from proxy.settings.databases import Times
+from proxy.telemetry.logs import log_event
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
 if TYPE_CHECKING:
     from proxy.relay.funnel import Funnel
+
+log = logging.getLogger("pgfunnel")
 
 _QUEUED = messages.notice("No server connection available in postgres backend, client being queued")
 _TO_GO = frozenset({CloseReason.RELOAD, CloseReason.NAME_CHANGED})
@@ -51,6 +56,8 @@ class TimeLimits:
         """Follow these settings from now on."""
         self._times.clear()
         places: tuple[Any, ...] = (settings, *settings.databases.values(), *settings.users.values())
+        for client in self._funnel.clients:
+            client.recalls = self._of(client).idle_transaction > 0
         self._of_clients = any(place.client_idle_timeout for place in places)
         self._of_servers = settings.server_fast_close or any(
             place.query_timeout or place.transaction_timeout or place.idle_transaction_timeout
@@ -115,13 +122,29 @@ class TimeLimits:
         asked = max(client.lent_at, client.active_at, quiet)
         began = max(client.lent_at, client.begun_at, resting)
         if idle and 0 < limit.idle_transaction <= now - client.active_at:
-            error: PgfunnelError = IdleInTransaction("idle transaction timeout")
-            client.close(CloseReason.IDLE_TRANSACTION_TIMEOUT, error)
+            self._end_idle(client)
         elif not idle and 0 < limit.query <= now - asked:
             client.close(CloseReason.QUERY_TIMEOUT, QueryTooLong("query timeout"))
         elif 0 < limit.transaction <= now - began:
             error = TransactionTooLong("transaction timeout")
             client.close(CloseReason.TRANSACTION_TIMEOUT, error)
+
+    @staticmethod
+    def _end_idle(client: Client) -> None:
+        """End a client that has left its transaction alone; the log says behind which statement."""
+        statement = _last_statement(client)
+        log_event(
+            log,
+            logging.WARNING,
+            "idle_in_transaction",
+            id=f"C-{client.number:#x}",
+            database=client.pool.database,
+            user=client.user,
+            statement=statement,
+            digest=digest(statement),
+        )
+        error = IdleInTransaction("idle transaction timeout")
+        client.close(CloseReason.IDLE_TRANSACTION_TIMEOUT, error)
 
     # -- without a server ------------------------------------------------------------------
 
@@ -139,3 +162,10 @@ class TimeLimits:
             return
         if 0 < self._of(client).client_idle <= now - client.active_at:
             client.close(CloseReason.IDLE_TIMEOUT, IdleSession("client_idle_timeout"))
+
+
+def _last_statement(client: Client) -> str:
+    """What the client sent last, without its literals; its beginning, if it is long."""
+    last = client.recalled
+    text = last.tail.partition(b"\0")[0] if isinstance(last, Statement) else last or b""
+    return normalised(text, client.session.backslashes, client.session.wide)

@@ -17,6 +17,7 @@ cdef class Naming(Borrowing):
     cdef Py_ssize_t _bind(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _named(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end)
     cdef Py_ssize_t _describe(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end)
+    cdef Statement _statement_at(self, bytearray buffer, Py_ssize_t name, Py_ssize_t stop)
     cdef Py_ssize_t _ask_shape(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _uses(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end)
     cdef Py_ssize_t _ahead(self, bytes ahead, bytearray buffer, Py_ssize_t run, Py_ssize_t at)

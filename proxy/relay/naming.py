@@ -55,6 +55,7 @@ _PREFIX: bytes = PREFIX
 _OURS = PREFIX.decode()
 _REFUSED: bytes = REFUSED.encode()
 _MAX_LOOK: cython.Py_ssize_t = 4096
+_MAX_RECALLED: cython.Py_ssize_t = 1024
 
 
 @cython.cclass
@@ -77,6 +78,8 @@ class Naming(Borrowing):
         if session.unnamed is not None or server.shelf.unnamed is not None:
             self._forget_unnamed()
         self.pool.counters.queries += 1
+        if self.recalls:
+            self.recalled = part(buffer, at + 5, min(n, end - 1, at + 5 + _MAX_RECALLED))
         if end > n:
             run = self._may(UNREADABLE, b"", buffer, run, at)
         else:
@@ -206,9 +209,12 @@ class Naming(Borrowing):
         server: Server = self.server
         session: Session = self.session
         run = self._names(said, buffer, run, at)
-        alone: cython.bint = server.status == 73 and server.owed.nothing()
+        idle: cython.bint = server.status == 73  # I
+        alone: cython.bint = idle and server.owed.nothing()
         session.routines = self.pool.routines
         session.touch(said, text, self.pool.policy, self.pool.reported, alone)
+        if said.prepared and not said.whole_reset:
+            session.prepares(said, text, not server.owed.runs(), idle)
         return run
 
     # -- prepared statements ---------------------------------------------------------------
@@ -268,6 +274,8 @@ class Naming(Borrowing):
         after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end)
         if not self.settling:
             self.server.owed.push(BIND)
+        if self.recalls:
+            self.recalled = self._statement_at(buffer, name, stop)
         return after
 
     @cython.cfunc
@@ -282,11 +290,18 @@ class Naming(Borrowing):
     ) -> cython.Py_ssize_t:
         after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end)
         if not self.settling:
-            statement: Statement = self.session.unnamed
-            if name != stop:
-                statement = self.session.names.get(part(buffer, name, stop))
+            statement: Statement = self._statement_at(buffer, name, stop)
             self.server.shelf.describe(statement, self.server.owed)
         return after
+
+    @cython.cfunc
+    def _statement_at(
+        self, buffer: bytearray, name: cython.Py_ssize_t, stop: cython.Py_ssize_t
+    ) -> Statement:
+        """What the name at [name, stop) stands for, None for nothing."""
+        if name == stop:
+            return self.session.unnamed
+        return self.session.names.get(part(buffer, name, stop))
 
     @cython.cfunc
     def _ask_shape(
@@ -298,6 +313,8 @@ class Naming(Borrowing):
     ) -> cython.Py_ssize_t:
         """The message at `at` waits until the server has told what its statement gives now."""
         server: Server = self.server
+        if statement.verdict is not None:
+            run = self._names(statement.verdict, buffer, run, at)
         self.settling = True
         PIECES.add(buffer, run, at)
         PIECES.add_bytes(server.shelf.ask(self.session, statement, server.owed))

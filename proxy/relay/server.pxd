@@ -46,6 +46,7 @@ cdef class Server(Link):
     cdef readonly bint waited_for
     cdef readonly list cleanings
     cdef readonly object error
+    cdef public list errors
     cdef bytes instead
     cdef bytes types
     cdef bint altered
@@ -84,6 +85,7 @@ cdef class Server(Link):
     cdef object _audited(self)
     cdef object _to_pool(self)
     cdef object _rest(self)
+    cdef object _clean(self)
     cpdef object abandon(self, bint mid_message, bint orderly)
     cdef object _finish_for_client(self)
     cpdef object cancel_begins(self)

@@ -18,9 +18,10 @@ from proxy.errors import PostgresError, ProtocolViolation
 from proxy.session import audit
 from proxy.session.catalog import Look, changes_routines
 from proxy.session.cleaning import cleaning
-from proxy.session.parameters import NONE, READ_ONLY
+from proxy.session.parameters import NOBODYS, NONE, READ_ONLY
 from proxy.session.policy import REFUSED, refusal
 from proxy.session.prepared import OTHER_RESULT
+from proxy.session.preparing import stands_for
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -63,6 +64,13 @@ _CHANGED = {
     "R": "RevalidateCachedQuery",
 }
 """What Postgres says of a prepared statement whose result is another now; drivers go by it."""
+
+_AT_ONCE = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+"""In front of a query of ours where transactions are read only by default: they may be serializable
+and deferrable, too, and then even a SELECT waits for others (PostgreSQL documentation, "SET
+TRANSACTION")."""
+
+_READ_ONLY = b"default_transaction_read_only"
 
 _REFUSED = re.compile(f'at or near "{REFUSED}([0-9]+)"')
 
@@ -122,6 +130,8 @@ class Server(Link):
     """One logged-in server.
 
     `reported` are the parameter values it told last, `defaults` those it had after login;
+    `error`: of the last query of ours that failed, `errors`: of all that a client waits for, each
+    with the number of queries that were still to be answered then;
     `status` is that of the last ReadyForQuery (I, T or E); `remaining`: bytes still to come of a
     message that is passed on (or dropped, when `dropping`); `cancels`: cancel requests under way
     for it, during which it is lent to nobody; `cancel_again`: when to repeat one (0: never),
@@ -135,6 +145,7 @@ class Server(Link):
     reported: dict[bytes, bytes]
     defaults: dict[bytes, bytes]
     error: dict[str, str]
+    errors: list[tuple[int, dict[str, str]]]
     instead: bytes
     types: bytes
     rows: list[list[bytes | None]]
@@ -179,6 +190,7 @@ class Server(Link):
         self.cleanings = []
         self.waited_for = False
         self.error = None
+        self.errors = []
         self.instead = None
         self.rows = None
         self.auditing = False
@@ -397,7 +409,8 @@ class Server(Link):
         self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
     ) -> object:
         """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind, DDL outdates them."""
-        if buffer[at + 1] == 82 or buffer[at] == 65:  # CREATE, DROP, ALTER
+        if (buffer[at + 1] == 82 and buffer[at] != 80) or buffer[at] == 65:
+            # CREATE, DROP, ALTER, not PREPARE
             self.altered = True
             self.alters_routines |= changes_routines(part(buffer, at, end - 1))
             self.hub.schema_changed(self.pool, self.alters_routines)
@@ -424,7 +437,8 @@ class Server(Link):
     @cython.ccall
     def knows_as(self, name: str) -> object:
         """A statement of the protocol is to be there under the client's own name for it."""
-        self.parameters = self.parameters.with_statements({**self.parameters.statements, name: ""})
+        there = {**self.parameters.statements, name: NOBODYS}
+        self.parameters = self.parameters.with_statements(there)
         return None
 
     @cython.cfunc
@@ -434,6 +448,7 @@ class Server(Link):
         fields = messages.read_error(body)
         if ours:
             self.error = fields
+            self.errors.append((owed.ready, fields))
             return False
         self.farewell = fields.get("V", fields.get("S")) == "FATAL"
         if self.client is not None and self.client.session.asks & SURE:
@@ -459,6 +474,10 @@ class Server(Link):
         severity = {k: v for k, v in fields.items() if k in "SV"}
         if OTHER_RESULT in said:
             return messages.error_fields({**severity, **_CHANGED}.items())
+        unprepared = stands_for(said)
+        if unprepared is not None and self.client is not None:
+            then = self.client.session.failing.get(unprepared, fields)
+            return messages.error_fields({**then, **severity}.items())
         refused = _REFUSED.search(said)
         if refused is not None:
             words = dict(zip("CMH", refusal(int(refused[1])), strict=True))
@@ -550,6 +569,8 @@ class Server(Link):
     @cython.ccall
     def query_ahead(self, sql: bytes) -> bytes:
         """A query of our own, accounted for; the caller sends it."""
+        if self.status == 73 and self.reported.get(_READ_ONLY) == b"on":  # I
+            sql = _AT_ONCE + sql
         self.owed.push(OUR_QUERY)
         self.shelf.unnamed = None
         return messages.query(sql)
@@ -652,10 +673,18 @@ class Server(Link):
         if self.auditing:
             self._audited()
         if self.cleanings:
-            return self.run(self.cleanings.pop(0))
+            return self._clean()
         self.shelf.boundary()
         self.deadline = self.cancel_again = 0.0
         return self._to_pool()
+
+    @cython.cfunc
+    def _clean(self) -> object:
+        """One step; a reset query may have to stand alone, so it gets nothing in front of it."""
+        if self.reported.get(_READ_ONLY) == b"on":
+            self.reported[_READ_ONLY] = b"off"
+            return self.run(b"SET default_transaction_read_only=off")
+        return self.run(self.cleanings.pop(0))
 
     # -- clients that leave, cancels, the end ----------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from proxy.conditions import ADVISORY, HOLD, LISTEN, PREPARED, TEMP
 from proxy.session.findings import Verdict
 from proxy.session.parameters import quote
-from proxy.session.verdict import verdict
+from proxy.session.preparing import Readings
 
 if TYPE_CHECKING:
     from proxy.session.session import Statement
@@ -54,6 +54,7 @@ class Doubt:
     `names`: parameters that may have been set; `resets`: that may have been put back to their
     start; `everything`: which ones cannot be told. `dropped`: protocol-level statements that a
     DEALLOCATE has named. `reset`: the only statement, whose outcome is known unless it fails.
+    `readings`: of PREPARE, if there was one.
     """
 
     names: set[str] = field(default_factory=set)
@@ -61,6 +62,7 @@ class Doubt:
     everything: bool = False
     dropped: dict[bytes, Statement] = field(default_factory=dict)
     reset: Verdict | None = None
+    readings: Readings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,8 @@ class Answer:
     `held`: the conditions that hold. `values`: parameters as they are now. `settled`: those
     among them that somebody set in this session. `session`: every parameter that was set,
     None when not asked; `default`: those among them that were set to what they were before.
-    `statements`: texts of PREPARE by name, None when not asked or when one cannot be repeated
-    (then PREPARED is held). `strays`: protocol-level statements not of pgfunnel's making.
+    `statements`: the strings that PREPARE came in, by the name it gave, None when not asked.
+    `strays`: protocol-level statements not of pgfunnel's making.
     """
 
     held: int = 0
@@ -111,10 +113,8 @@ def read_answer(
     session, default = _session(read_text(next(columns))) if everything else (None, frozenset())
     if not asks & PREPARED:
         return Answer(held, values, settled, session, default)
-    statements = _definitions(read_text(next(columns)))
+    statements = json.loads(read_text(next(columns)) or "{}")
     strays = frozenset(json.loads(read_text(next(columns)) or "[]"))
-    if statements is None:
-        held |= PREPARED
     return Answer(held, values, settled, session, default, statements, strays)
 
 
@@ -162,27 +162,3 @@ def _session(text: str | None) -> tuple[dict[str, str], frozenset[str]]:
     own = {name: known for name, known in found.items() if name not in _NOT_OF_THE_SESSION}
     default = frozenset(name for name, known in own.items() if known[1])
     return {name: known[0] for name, known in own.items()}, default
-
-
-_MAX_STATEMENTS = 1 << 20
-"""Bytes of SQL-level prepared statements that are repeated for one client; more are a pin."""
-
-
-def _definitions(text: str | None) -> dict[str, str] | None:
-    sources: dict[str, str] = json.loads(text or "{}")
-    found = {name: definition(source, name) for name, source in sources.items()}
-    sizes = sum(len(text) for text in found.values() if text is not None)
-    if sizes > _MAX_STATEMENTS:
-        return None
-    known = {name: text for name, text in found.items() if text is not None}
-    return known if len(known) == len(found) else None
-
-
-def definition(source: str, name: str) -> str | None:
-    """The PREPARE of `name` in the string that it came in; None when it is not to be seen there.
-
-    Postgres keeps the whole string that the client sent.
-    """
-    whole = source.encode()
-    pieces = [p for p in verdict(whole, False).prepared if p.verb == "PREPARE" and p.name == name]
-    return whole[pieces[-1].start : pieces[-1].end].decode() if pieces else None

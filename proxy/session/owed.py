@@ -286,6 +286,17 @@ class Owed:
         return code
 
     @cython.ccall
+    def runs(self) -> cython.bint:
+        """Whether something of the client's is under way that may do something."""
+        i: cython.Py_ssize_t = self.head
+        while i < self.tail:
+            code: cython.int = self.queue[i]
+            if code == QUERY or code == EXECUTE or code == FUNCTION:
+                return True
+            i += 1
+        return False
+
+    @cython.ccall
     def settled(self) -> cython.bint:
         """Whether nothing that is noted can still be skipped by an error in front of a Sync."""
         if self.asking:

@@ -3,12 +3,17 @@
 Sets of parameters are interned, so that "this server is set as this client wants" is one
 comparison of identity on the way of a transaction. The statements that a client made by PREPARE
 travel with its parameters: another server lacks both in the same way.
+
+Postgres reads the text of a statement when it is prepared, and again at EXECUTE where search_path
+or the schema has changed; what it returns and which parameters it takes stays as it was (source:
+PostgreSQL documentation, "PREPARE"). So it is prepared anew under the parameters of its first time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import cython
@@ -69,21 +74,49 @@ READ_ONLY = frozenset(
 IDENTITY = ("session_authorization", "role")
 """Whom a session acts as: given up first, taken on last, and left alone by RESET ALL."""
 
+IMPATIENT = frozenset({"lock_timeout", "statement_timeout", "transaction_timeout"})
+"""Parameters that could end a query of ours."""
+
+Meaning = tuple[tuple[str, str], ...]
+"""The parameters, with their values, that can change what the text of a statement means."""
+
+
+class Prepared(NamedTuple):
+    """A statement made by PREPARE, and the parameters that its text was read under."""
+
+    text: str
+    meaning: Meaning = ()
+
+    @staticmethod
+    def under(text: str, meaning: Meaning) -> Prepared:
+        """Text is kept as text: in which encoding it came says nothing any more."""
+        kept = dict(meaning)
+        kept.pop("client_encoding", None)
+        if not text.isascii():
+            kept["client_encoding"] = "UTF8"
+        return Prepared(text, _same(tuple(sorted(kept.items()))))
+
+
+NOBODYS = Prepared("")
+"""A statement at a server that no client has made by PREPARE, to be dropped."""
+
 
 @cython.cclass
 class Parameters:
     """An immutable, interned mapping of parameter names (lower case) to values.
 
-    Equal sets are the same object. `statements` are the texts of PREPARE statements by the name
-    they give; `meaning` is the part that can change what a statement means.
+    Equal sets are the same object. `statements` are those made by PREPARE, by name; `meaning` is
+    the part that can change what a statement means.
     """
 
     values: Mapping[str, str]
-    statements: Mapping[str, str]
-    meaning: tuple[tuple[str, str], ...]
+    statements: Mapping[str, Prepared]
+    meaning: Meaning
 
     @staticmethod
-    def of(values: Mapping[str, str], statements: Mapping[str, str] | None = None) -> Parameters:
+    def of(
+        values: Mapping[str, str], statements: Mapping[str, Prepared] | None = None
+    ) -> Parameters:
         key = tuple(sorted(values.items()))
         prepared = tuple(sorted(statements.items())) if statements else ()
         known = _interned.get((key, prepared))
@@ -91,10 +124,12 @@ class Parameters:
             known = _interned[key, prepared] = Parameters(key, prepared)
         return known
 
-    def __init__(self, values: Iterable[tuple[str, str]], statements: Iterable[tuple[str, str]]):
+    def __init__(
+        self, values: Iterable[tuple[str, str]], statements: Iterable[tuple[str, Prepared]]
+    ) -> None:
         self.values = dict(values)
         self.statements = dict(statements)
-        self.meaning = _same(tuple(item for item in self.values.items() if _has_meaning(item[0])))
+        self.meaning = _same(tuple(item for item in self.values.items() if has_meaning(item[0])))
 
     def with_value(self, name: str, value: str | None) -> Parameters:
         """The same set with one parameter changed; None takes it out."""
@@ -108,7 +143,7 @@ class Parameters:
         kept = {name: value for name, value in changed.items() if value is not None}
         return Parameters.of(kept, self.statements)
 
-    def with_statements(self, statements: Mapping[str, str]) -> Parameters:
+    def with_statements(self, statements: Mapping[str, Prepared]) -> Parameters:
         """The same values with other prepared statements."""
         return self if self.statements == statements else Parameters.of(self.values, statements)
 
@@ -122,18 +157,19 @@ class Parameters:
 
 
 @lru_cache(maxsize=10_000)
-def _same(meaning: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def _same(meaning: Meaning) -> Meaning:
     """Equal meanings as one object."""
     return meaning
 
 
-_Key = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]
+_Key = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, Prepared], ...]]
 _interned: WeakValueDictionary[_Key, Parameters] = WeakValueDictionary()
 
 NONE = Parameters.of({})
 
 
-def _has_meaning(name: str) -> bool:
+def has_meaning(name: str) -> bool:
+    """Whether the parameter can change what the text of a statement means."""
     return name not in _HARMLESS and "." not in name and not name.startswith("enable_")
 
 
@@ -208,11 +244,35 @@ def canonical(asked: Parameters, row: Sequence[bytes | None]) -> dict[str, str]:
     return {**asked.values, **{n: v for n, v in shown.items() if "\ufffd" not in v}}
 
 
-def preparations(have: Parameters, want: Parameters) -> list[bytes]:
-    """The PREPARE statements that a server set as `have` still needs."""
-    return [
-        text.encode() for name, text in want.statements.items() if have.statements.get(name) != text
-    ]
+def staging(have: Parameters, want: Parameters) -> Parameters:
+    """What a server set as `have` is to be next on its way to `want`.
+
+    `want` itself, unless it lacks statements: they come first, some at a time, each under the
+    parameters that it was prepared under.
+    """
+    stages = [_stage(have, want, lacked) for lacked in preparations(have, want).values()]
+    return have if have in stages else stages[0] if stages else want
+
+
+def _stage(have: Parameters, want: Parameters, lacked: Prepared) -> Parameters:
+    """What has no meaning is as it is wanted, if it does no harm; so one step may do for all."""
+    kept = {n: v for n, v in want.values.items() if not has_meaning(n) and n not in IMPATIENT}
+    if "client_encoding" in want.values:
+        kept["client_encoding"] = want.values["client_encoding"]
+    there = have.statements.items()
+    staying = {name: each for name, each in there if want.statements.get(name) == each}
+    return Parameters.of({**kept, **dict(lacked.meaning)}, staying)
+
+
+def stageable(stage: Parameters, want: Parameters) -> dict[str, Prepared]:
+    """Those of the statements of `want` that a server set as `stage` lacks and may prepare."""
+    lacking = preparations(stage, want)
+    return {n: each for n, each in lacking.items() if _stage(stage, want, each) is stage}
+
+
+def preparations(have: Parameters, want: Parameters) -> dict[str, Prepared]:
+    """The statements made by PREPARE that a server set as `have` still needs."""
+    return {n: each for n, each in want.statements.items() if have.statements.get(n) != each}
 
 
 def settings_query(values: Iterable[tuple[str, str | None]]) -> str:
@@ -244,4 +304,4 @@ def _changes(
 def _leaving(have: Parameters, want: Parameters) -> list[str]:
     if have.statements is want.statements:
         return []
-    return [n for n, text in have.statements.items() if want.statements.get(n) != text]
+    return [n for n, each in have.statements.items() if want.statements.get(n) != each]

@@ -35,6 +35,8 @@ cdef class Session:
     cdef public object routines
     cdef public bint withholds
     cdef bint withholds_next
+    cdef readonly bint reads
+    cdef public dict failing
     cpdef bint withhold(self)
     cdef object _will_withhold(self, object verdict)
     cdef object _note(self, object verdict, bytes text, object policy, object reported)

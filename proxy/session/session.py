@@ -19,8 +19,9 @@ from proxy.conditions import ANYTHING, LOAD, PARAMETERS, PREPARED, SEED, SEQUENC
 from proxy.session.findings import DISCARD_ALL, RESET_ALL, Piece, Verdict
 from proxy.session.inquiry import ASKABLE, Answer, Doubt
 from proxy.session.lexer import width
-from proxy.session.parameters import IDENTITY, NONE
+from proxy.session.parameters import IDENTITY, IMPATIENT, NOBODYS, NONE
 from proxy.session.policy import Policy
+from proxy.session.preparing import NOTHING_READ, Readings, is_stand_in, made, stand_in
 from proxy.session.routines import Routines
 from proxy.session.verdict import verdict
 
@@ -98,7 +99,7 @@ class Statement:
         return None
 
 
-_Key = tuple[bytes, object, int, tuple[bytes, ...]]
+_Key = tuple[bytes, object, int, tuple[object, ...]]
 _shared: WeakValueDictionary[_Key, Statement] = WeakValueDictionary()
 
 
@@ -107,7 +108,7 @@ def share(
     parameters: Parameters,
     verdict: Verdict | None = None,
     generation: int = 0,
-    executed: tuple[bytes, ...] = (),
+    executed: tuple[object, ...] = (),
 ) -> Statement:
     """The one statement of this text and these types for all clients that read it alike.
 
@@ -133,7 +134,9 @@ class Session:
     keeps its server, `asks`: those to be asked about at the boundary, `doubt`: what to ask;
     `texts`: the last statements that may pin it, with the conditions that they may bring about.
     `withholds`: the client waits for ReadyForQuery until its session is known again. `forgotten`:
-    the unnamed statement that a query under way is about to destroy; `routines`: those of its
+    the unnamed statement that a query under way is about to destroy. `reads`: as long as its
+    transaction is open the server is to be asked what PREPARE reads a text under; `failing`: what
+    Postgres said of the statements that it cannot prepare anew, by name; `routines`: those of its
     database, where some change sessions.
     """
 
@@ -147,6 +150,7 @@ class Session:
     doubt: Doubt
     texts: list[tuple[int, bytes]]
     routines: Routines
+    failing: dict[str, dict[str, str]]
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
@@ -163,6 +167,8 @@ class Session:
         self.texts = None
         self.routines = None
         self.withholds = self.withholds_next = False
+        self.reads = False
+        self.failing = {}
         self.back: dict[str, str] = {}
         self.follow(startup)
 
@@ -228,30 +234,31 @@ class Session:
     def _inner(self, said: Verdict) -> list[Verdict]:
         """What the statements may do that it executes by name."""
         found: list[Verdict | None] = []
-        text: str | None
         for piece in said.prepared:
             if piece.verb != "EXECUTE":
                 continue
             known = self.names.get(piece.octets)
-            text = self.parameters.statements.get(piece.name or "")
+            statement = self.parameters.statements.get(piece.name or "")
             if known is not None:
                 found.append(known.verdict)
-            elif text is not None:
+            elif statement is not None:
                 judge = verdict if self.routines is None else self.routines.verdict
-                found.append(judge(text.encode()))
+                found.append(judge(statement.text.encode()))
         return [inner for inner in found if inner]
 
-    def executed(self, verdict: Verdict | None) -> tuple[bytes, ...]:
-        """The texts that it executes by name: what it returns is theirs."""
+    def executed(self, verdict: Verdict | None) -> tuple[object, ...]:
+        """What it executes by name: what it returns is theirs."""
         pieces = () if verdict is None else verdict.prepared
-        return tuple(self._text_of(piece) for piece in pieces if piece.verb == "EXECUTE")
+        return tuple(self._named(piece) for piece in pieces if piece.verb == "EXECUTE")
 
-    def _text_of(self, piece: Piece) -> bytes:
-        """What the name stands for, nothing where it is not known."""
+    def _named(self, piece: Piece) -> object:
+        """What the name stands for; where that is in doubt, what equals nobody else's."""
         own = self.names.get(piece.octets)
         if own is not None:
             return own.tail
-        return self.parameters.statements.get(piece.name or "", "").encode()
+        known = self.parameters.statements.get(piece.name or "")
+        doubtful = self.doubt is not None and self.doubt.readings is not None
+        return next(_numbers) if known is None or doubtful else known
 
     @cython.ccall
     def reads_otherwise(self, statement: Statement) -> cython.bint:
@@ -306,6 +313,20 @@ class Session:
             doubt.resets.update(name for name in startup if "." in name)
         doubt.everything = doubt.everything or verdict.everything
         return bool(doubt.everything or doubt.names or doubt.resets)
+
+    def prepares(self, verdict: Verdict, text: bytes, quiet: bool, idle: bool) -> None:
+        """A text with PREPARE or DEALLOCATE is on its way, `touch` was told.
+
+        `quiet`: nothing is under way that may do something; `idle`: no transaction is open.
+        """
+        if self.doubt.readings is None:
+            self.doubt.readings = Readings()
+        readings = self.doubt.readings
+        meaning = self.parameters.meaning if idle else None
+        readings.note(verdict, text, self.parameters.statements, meaning, quiet)
+        self.reads = bool(readings.open)
+        if any(reading is None for reading in readings.under.values()):
+            self.texts = [*(self.texts or [])[-9:], (PREPARED, text)]
 
     def deallocated(self, verdict: Verdict) -> dict[bytes, Statement]:
         """What DEALLOCATE takes of the statements that the protocol's Parse has made."""
@@ -363,6 +384,30 @@ class Session:
         """In a transaction: `back` is what must be set since RESET led to the server's default."""
         self.back = {} if answer is None else self._back(answer)
 
+    def question_of_readings(self) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
+        """What PREPARE reads texts under, asked as long as the transaction is open."""
+        return PARAMETERS, ("role",), (), True
+
+    def impatient(self) -> bool:
+        """Whether a question in its transaction could be what runs into a limit of its own."""
+        return not IMPATIENT.isdisjoint(self.parameters.values)
+
+    def read_under(self, answer: Answer | None) -> None:
+        """The server has told, or cannot."""
+        self.reads = False
+        if self.doubt is None or self.doubt.readings is None:
+            return
+        now = None
+        if answer is not None and answer.session is not None:
+            known = self.parameters.values
+            told = {
+                n: v for n, v in answer.session.items() if n in known or n not in answer.default
+            }
+            kept = {n: known[n] for n in ("session_authorization",) if n in known}
+            role = {n: v for n, v in answer.values.items() if v and v != "none"}
+            now = Parameters.of({**told, **kept, **role}).meaning
+        self.doubt.readings.told(now, self.parameters.meaning)
+
     def question(self) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
         """What is to be asked now: arguments for `inquiry.question`."""
         doubt = self.doubt
@@ -393,13 +438,25 @@ class Session:
         self.holds = self.holds & ~(asked | UNSURE) | answer.held
         there, here = self._believe_parameters(answer)
         if answer.statements is not None:
-            here = here.with_statements(answer.statements)
-            strays = dict.fromkeys(answer.strays, _STRAY)
-            there = there.with_statements({**answer.statements, **strays})
+            there, here = self._believe_statements(answer, there, here)
             self._believe_names(answer)
         self.follow(here)
         self._forget_doubt()
         return there
+
+    def _believe_statements(
+        self, answer: Answer, there: Parameters, here: Parameters
+    ) -> tuple[Parameters, Parameters]:
+        """Those that cannot be prepared elsewhere hold the server."""
+        sources = answer.statements or {}
+        readings = self.doubt.readings or NOTHING_READ
+        statements = made(sources, self.parameters.statements, readings, self.backslashes)
+        if statements.keys() != sources.keys():
+            self.holds |= PREPARED
+        strays = dict.fromkeys(answer.strays, NOBODYS)
+        stand_ins = {n: stand_in(n) for n, source in sources.items() if is_stand_in(source)}
+        there = there.with_statements({**statements, **stand_ins, **strays})
+        return there, here.with_statements(statements)
 
     def cannot_tell(self) -> None:
         """The server did not answer: it is kept, and asked again at the next boundary.
@@ -415,7 +472,7 @@ class Session:
 
     def pin(self, policy: Policy) -> None:
         """Hold the server for what could be replayed but is to pin."""
-        self.holds &= ~(policy.pinned & (PARAMETERS | PREPARED))
+        self.holds &= ~(policy.pinned & PARAMETERS)
         if self.parameters.values != self.startup.values:
             self.holds |= policy.pinned & PARAMETERS
         if self.parameters.statements:
@@ -460,6 +517,7 @@ class Session:
     def _forget_doubt(self) -> None:
         self.asks = 0
         self.doubt = None
+        self.reads = False
 
 
 @lru_cache(maxsize=4096)
@@ -482,7 +540,3 @@ _UNSET = (None, "", "none")
 def _in_catalogue(name: str) -> bool:
     """Whether pg_settings says of the parameter if somebody has set it."""
     return "." not in name and name not in IDENTITY
-
-
-_STRAY = ""
-"""In place of its text: a statement at a server that is nobody's, and to be dropped."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from proxy.session.wording import digest, normalised
 from proxy.wire import messages
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
 from tests.integration.observe import eventually, until, waiters
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres
+from tests.wireclient import SYNC, Wire, bind, execute, parse
 
 PID = "SELECT pg_backend_pid()"
 
@@ -296,6 +300,46 @@ async def test_idle_transaction_timeout(pgfunnel: StartFunnel) -> None:
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
             await idle.execute("COMMIT")
     assert "idle_transaction_timeout" in funnel.log()
+
+
+@pytest.mark.parametrize("way", ["simple", "unnamed", "named"])
+def test_the_log_says_behind_which_statement_a_transaction_was_left(
+    pgfunnel: StartFunnel, way: str
+) -> None:
+    funnel = pgfunnel(default_pool_size=1, idle_transaction_timeout=0.3)
+    name = "mine" if way == "named" else ""
+    sql = "SELECT 1, 'secret'"
+    with Wire(funnel.host, funnel.port, "alice", "postgres", USERS["alice"]) as wire:
+        wire.send(parse(name, sql), SYNC)
+        wire.until_ready()
+        wire.ask("BEGIN")
+        if way == "simple":
+            wire.ask(sql)
+        else:
+            wire.send(b"" if name else parse("", sql), bind("", name), execute(), SYNC)
+            wire.until_ready()
+        wire.until_gone()
+    until(lambda: "idle_in_transaction" in funnel.log())
+    (line,) = [each for each in funnel.log().splitlines() if "idle_in_transaction" in each]
+    said = digest(normalised(sql.encode()))
+    assert f'statement="SELECT ?, ?", digest={said}' in line
+    assert "secret" not in funnel.log()
+
+
+def test_a_reload_that_limits_idle_transactions_counts_from_then_on(
+    pgfunnel: StartFunnel, tmp_path: Path
+) -> None:
+    file = tmp_path / "pgfunnel.toml"
+    file.write_text("")
+    funnel = pgfunnel(args=("--config", str(file)))
+    with Wire(funnel.host, funnel.port, "alice", "postgres", USERS["alice"]) as wire:
+        wire.ask("SELECT 'before'")
+        file.write_text("idle_transaction_timeout = 0.3")
+        funnel.signal(signal.SIGHUP)
+        until(lambda: "reloaded" in funnel.log())
+        wire.ask("BEGIN; SELECT 'after'")
+        wire.until_gone()
+    until(lambda: 'statement="BEGIN; SELECT ?"' in funnel.log())
 
 
 async def test_client_idle_timeout(pgfunnel: StartFunnel) -> None:

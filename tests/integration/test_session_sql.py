@@ -17,7 +17,7 @@ from proxy.session import audit
 from proxy.session.catalog import UNSEEN, Catalog, look
 from proxy.session.cleaning import cleaning
 from proxy.session.inquiry import ASKABLE, Answer, question, read_answer
-from proxy.session.parameters import NONE, Parameters, difference, preparations
+from proxy.session.parameters import NONE, Parameters, Prepared, difference, preparations
 from tests.postgres import NoPostgresError, Postgres, local_bindir, start_own
 
 ALL = ASKABLE | PARAMETERS | PREPARED
@@ -289,11 +289,12 @@ def test_statements_of_the_protocol_that_are_not_ours_are_strays(server: Postgre
 
 
 def test_a_server_is_brought_from_one_set_to_another(run: Run) -> None:
-    plan = {"plan": "PREPARE plan (pg_catalog.text) AS SELECT $1"}
+    plan = {"plan": Prepared("PREPARE plan (pg_catalog.text) AS SELECT $1")}
     first = Parameters.of({"work_mem": "5MB", "my.tag": "\xfc\\'", "role": "alice"}, plan)
     second = Parameters.of({"my.other": "2", "timezone": "Europe/Paris"})
     for have, want in ((NONE, first), (first, second), (second, first), (first, NONE)):
-        for sql in (difference(have, want), *preparations(have, want)):
+        texts = [each.text.encode() for each in preparations(have, want).values()]
+        for sql in (difference(have, want), *texts):
             run(sql)
         assert audit.leaks(want, run(audit.query(want))) == 0
         assert audit.leaks(second, run(audit.query(second))) & PARAMETERS or want is second

@@ -15,6 +15,7 @@ from tests.wireclient import Answer, Wire, query
 class Told(NamedTuple):
     """What a client was told for one query string."""
 
+    columns: list[list[str]]
     rows: list[list[str | None]]
     tags: list[str]
     errors: list[tuple[str, str]]
@@ -70,10 +71,21 @@ class Twins:
         return through
 
 
+def _names(description: bytes) -> list[str]:
+    """Of a RowDescription; none of NoData."""
+    names, at = [], 2
+    while at < len(description):
+        end = description.index(b"\0", at)
+        names.append(description[at:end].decode())
+        at = end + 19
+    return names
+
+
 def _told(answers: Iterable[Answer], wire: Wire) -> Told:
     answers = list(answers)
     fields = [answer.fields for answer in answers if answer.kind == "E"]
     return Told(
+        columns=[_names(answer.body) for answer in answers if answer.kind in "Tn"],
         rows=[answer.row for answer in answers if answer.kind == "D"],
         tags=[answer.body[:-1].decode() for answer in answers if answer.kind == "C"],
         errors=[(each["C"], each["M"]) for each in fields],

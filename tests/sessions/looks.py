@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from tests.sessions.client import Client, Unexpected
-from tests.sessions.model import NAMES, ROLES, TOLD
+from tests.sessions.model import NAMES, TOLD
 from tests.sessions.world import SEQUENCES
 
 _SET_BY_ANYONE = [*NAMES, "role"]
@@ -41,13 +41,16 @@ async def users(client: Client) -> None:
 
 async def home(client: Client) -> None:
     """What search_path finds."""
-    path = (client.model.get("search_path") or "").replace('"$user"', client.model.user)
-    schemas = [s.strip() for s in path.split(",") if s.strip() in ROLES]
-    if not schemas:
-        await client.run("parameters", "SELECT v FROM home", fails="42P01")
+    await at_home(client, "parameters", "SELECT v FROM home")
+
+
+async def at_home(client: Client, kind: str, sql: str) -> None:
+    found = client.model.home
+    if found is None:
+        await client.run(kind, sql, fails="42P01")
         return
-    rows = await client.ask("parameters", "SELECT v FROM home")
-    client.check("parameters", "search_path", rows, [(schemas[0][-1],)])
+    rows = await client.ask(kind, sql)
+    client.check(kind, sql, rows, [(found,)])
 
 
 async def told(client: Client) -> None:
@@ -138,9 +141,12 @@ async def prepared(client: Client) -> None:
     """One name that the client has works; one that it has not fails with 26000."""
     if not client.link.keeps_names:
         return
-    name = client.chance.choice(("plan", "pick", "mine"))
+    name = client.chance.choice(("plan", "pick", "mine", "house"))
     plan = client.model.plans.get(name)
     if plan is None and client.model.in_transaction:
+        return
+    if plan is not None and name == "house":
+        await at_home(client, "prepared", "EXECUTE house")
         return
     arguments = plan.arguments if plan else "(1, 'x')" if name == "pick" else ""
     sql = f"EXECUTE {name}{arguments}"

@@ -138,6 +138,13 @@ class Model:
         role = self.get("role")
         return str(self.get("session_authorization") if role == "none" else role)
 
+    @property
+    def home(self) -> str | None:
+        """What the first table `home` of search_path holds."""
+        path = (self.get("search_path") or "").replace('"$user"', self.user)
+        schemas = [s.strip() for s in path.split(",") if s.strip() in ROLES]
+        return schemas[0][-1] if schemas else None
+
     # -- transactions --------------------------------------------------------------------
 
     @property

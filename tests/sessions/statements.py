@@ -28,6 +28,17 @@ def _declared(name: str, tag: str) -> tuple[str, Plan]:
     return sql, Plan("(3, 'it''s ')", (10, f"it's {tag}"))
 
 
+async def prepare_home(client: Client) -> None:
+    """What it finds depends on search_path: now, and again whenever it is executed."""
+    if not client.link.keeps_names:
+        return
+    fails = "" if client.model.home else "42P01"
+    if "house" in client.model.plans:
+        fails += " 42P05"  # whether the name is taken is looked at after the text is read
+    effect = lambda: client.model.plans.update(house=Plan("", ()))  # noqa: E731
+    await client.run(_KIND, "PREPARE house AS SELECT v FROM home", effect, fails=fails.strip())
+
+
 async def parse(client: Client) -> None:
     """By the protocol, under a name that all sessions use."""
     if client.link.can_pipeline:
@@ -72,7 +83,7 @@ async def explain(client: Client) -> None:
 
 
 async def deallocate(client: Client) -> None:
-    name = client.chance.choice(("plan", "pick", "mine"))
+    name = client.chance.choice(("plan", "pick", "mine", "house"))
     fails = "" if name in client.model.plans else "26000"
     word = client.chance.choice(("DEALLOCATE", "DEALLOCATE PREPARE"))
     await client.run(_KIND, f"{word} {name}", lambda: client.model.plans.pop(name), fails=fails)
@@ -85,6 +96,7 @@ async def deallocate_all(client: Client) -> None:
 
 ACTIONS: Mapping[Action, int] = {
     prepare: 5,
+    prepare_home: 4,
     parse: 3,
     parse_broken: 1,
     prepare_broken: 1,

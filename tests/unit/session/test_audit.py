@@ -8,10 +8,12 @@ import pytest
 
 from proxy.conditions import ADVISORY, HOLD, LISTEN, PARAMETERS, PREPARED, TEMP, UNSURE
 from proxy.session import audit
-from proxy.session.parameters import NONE, Parameters
+from proxy.session.parameters import NONE, Parameters, Prepared
 
 PLAN = {"plan": "PREPARE plan AS SELECT 1"}
-BELIEVED = Parameters.of({"work_mem": "5MB", "my.tag": "x", "role": "joe"}, PLAN)
+BELIEVED = Parameters.of(
+    {"work_mem": "5MB", "my.tag": "x", "role": "joe"}, {n: Prepared(t) for n, t in PLAN.items()}
+)
 CLEAN = {"work_mem": ("5MB", False)}
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.conditions import ADVISORY, HOLD, LISTEN, PARAMETERS, PREPARED, TEMP
-from proxy.session.inquiry import ASKABLE, Answer, definition, question, read_answer
+from proxy.session.inquiry import ASKABLE, Answer, question, read_answer
 
 HELD = (LISTEN, ADVISORY, TEMP, HOLD)
 WORDS = {LISTEN: "channels", ADVISORY: "pg_locks", TEMP: "pg_class", HOLD: "pg_cursors"}
@@ -96,43 +96,3 @@ def test_what_was_set_to_what_it_was_before_is_told_apart() -> None:
     answer = read_answer(PARAMETERS, (), (), True, [shown(told)])
     assert answer.session == {"work_mem": "5MB", "jit": "on"}
     assert answer.default == {"jit"}
-
-
-def test_a_statement_that_cannot_be_repeated_holds_its_server() -> None:
-    told = json.dumps({"plan": "DO $$ BEGIN EXECUTE 'PREPARE plan AS SELECT 1'; END $$"})
-    answer = read_answer(PREPARED, (), (), False, [shown(told), None])
-    assert (answer.held, answer.statements) == (PREPARED, None)
-
-
-def test_statements_of_more_than_a_mebibyte_hold_their_server() -> None:
-    long = f"PREPARE plan AS SELECT '{'x' * (1 << 20)}'"
-    answer = read_answer(PREPARED, (), (), False, [shown(json.dumps({"plan": long})), None])
-    assert (answer.held, answer.statements) == (PREPARED, None)
-
-
-@pytest.mark.parametrize(
-    "source, name, found",
-    [
-        ("PREPARE a AS SELECT 1", "a", "PREPARE a AS SELECT 1"),
-        (
-            "SELECT 1; PREPARE a (int) AS SELECT $1; SELECT 2",
-            "a",
-            "PREPARE a (int) AS SELECT $1",
-        ),
-        ("PREPARE a AS SELECT 1; PREPARE b AS SELECT 2", "b", "PREPARE b AS SELECT 2"),
-        (
-            "PREPARE a AS SELECT 1; DEALLOCATE a; PREPARE a AS SELECT 2",
-            "a",
-            "PREPARE a AS SELECT 2",
-        ),
-        ('PREPARE "A b" AS SELECT 1', "A b", 'PREPARE "A b" AS SELECT 1'),
-        ("PREPARE A AS SELECT 1", "a", "PREPARE A AS SELECT 1"),
-        ("PREPARE a AS SELECT ';'; SELECT 1", "a", "PREPARE a AS SELECT ';'"),
-        ("SELECT '\u20ac'; PREPARE a AS SELECT '\xfc'", "a", "PREPARE a AS SELECT '\xfc'"),
-        ("SELECT 'PREPARE a AS SELECT 1'", "a", None),
-        ("PREPARE a AS SELECT 1", "b", None),
-        ("", "a", None),
-    ],
-)
-def test_the_prepare_of_a_name_in_its_string(source: str, name: str, found: str | None) -> None:
-    assert definition(source, name) == found

@@ -10,12 +10,15 @@ from proxy.session import parameters as p
 from proxy.session.parameters import (
     NONE,
     Parameters,
+    Prepared,
     canonical,
     certain,
     difference,
     preparations,
     quote,
     settings_query,
+    stageable,
+    staging,
 )
 
 
@@ -78,7 +81,7 @@ def test_settings_query_keeps_its_order() -> None:
 
 
 def test_statements_travel_with_the_values() -> None:
-    plan = {"plan": "PREPARE plan AS SELECT 1"}
+    plan = {"plan": Prepared("PREPARE plan AS SELECT 1")}
     one = Parameters.of({"a": "1"}, plan)
     assert one is Parameters.of({"a": "1"}).with_statements(plan)
     assert one.with_statements(plan) is one
@@ -87,7 +90,7 @@ def test_statements_travel_with_the_values() -> None:
 
 
 def test_reset_all_leads_to_the_start_and_leaves_identity_and_statements() -> None:
-    plan = {"plan": "PREPARE plan AS SELECT 1"}
+    plan = {"plan": Prepared("PREPARE plan AS SELECT 1")}
     now = Parameters.of({"a": "9", "b": "2", "role": "joe"}, plan)
     start = Parameters.of({"a": "1", "c": "3"})
     assert now.but_for(start) is Parameters.of({"a": "1", "c": "3", "role": "joe"}, plan)
@@ -101,17 +104,65 @@ def test_identity_is_given_up_first_and_taken_on_last() -> None:
 
 
 def test_a_difference_of_nothing_is_nothing() -> None:
-    same = Parameters.of({"a": "1"}, {"plan": "PREPARE plan AS SELECT 1"})
+    same = Parameters.of({"a": "1"}, {"plan": Prepared("PREPARE plan AS SELECT 1")})
     assert difference(same, same) == b""
-    assert preparations(same, same) == []
+    assert preparations(same, same) == {}
+    assert staging(same, same) is same
 
 
 def test_statements_are_dropped_and_prepared_where_they_differ() -> None:
-    have = Parameters.of({}, {"a": "PREPARE a AS SELECT 1", 'b"': "PREPARE b AS SELECT 1"})
-    want = Parameters.of({}, {"a": "PREPARE a AS SELECT 1", 'b"': "PREPARE b AS SELECT 2"})
+    one, two = Prepared("PREPARE b AS SELECT 1"), Prepared("PREPARE b AS SELECT 2")
+    have = Parameters.of({}, {"a": one, 'b"': one})
+    want = Parameters.of({}, {"a": one, 'b"': two})
     assert difference(have, want) == b'DEALLOCATE "b"""'
-    assert preparations(have, want) == [b"PREPARE b AS SELECT 2"]
-    assert preparations(NONE, have) == [text.encode() for text in have.statements.values()]
+    assert preparations(have, want) == {'b"': two}
+    assert preparations(NONE, have) == have.statements
+
+
+A, B = (("search_path", "a"),), (("search_path", "b"),)
+P, Q = Prepared("PREPARE p AS SELECT 1", A), Prepared("PREPARE q AS SELECT 1", B)
+
+
+def test_each_statement_is_prepared_under_what_gave_it_its_meaning() -> None:
+    want = Parameters.of({"search_path": "c", "work_mem": "5MB"}, {"p": P, "q": Q})
+    have, stages = Parameters.of({"timezone": "UTC"}, {"p": Q}), []
+    while (stage := staging(have, want)) is not want:
+        prepared = stageable(stage, want)
+        stages.append((dict(stage.values), [*prepared]))
+        have = stage.with_statements({**stage.statements, **prepared})
+    assert stages == [
+        ({"search_path": "a", "work_mem": "5MB"}, ["p"]),
+        ({"search_path": "b", "work_mem": "5MB"}, ["q"]),
+    ]
+    assert have.statements == want.statements
+
+
+def test_what_is_prepared_as_the_client_is_set_now_needs_no_step_of_its_own() -> None:
+    want = Parameters.of(
+        {"search_path": "a", "work_mem": "5MB", "client_encoding": "SJIS"}, {"p": P}
+    )
+    assert staging(NONE, want).values == want.values
+
+
+def test_limits_do_not_end_what_is_prepared_anew() -> None:
+    want = Parameters.of({"search_path": "a", "statement_timeout": "1ms"}, {"p": P})
+    assert staging(NONE, want).values == {"search_path": "a"}
+
+
+def test_statements_of_where_the_server_stands_come_first() -> None:
+    want = Parameters.of({"search_path": "c"}, {"p": P, "q": Q})
+    have = Parameters.of({"search_path": "b"})
+    assert staging(have, want) is have
+    assert stageable(have, want) == {"q": Q}
+
+
+def test_text_says_in_which_encoding_it_is_sent_again() -> None:
+    latin = (("client_encoding", "LATIN1"), ("search_path", "a"))
+    assert Prepared.under("PREPARE p AS SELECT 1", latin).meaning == A
+    assert dict(Prepared.under("PREPARE p AS SELECT 'é'", latin).meaning) == {
+        "client_encoding": "UTF8",
+        "search_path": "a",
+    }
 
 
 @pytest.mark.parametrize(

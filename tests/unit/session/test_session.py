@@ -19,7 +19,7 @@ from proxy.conditions import (
     words,
 )
 from proxy.session.inquiry import Answer
-from proxy.session.parameters import NONE, Parameters
+from proxy.session.parameters import NONE, Parameters, Prepared
 from proxy.session.policy import DEFAULT, Policy
 from proxy.session.session import Session, Statement
 from proxy.session.verdict import verdict
@@ -124,7 +124,7 @@ def test_the_last_ten_statements_that_may_pin_are_kept_for_whoever_asks_why() ->
 
 def test_execute_does_what_its_statement_does() -> None:
     session = Session()
-    session.follow(NONE.with_statements({"p": "PREPARE p AS SELECT pg_advisory_lock(1)"}))
+    session.follow(NONE.with_statements({"p": Prepared("PREPARE p AS SELECT pg_advisory_lock(1)")}))
     assert touched("EXECUTE p", session=session).asks == ADVISORY | PREPARED
     assert session.makes(verdict(b"EXECUTE p")) == ADVISORY | PREPARED
     named = Session()
@@ -259,12 +259,38 @@ def test_holds_are_what_the_server_says_of_what_it_was_asked() -> None:
 
 
 def test_statements_are_what_the_server_says() -> None:
-    session = touched("PREPARE p AS SELECT 1")
-    there = session.believe(Answer(statements={"p": "PREPARE p AS SELECT 1"}))
-    assert session.parameters.statements == {"p": "PREPARE p AS SELECT 1"}
+    session = Session()
+    session.follow(Parameters.of({"search_path": "a"}))
+    text = "PREPARE p AS SELECT 1"
+    touched(text, session=session)
+    session.prepares(verdict(text.encode()), text.encode(), True, True)
+    there = session.believe(Answer(statements={"p": text}))
+    assert session.parameters.statements == {"p": Prepared(text, (("search_path", "a"),))}
     assert session.in_sql(b"p")
     assert not session.in_sql(b"q")
     assert there is session.parameters
+    assert session.holds == 0
+
+
+def test_statements_of_which_nobody_knows_what_they_were_read_under_hold_the_server() -> None:
+    session = touched("PREPARE p AS SELECT 1")
+    there = session.believe(Answer(statements={"p": "PREPARE p AS SELECT 1"}))
+    assert session.holds == PREPARED
+    assert there is session.parameters is NONE
+
+
+def test_in_a_transaction_the_server_is_asked_what_texts_are_read_under() -> None:
+    session, text = Session(), "PREPARE p AS SELECT 1"
+    touched(text, session=session)
+    session.prepares(verdict(text.encode()), text.encode(), True, False)
+    assert session.reads
+    local = {"search_path": "b", "jit": "on", "work_mem": "5MB"}
+    answer = Answer(values={"role": "joe"}, session=local, default=frozenset({"jit"}))
+    session.read_under(answer)
+    assert not session.reads
+    session.believe(Answer(statements={"p": text}))
+    under = (("role", "joe"), ("search_path", "b"))
+    assert session.parameters.statements == {"p": Prepared(text, under)}
 
 
 def test_strays_are_to_be_dropped_before_the_next_client() -> None:
@@ -313,10 +339,11 @@ def test_parameters_pin_by_policy_once_they_differ_from_the_start(
 
 def test_prepared_statements_pin_by_policy() -> None:
     session = Session()
-    session.follow(NONE.with_statements({"p": "PREPARE p AS SELECT 1"}))
+    session.follow(NONE.with_statements({"p": Prepared("PREPARE p AS SELECT 1")}))
     session.pin(Policy(pinned=PREPARED))
     assert session.holds == PREPARED
-    session.follow(NONE)
+    session.ask(PREPARED)
+    session.believe(Answer(statements={}))
     session.pin(Policy(pinned=PREPARED))
     assert session.holds == 0
 

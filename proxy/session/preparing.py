@@ -1,0 +1,159 @@
+"""Statements that a client makes by PREPARE: what their texts were read under, and stand-ins.
+
+Postgres does not tell under which parameters a PREPARE has read its text. They are known where
+nothing else was under way: then they are what they were before, or, in a transaction, what they
+are when it is done. Elsewhere the client keeps its server.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from proxy.session.findings import Verdict
+from proxy.session.parameters import Meaning, Prepared, has_meaning, quote_name
+from proxy.session.verdict import verdict
+
+_MOST = 1 << 20
+"""Bytes of statements that are prepared anew for one client; more are a pin."""
+
+_MOVES = re.compile(
+    rb"\b(?:local|set_config|discard|commit|end|rollback|abort|do|call)\b", re.IGNORECASE
+)
+"""What may change parameters beside SET and RESET, or end a transaction and so undo that."""
+
+_UNPREPARED = "pgfunnel_unprepared_"
+
+
+class Readings:
+    """What PREPARE has read texts under since the last boundary.
+
+    `under`: by the name that it gives, None where nobody can tell; `open`: names of which the
+    server can tell as long as the transaction is open, and whether nothing else was under way.
+    """
+
+    __slots__ = ("_freed", "open", "under")
+
+    def __init__(self) -> None:
+        self.under: dict[str, Meaning | None] = {}
+        self.open: dict[str, bool] = {}
+        self._freed: set[str] = set()
+
+    def note(
+        self,
+        said: Verdict,
+        text: bytes,
+        known: Mapping[str, Prepared],
+        meaning: Meaning | None,
+        quiet: bool,
+    ) -> None:
+        """A text is on its way. `known`: the statements that there were at the last boundary;
+        `meaning`: what it is read under, None in a transaction; `quiet`: nothing else is under
+        way."""
+        still = _leaves_meaning(text, said)
+        for piece in said.prepared:
+            name = piece.name or ""
+            if piece.verb == "DEALLOCATE":
+                self._freed.update([name] if name else [*known, *self.under])
+            elif piece.verb == "PREPARE" and not self._taken(name, known, quiet):
+                self._freed.discard(name)
+                self.under[name] = meaning if still and quiet else None
+                if still and self.under[name] is None:
+                    self.open[name] = quiet
+
+    def _taken(self, name: str, known: Mapping[str, Prepared], quiet: bool) -> bool:
+        """Whether there is a statement of that name, so that PREPARE will fail."""
+        if name in self._freed:
+            return False
+        return name in known or (quiet and self.under.get(name) is not None)
+
+    def told(self, now: Meaning | None, before: Meaning) -> None:
+        """The server has told what it reads texts under `now`, in the open transaction.
+
+        None: it could not. `before`: what it was at the last boundary.
+        """
+        for name, quiet in self.open.items():
+            if now is not None and (quiet or now == before):
+                self.under[name] = now
+        self.open.clear()
+
+
+NOTHING_READ = Readings()
+
+
+def made(
+    sources: Mapping[str, str], known: Mapping[str, Prepared], readings: Readings, backslashes: bool
+) -> dict[str, Prepared]:
+    """Of the statements that the server has, those that can be prepared elsewhere.
+
+    `sources`: the strings that PREPARE came in, by the name that it gave; `backslashes`:
+    standard_conforming_strings is off.
+    """
+    found: dict[str, Prepared] = {}
+    size = 0
+    for name, source in sources.items():
+        own = _made(name, source, known.get(name), readings, backslashes)
+        size += 0 if own is None else len(own.text)
+        if own is not None and size <= _MOST:
+            found[name] = own
+    return found
+
+
+def _made(
+    name: str, source: str, before: Prepared | None, readings: Readings, backslashes: bool
+) -> Prepared | None:
+    if name not in readings.under:
+        there = before is not None and (source.endswith(before.text) or is_stand_in(source))
+        if there:
+            return before
+    text = definition(source, name, backslashes)
+    if text is None:
+        return None
+    if name in readings.under:
+        meaning = readings.under[name]
+        return None if meaning is None else Prepared.under(text, meaning)
+    return before if before is not None and before.text == text else None
+
+
+def definition(source: str, name: str, backslashes: bool = False) -> str | None:
+    """The PREPARE of `name` in the string that it came in; None when it is not to be seen there.
+
+    Postgres keeps the whole string that the client sent.
+    """
+    whole = source.encode()
+    said = verdict(whole, backslashes)
+    pieces = [p for p in said.prepared if p.verb == "PREPARE" and p.name == name]
+    return whole[pieces[-1].start : pieces[-1].end].decode() if pieces else None
+
+
+def stand_in(name: str) -> Prepared:
+    """Takes the name of a statement that a server cannot prepare; to execute it fails.
+
+    So the name is taken, may be deallocated, and EXECUTE can be answered with what Postgres would
+    say (`stands_for`). Nothing is computed before EXECUTE, since the cast is from text.
+    """
+    octets = name.encode("utf-8", "surrogateescape").hex()
+    fails = f"CAST('{_UNPREPARED}{octets}'::pg_catalog.text AS pg_catalog.int4)"
+    return Prepared(f"PREPARE {quote_name(name)} AS SELECT {fails}")
+
+
+def is_stand_in(source: str) -> bool:
+    """Whether a string that PREPARE came in is that of a stand-in."""
+    return f"'{_UNPREPARED}" in source
+
+
+def stands_for(said: str) -> str | None:
+    """The name whose stand-in has failed with this message, if it is one's."""
+    found = re.search(f'"{_UNPREPARED}([0-9a-f]*)"', said)
+    return None if found is None else bytes.fromhex(found[1]).decode("utf-8", "surrogateescape")
+
+
+def _leaves_meaning(text: bytes, said: Verdict) -> bool:
+    """Whether nothing but PREPARE in the text can change what texts mean."""
+    if said.everything or any(has_meaning(name) for name in said.names):
+        return False
+    rest = bytearray(text)
+    for piece in said.prepared:
+        if piece.verb == "PREPARE":
+            rest[piece.start : piece.end] = b" " * (piece.end - piece.start)
+    return not _MOVES.search(rest)
