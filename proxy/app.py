@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from proxy import relay, web
+from proxy import __version__, relay, web
 from proxy.admin import Console, Shutdown
 from proxy.auth.secret import Secret
 from proxy.auth.userlist import parse_userlist
@@ -352,6 +352,6 @@ def _say_ready(settings: Settings, listener: Listener, server: WebServer | None)
         port=listener.port,
         unix_socket_dir=str(settings.unix_socket_dir or ""),
         http_port=server.port if server is not None else 0,
-        pool_mode=settings.pool_mode,
-        compiled=relay.compiled,
     )
+    mode, compiled = settings.pool_mode, relay.compiled
+    log_event(log, logging.INFO, "up", version=__version__, pool_mode=mode, compiled=compiled)

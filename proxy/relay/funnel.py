@@ -265,6 +265,10 @@ class Funnel:
             error=problem,
         )
 
+    def reserve_taken(self, pool: Database) -> None:
+        """A client has waited so long that its pool may have one of its reserve."""
+        log_event(log, logging.WARNING, "reserve_taken", database=pool.database, user=pool.user)
+
     def server_login_failed(self, pool: Database, failure: PgfunnelError) -> None:
         said = (failure.sqlstate, failure.message)
         place = (pool.database, pool.user)

@@ -248,6 +248,8 @@ class Pools:
             return
         opening = Opening(pool)
         pool.enter(opening)
+        if len(pool.servers) > pool.most:
+            self._funnel.reserve_taken(pool)
         self._logins[key] = self._logins.get(key, 0) + 1
         self._start(self._open(pool, opening, key))
 

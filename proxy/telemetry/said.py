@@ -20,6 +20,7 @@ EVENTS: Final = MappingProxyType(
         "connected": "new connection to server (from {local})",
         "closed": "closing because: {said} (age={age_s}s, reason={reason})",
         "refused": "pooler error: {error}",
+        "reserve_taken": "taking connection from reserve_pool",
         "server_login_failed": "server login failed: {severity} {error}",
         "auth_query_failed": "error response from auth_query: {error}",
         "console": "{command}",
@@ -31,6 +32,7 @@ EVENTS: Final = MappingProxyType(
         "stopping": "got {told}, fast exit",
         "stopping_again": "got {told} while shutting down, fast exit",
         "listening": "listening on {addr}:{port}",
+        "up": "process up: pgfunnel {version}",
         "stats": "stats: {xacts_per_s} xacts/s, {queries_per_s} queries/s,"
         " {client_parses_per_s} client parses/s, {server_parses_per_s} server parses/s,"
         " {binds_per_s} binds/s, in {in_bytes_per_s} B/s, out {out_bytes_per_s} B/s,"

@@ -130,6 +130,7 @@ async def test_the_reserve(pgfunnel: StartFunnel) -> None:
         await second.execute("COMMIT")
         assert await query == 1
         await holder.execute("COMMIT")
+    assert funnel.log().count("taking connection from reserve_pool") == 1
 
 
 async def test_min_pool_size_is_kept(pgfunnel: StartFunnel, own_postgres: Postgres) -> None:
