@@ -288,13 +288,7 @@ class Pools:
         Raises what `open_session` and `run_query` raise.
         """
         for _ in target.hosts:
-            address = self._next_place(pool)
-            try:
-                opened = await self._log_in_at(address, pool, target.startup)
-                await self._prepare(opened, target)
-            except BaseException:
-                self._turn_away(pool, address)
-                raise
+            address, opened = await self._log_in(pool, target.startup, target.connect_query)
             if suits(target.session_attrs, opened.reported):
                 return address, opened
             self._turn_away(pool, address)
@@ -305,29 +299,34 @@ class Pools:
     async def log_in(self, pool: Database, asked: Asked) -> LoggedIn:
         """A session apart, with these parameters. Raises what `open_session` raises."""
         key = str(pool.address)
-        address = self._next_place(pool)
         self._logins[key] = self._logins.get(key, 0) + 1
         try:
-            return await self._log_in_at(address, pool, asked)
-        except BaseException:
-            self._turn_away(pool, address)
-            raise
+            return (await self._log_in(pool, asked))[1]
         finally:
             self._logins[key] -= 1
 
-    async def _log_in_at(self, address: Address, pool: Database, asked: Asked) -> LoggedIn:
-        """Raises what `open_session` raises."""
-        return await open_session(
-            address, pool.target.dbname, lambda bound: self._login(pool, bound), asked
-        )
+    async def _log_in(
+        self, pool: Database, asked: Asked, query: str = ""
+    ) -> tuple[Address, LoggedIn]:
+        """A session at the host whose turn it is, with `query` run; another's comes if it fails."""
+        address = self._next_place(pool)
+        try:
+            opened = await open_session(
+                address, pool.target.dbname, lambda bound: self._login(pool, bound), asked
+            )
+            await self._prepare(opened, query)
+        except BaseException:
+            self._turn_away(pool, address)
+            raise
+        return address, opened
 
     @staticmethod
-    async def _prepare(opened: LoggedIn, target: Target) -> None:
+    async def _prepare(opened: LoggedIn, query: str) -> None:
         """Run connect_query, if there is one."""
-        if not target.connect_query:
+        if not query:
             return
         try:
-            await run_query(opened, target.connect_query)
+            await run_query(opened, query)
         except BaseException:
             opened.stream.close()
             raise
@@ -573,7 +572,7 @@ def _lasts(failure: PgfunnelError) -> bool:
 
 def _told(failure: PgfunnelError) -> PgfunnelError:
     """What clients are told of a failed login: Postgres's own words, or ours within PgBouncer's."""
-    if not isinstance(failure, UpstreamUnreachable):
+    if type(failure) is not UpstreamUnreachable:
         return failure
     words = f"server login has been failing, cached error: {failure.message} (server_login_retry)"
     return UpstreamUnreachable(words, hint=failure.advice)

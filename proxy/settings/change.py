@@ -64,8 +64,8 @@ def _in_force(settings: Settings) -> Iterator[tuple[str, str, str, bool]]:
     for name, field in Settings.model_fields.items():
         if name not in TABLES:
             value = _spelled(field, getattr(settings, name))
-            key = declared(field).pgbouncer or name
             value = "plain" if (name, value) == ("auth_type", "password") else value
+            key = declared(field).pgbouncer or name
             yield key, value, _spelled(field, field.default), declared(field).reload
 
 
