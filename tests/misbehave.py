@@ -160,6 +160,12 @@ class Misbehave:
         manners = self._manners[way]
         manners.limit, manners.cut = manners.passed + size, cut
 
+    async def inject(self, octets: bytes, way: Way) -> None:
+        """Say this on every open connection, as if it came from the other end."""
+        for pair in self._pairs:
+            target = pair.client if way is Way.TO_CLIENT else pair.server
+            await asyncio.get_running_loop().sock_sendall(target, octets)
+
     def refuse(self) -> None:
         """Reset every new connection as soon as it is there."""
         self._refusing = True

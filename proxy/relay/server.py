@@ -262,6 +262,8 @@ class Server(Link):
             self._let_go_on()
         if ready and self.fd >= 0:
             self._after_ready()
+        if self.farewell and self.state == IDLE:
+            self.close(CloseReason.SERVER_CLOSED)
         return None
 
     @cython.cfunc
@@ -643,6 +645,8 @@ class Server(Link):
 
     @cython.cfunc
     def _to_pool(self) -> object:
+        if self.farewell:
+            return self.close(CloseReason.SERVER_CLOSED)
         waiter: Borrower = self.pool.release(self)
         if waiter is not None:
             return waiter.take(self)

@@ -228,6 +228,23 @@ async def connect_again(funnel: Funnel) -> asyncpg.Connection:
                 await asyncio.sleep(0.05)
 
 
+async def test_a_server_that_has_said_its_last_word_is_lent_to_nobody(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    """The end of the connection comes later; who had it then would be left without a word."""
+    farewell = {"S": "FATAL", "V": "FATAL", "C": "57P01", "M": "terminating connection"}
+    async with Misbehave(postgres.host, postgres.port) as road:
+        dsn = make_dsn(road.host, road.port, postgres.user, postgres.password, postgres.database)
+        funnel = pgfunnel(upstream=dsn, default_pool_size=1)
+        connection = await asyncpg.connect(funnel.dsn("alice"))
+        before = await connection.fetchval("SELECT pg_backend_pid()", timeout=10)
+        await road.inject(messages.error_fields(farewell.items()), Way.TO_CLIENT)
+        closed = 'pgfunnel_closes_total{reason="server_closed",side="server"}'
+        await asyncio.to_thread(until, lambda: funnel.metrics().get(closed) == 1.0)
+        assert await connection.fetchval("SELECT pg_backend_pid()", timeout=10) != before
+        await connection.close()
+
+
 async def test_a_road_to_postgres_that_is_cut(pgfunnel: StartFunnel, postgres: Postgres) -> None:
     async with Misbehave(postgres.host, postgres.port) as road:
         dsn = make_dsn(road.host, road.port, postgres.user, postgres.password, postgres.database)
