@@ -322,7 +322,7 @@ CASES: tuple[Case, ...] = (
     _regulars_case("params-200", "5 parameters each", each_its_own=True),
     _scan_case("scan-passed", "scan, 100 bytes that cannot change a session", scan.passed, 1000),
     _scan_case("scan-seen", "scan, 100 bytes that may, seen before", scan.seen, 300),
-    _scan_case("scan-new", "scan, 100 bytes that may, new", scan.new, 1000),
+    _scan_case("scan-new", "scan, 100 bytes that may, new: the dearest", scan.new, 1000),
 )
 
 

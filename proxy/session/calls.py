@@ -6,18 +6,27 @@ A function is one wherever an opening parenthesis follows its name.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+
+import cython
 
 from proxy.conditions import ADVISORY, LOAD, SEED, SEQUENCES, TEMP
-from proxy.session import findings
-from proxy.session.findings import Findings
+from proxy.session.findings import UNLOCK_ALL
 from proxy.session.glance import LOCKS, RUNNERS, UNLOCKS
-from proxy.session.tokens import Tokens
+
+if cython.compiled:
+    from cython.cimports.proxy.session.findings import Findings
+    from cython.cimports.proxy.session.tokens import Arguments, Statements, Tokens
+    from cython.cimports.proxy.session.words import Words, lowered
+else:
+    from proxy.session.findings import Findings
+    from proxy.session.tokens import Arguments, Statements, Tokens
+    from proxy.session.words import Words, lowered
 
 # More than so many words that may matter are not read: the text may then do anything.
 MANY = 1000
-_LONGEST_CALL = 32
-_TRUE = (b"t", b"true", b"y", b"yes", b"on", b"1")
+# Words as arguments.
+_NULL, _TRUE = "null", "true"
+_TRUTHS = (b"t", b"true", b"y", b"yes", b"on", b"1", _TRUE)
 # Of conditions outside of ANYTHING: how they look in what is not read.
 _HINTS = (
     (LOAD, re.compile(rb"\bload\s+'", re.IGNORECASE)),
@@ -25,132 +34,181 @@ _HINTS = (
     (SEQUENCES, re.compile(rb"\b(?:curr|last)val\b", re.IGNORECASE)),
 )
 
-Argument = list[str | bytes | None]
 
-
+@cython.cclass
 class Calls:
     """What is found at one token after another goes to `found`.
 
-    `left`: so many more tokens are looked at; `drops`: the statement's temporary table goes at
-    commit.
+    `resets`: so many statements do nothing but put something back in full. `left`: so many more
+    tokens are looked at; `drops`: the statement's temporary table goes at commit; `paths`:
+    search_path may change; `hinted`: all of the text was searched for hints; `updated`: where the
+    first UPDATE in it ends, -1 as long as nobody asked.
     """
 
-    def __init__(self, tokens: Tokens, found: Findings) -> None:
+    tokens: Statements
+    found: Findings
+
+    def begin(self, tokens: Statements, found: Findings) -> None:
         self.tokens = tokens
         self.found = found
+        self.resets = 0
         self.left = MANY
-        self.drops = False
+        self.updated = -1
+        self.drops = self.paths = self.hinted = False
 
     def notice(self) -> None:
         """The token is a name that may matter, or stands behind a command's first words."""
         tokens = self.tokens
-        word = tokens.word()
         self.left -= 1
         if self.left <= 0:
             return
-        if word == "temp" or word == "temporary":
-            self.temporary()
-        if word == "execute" and tokens.body:
-            self.unreadable()
-        name = word or tokens.name() or ""
-        call = _CALLS.get(name)
+        if not tokens.plain():
+            self.notice_name(tokens.name())
+            return
+        call = tokens.of(_CALLS)
         if call is not None:
             if tokens.called():
-                call(self, name)
+                call(self)
+            return
+        word = tokens.of(_WORDS)
+        if word is not None:
+            word(self)
+        elif tokens.begins(b"pg_temp"):
+            self.found.make(TEMP)
+
+    def notice_name(self, name: str | None) -> None:
+        """One in quotes; None: it is no name at all."""
+        if name is None:
+            return
+        call = _CALLS.table.get(name)
+        if call is not None:
+            if self.tokens.called():
+                call(self)
+        elif name == "pg_settings":
+            self.settings()
         elif name == "pg_temp" or name.startswith("pg_temp_"):
-            self.found.makes |= TEMP
-        elif name == "pg_settings" and b"update" in tokens.raw[: tokens.start].lower():
-            self.found.unknown()  # a rule makes it set_config
+            self.found.make(TEMP)
 
     def temporary(self) -> None:
+        if not self.drops and self.creates():
+            self.found.make(TEMP)
+
+    def creates(self) -> cython.bint:
         """CREATE TEMP, CREATE OR REPLACE TEMP, SELECT INTO TEMP; not INSERT INTO temp."""
-        earlier, before = self.tokens.before()
-        if before in ("local", "global"):
-            earlier, before = "", earlier
-        creates = before in ("create", "replace") or (
-            before == "into" and earlier not in ("insert", "merge")
-        )
-        if creates and not self.drops:
-            self.found.makes |= TEMP
+        tokens = self.tokens
+        if tokens.before(b"local") or tokens.before(b"global"):
+            return (
+                tokens.earlier(b"create") or tokens.earlier(b"replace") or tokens.earlier(b"into")
+            )
+        if tokens.before(b"into"):
+            return not (tokens.earlier(b"insert") or tokens.earlier(b"merge"))
+        return tokens.before(b"create") or tokens.before(b"replace")
+
+    def execute_word(self) -> None:
+        """In PL/pgSQL, EXECUTE runs a string."""
+        if self.tokens.body:
+            self.unreadable()
 
     def unreadable(self) -> None:
         """Dynamic SQL, or too much of it all."""
+        if self.hinted:
+            return
+        self.hinted = True
         self.found.anything()
         for condition, hint in _HINTS:
             if hint.search(self.tokens.raw):
-                self.found.makes |= condition
+                self.found.make(condition)
 
-    def call_lock(self, name: str) -> None:
-        self.found.makes |= ADVISORY
+    def put_back(self, what: cython.int) -> None:
+        """This is put back in full; where the statement ends here, nothing else is done."""
+        self.found.put_back(what)
+        self.resets += self.tokens.ends()
 
-    def call_unlock(self, name: str) -> None:
-        self.found.clears |= ADVISORY
-        if name == "pg_advisory_unlock_all":
-            self.found.does |= findings.UNLOCK_ALL
+    def settings(self) -> None:
+        """UPDATE pg_settings: a rule makes it set_config."""
+        if self.updated < 0:
+            found = self.tokens.raw.lower().find(b"update")
+            self.updated = len(self.tokens.raw) if found < 0 else found + len(b"update")
+        if self.updated <= self.tokens.start:
+            self.found.unknown()
 
-    def call_sequence(self, name: str) -> None:
-        self.found.makes |= SEQUENCES
+    def call_lock(self) -> None:
+        self.found.make(ADVISORY)
 
-    def call_seed(self, name: str) -> None:
-        self.found.makes |= SEED
+    def call_unlock(self) -> None:
+        self.found.clear(ADVISORY)
 
-    def call_runner(self, name: str) -> None:
+    def call_unlock_all(self) -> None:
+        tokens = self.tokens
+        self.found.clear(ADVISORY)
+        self.found.put_back(UNLOCK_ALL)
+        if self.selected():
+            call: Tokens = tokens.ahead()
+            call.advance()
+            call.advance()
+            self.resets += call.says(b")") and call.ends()
+
+    def selected(self) -> cython.bint:
+        """Whether SELECT is all that stands in front of the function's name, and its schema."""
+        tokens = self.tokens
+        if not (tokens.plain() and tokens.opened(b"select")):
+            return False
+        if tokens.place == 3:
+            return tokens.earlier(b"pg_catalog") and tokens.before(b".")
+        return tokens.place == 1
+
+    def call_sequence(self) -> None:
+        self.found.make(SEQUENCES)
+
+    def call_seed(self) -> None:
+        self.found.make(SEED)
+
+    def call_runner(self) -> None:
         self.unreadable()
 
     def temporary_path(self) -> None:
         """Where search_path begins with pg_temp, in a constant too, tables are temporary."""
-        if b"pg_temp" in self.tokens.raw.lower():
-            self.found.makes |= TEMP
+        if self.paths and self.tokens.names_temporary():
+            self.found.make(TEMP)
 
-    def call_set_config(self, name: str) -> None:
-        self.temporary_path()
-        arguments = self.arguments()
-        parameter = value = local = None
-        if len(arguments) == 3:
-            parameter, value, local = map(_constant, arguments)
-        if local in (*_TRUE, "true"):
-            return
-        if not isinstance(parameter, bytes):
+    def call_set_config(self) -> None:
+        self.paths = True
+        call: Arguments = Arguments.__new__(Arguments)
+        call.behind(self.tokens)
+        name = call.next(_CONSTANTS)
+        value = call.next(_CONSTANTS)
+        local = call.next(_CONSTANTS)
+        if call.done and call.simple and not self.tokens.body:
+            self.tokens.jump(call)
+        if not call.done or call.many != 3:
             self.found.unknown()
+        elif local is not None and local in _TRUTHS:
             return
-        setting = parameter.lower().decode("utf-8", "surrogateescape")
-        if value != "null":
-            self.found.change(setting)
-        if not isinstance(value, bytes):
-            self.found.change(setting, reset=True)
-
-    def arguments(self) -> list[Argument]:
-        """Of the call that is next: bytes for a constant, text for a word, None for others."""
-        tokens = self.tokens.ahead()
-        tokens.advance()
-        depth = 1
-        arguments: list[Argument] = [[]]
-        for _ in range(_LONGEST_CALL):
-            tokens.advance()
-            word = tokens.word()
-            depth += (word == "(") - (word == ")")
-            if depth == 0:
-                return arguments
-            if word == "," and depth == 1:
-                arguments.append([])
-            else:
-                arguments[-1].append(word or tokens.literal())
-        return []
+        elif not isinstance(name, bytes):
+            self.found.unknown()
+        else:
+            parameter: str = lowered(name, 0, len(name))
+            self.found.change(parameter, value is not _NULL, not isinstance(value, bytes))
 
 
-def _constant(argument: Argument) -> str | bytes | None:
-    """What the only token of an argument is, a cast behind it aside."""
-    if len(argument) == 1 or (len(argument) == 4 and argument[1:3] == [":", ":"]):
-        return argument[0]
-    return None
-
-
-_CALLS: dict[str, Callable[[Calls, str], None]] = {
-    "currval": Calls.call_sequence,
-    "lastval": Calls.call_sequence,
-    "set_config": Calls.call_set_config,
-    "setseed": Calls.call_seed,
-    **dict.fromkeys(LOCKS, Calls.call_lock),
-    **dict.fromkeys(RUNNERS, Calls.call_runner),
-    **dict.fromkeys(UNLOCKS, Calls.call_unlock),
-}
+_WORDS = Words(
+    {
+        "execute": Calls.execute_word,
+        "pg_settings": Calls.settings,
+        "temp": Calls.temporary,
+        "temporary": Calls.temporary,
+    }
+)
+_CALLS = Words(
+    {
+        "currval": Calls.call_sequence,
+        "lastval": Calls.call_sequence,
+        "set_config": Calls.call_set_config,
+        "setseed": Calls.call_seed,
+        **dict.fromkeys(LOCKS, Calls.call_lock),
+        **dict.fromkeys(RUNNERS, Calls.call_runner),
+        **dict.fromkeys(UNLOCKS, Calls.call_unlock),
+        "pg_advisory_unlock_all": Calls.call_unlock_all,
+    }
+)
+_CONSTANTS = Words({_NULL: _NULL, _TRUE: _TRUE})

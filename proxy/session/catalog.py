@@ -14,12 +14,12 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 from proxy.conditions import ANYTHING
-from proxy.session.findings import NOTHING, Findings, Verdict
+from proxy.session.findings import NOTHING, Verdict
 from proxy.session.glance import LOCKS, UNLOCKS
 from proxy.session.inquiry import read_text, text_column
-from proxy.session.reading import Reading
 from proxy.session.routines import Routines, joined
 from proxy.session.tokens import Tokens
+from proxy.session.verdict import read
 
 Rows = list[list[bytes | None]]
 Look = Generator[bytes, Rows, "Catalog"]
@@ -88,13 +88,12 @@ def body(language: str, text: str | None) -> Verdict:
     """What a function's body may do; None for one that is too long to be had."""
     if text is None or language not in ("sql", "plpgsql"):
         return _OPAQUE
-    found = Findings()
-    Reading(Tokens(text.encode(), False, 0, language == "plpgsql"), found).run()
-    if found.everything:
-        # An application's own parameters are in no catalogue: what looks like one is asked for.
-        for name in _CUSTOM.findall(text):
-            found.names[name.lower()] = None
-    return found.verdict(False)
+    said = read(text.encode(), body=language == "plpgsql")
+    if not said.everything:
+        return said
+    # An application's own parameters are in no catalogue: what looks like one is asked for.
+    own = tuple(name.lower() for name in _CUSTOM.findall(text))
+    return joined([said, Verdict(names=own)])
 
 
 def _calls(sources: Iterable[list[str | None]]) -> Iterable[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import cython
 
 from proxy.conditions import ANYTHING, PARAMETERS, SEED
 
@@ -10,11 +10,19 @@ from proxy.conditions import ANYTHING, PARAMETERS, SEED
 DISCARD_ALL, DISCARD_TEMP, DISCARD_SEQUENCES, DISCARD_PLANS, RESET_ALL = 1, 2, 4, 8, 16
 CLOSE_ALL, UNLISTEN_ALL, UNLOCK_ALL, DEALLOCATE_ALL = 32, 64, 128, 256
 
-# They end with the transaction, however they are set (PostgreSQL documentation, SET TRANSACTION).
-_TRANSIENT = {"transaction_isolation", "transaction_read_only", "transaction_deferrable"}
+# The first three end with the transaction, however they are set (PostgreSQL documentation, SET
+# TRANSACTION).
+_ODD = {
+    "transaction_isolation",
+    "transaction_read_only",
+    "transaction_deferrable",
+    "seed",
+    "session_authorization",
+}
 
 
-@dataclass(frozen=True, slots=True)
+@cython.final
+@cython.cclass
 class Piece:
     """One PREPARE, EXECUTE or DEALLOCATE in SQL, with the name as Postgres reads it; None: all.
 
@@ -24,18 +32,43 @@ class Piece:
 
     verb: str
     name: str | None
-    start: int
-    end: int
-    name_start: int
-    name_end: int
+
+    def __init__(
+        self,
+        verb: str,
+        name: str | None,
+        start: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+        name_start: cython.Py_ssize_t,
+        name_end: cython.Py_ssize_t,
+    ) -> None:
+        self.verb = verb
+        self.name = name
+        self.start = start
+        self.end = end
+        self.name_start = name_start
+        self.name_end = name_end
 
     @property
     def octets(self) -> bytes:
         """The name as the protocol's messages have it; empty for all."""
         return (self.name or "").encode("utf-8", "surrogateescape")
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Piece) and self._fields() == other._fields()
 
-@dataclass(frozen=True, slots=True)
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        return f"Piece{self._fields()}"
+
+    def _fields(self) -> tuple[object, ...]:
+        return self.verb, self.name, self.start, self.end, self.name_start, self.name_end
+
+
+@cython.final
+@cython.cclass
 class Verdict:
     """`makes`, `clears`: masks of conditions (`proxy.conditions`) it may bring about, end.
 
@@ -46,73 +79,166 @@ class Verdict:
     by name and cannot be read.
     """
 
-    makes: int = 0
-    clears: int = 0
-    names: tuple[str, ...] = ()
-    resets: tuple[str, ...] = ()
-    everything: bool = False
-    prepared: tuple[Piece, ...] = ()
-    does: int = 0
-    whole_reset: bool = False
-    opaque: bool = False
-    unseen: int = 0
+    names: tuple[str, ...]
+    resets: tuple[str, ...]
+    prepared: tuple[Piece, ...]
+
+    def __init__(
+        self,
+        makes: int = 0,
+        clears: int = 0,
+        names: tuple[str, ...] = (),
+        resets: tuple[str, ...] = (),
+        everything: bool = False,
+        prepared: tuple[Piece, ...] = (),
+        does: int = 0,
+        whole_reset: bool = False,
+        opaque: bool = False,
+        unseen: int = 0,
+    ) -> None:
+        self.makes = makes
+        self.clears = clears
+        self.names = names
+        self.resets = resets
+        self.everything = everything
+        self.prepared = prepared
+        self.does = does
+        self.whole_reset = whole_reset
+        self.opaque = opaque
+        self.unseen = unseen
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Verdict) and self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        return f"Verdict{self._fields()}"
+
+    def _fields(self) -> tuple[object, ...]:
+        found = self.makes, self.clears, self.names, self.resets, self.everything, self.prepared
+        return *found, self.does, self.whole_reset, self.opaque, self.unseen
 
 
 NOTHING = Verdict()
 
 
+@cython.final
+@cython.freelist(4)
+@cython.cclass
 class Findings:
-    """What has been found so far in one text."""
+    """What has been found so far in one text.
 
-    def __init__(self) -> None:
-        self.makes = 0
-        self.clears = 0
-        self.names: dict[str, None] = {}
-        self.resets: dict[str, None] = {}
-        self.everything = False
-        self.prepared: list[Piece] = []
-        self.does = 0
-        self.opaque = False
+    `alike`: each of `names` may also be put back, they are all of the `resets`.
+    """
 
-    def change(self, name: str, reset: bool = False) -> None:
+    names: list[str] | None
+    resets: list[str] | None
+    prepared: list[Piece] | None
+
+    def begin(self) -> None:
+        self.makes = self.clears = self.does = 0
+        self.everything = self.opaque = False
+        self.alike = True
+        self.names = self.resets = self.prepared = None
+
+    def make(self, conditions: cython.int) -> None:
+        """It may bring them about."""
+        self.makes |= conditions
+
+    def clear(self, conditions: cython.int) -> None:
+        """It may end them."""
+        self.clears |= conditions
+
+    def put_back(self, what: cython.int) -> None:
+        """It puts this back in full."""
+        self.does |= what
+
+    def change(self, name: str, sets: cython.bint, resets: cython.bint) -> None:
         """The parameter may be set, or put back to its default."""
-        if name in _TRANSIENT:
-            return
-        if name == "seed":
-            self.makes |= SEED
-            return
-        self.names[name] = None
-        if reset:
-            self.resets[name] = None
-            self.clears |= PARAMETERS
+        size: cython.Py_ssize_t = len(name)
+        # Their lengths tell most other names from them, without a hash.
+        if (size == 4 or size > 20) and name in _ODD:
+            self.change_odd(name, sets, resets)
         else:
-            self.makes |= PARAMETERS
-        if name == "session_authorization":
-            self.change("role", reset)
+            self.change_parameter(name, sets, resets)
+
+    def change_odd(self, name: str, sets: cython.bint, resets: cython.bint) -> None:
+        if name == "seed":
+            self.make(SEED)
+        elif name == "session_authorization":
+            self.change_parameter(name, sets, resets)
+            self.change_parameter("role", sets, resets)
+
+    def change_parameter(self, name: str, sets: cython.bint, resets: cython.bint) -> None:
+        if self.alike and not resets:
+            self.alike = False
+            self.resets = None if self.names is None else self.names.copy()
+        self.names = _with(self.names, name)
+        if sets:
+            self.make(PARAMETERS)
+        if resets:
+            self.clear(PARAMETERS)
+            if not self.alike:
+                self.resets = _with(self.resets, name)
+
+    def prepare(self, piece: Piece) -> None:
+        """It uses a prepared statement of SQL."""
+        if self.prepared is None:
+            self.prepared = []
+        self.prepared.append(piece)
 
     def unknown(self) -> None:
         """Some parameter may be set or put back, nobody knows which."""
         self.everything = True
-        self.makes |= PARAMETERS
-        self.clears |= PARAMETERS
+        self.make(PARAMETERS)
+        self.clear(PARAMETERS)
 
     def anything(self) -> None:
         """Code runs that cannot be read."""
         self.opaque = True
         self.unknown()
-        self.makes |= ANYTHING
-        self.clears |= ANYTHING
+        self.make(ANYTHING)
+        self.clear(ANYTHING)
 
-    def verdict(self, whole_reset: bool) -> Verdict:
-        found = Verdict(
-            self.makes,
-            self.clears,
-            tuple(self.names),
-            tuple(self.resets),
-            self.everything,
-            tuple(self.prepared),
-            self.does,
-            whole_reset,
-            self.opaque,
-        )
-        return NOTHING if found == NOTHING else found
+    def verdict(self, whole_reset: cython.bint) -> Verdict:
+        if not (self.makes or self.clears or self.does):
+            return NOTHING
+        said: Verdict = Verdict.__new__(Verdict)
+        said.makes, said.clears, said.does, said.unseen = self.makes, self.clears, self.does, 0
+        said.names = _once(self.names)
+        said.resets = said.names if self.alike else _once(self.resets)
+        said.prepared = () if self.prepared is None else tuple(self.prepared)
+        said.everything, said.opaque = self.everything, self.opaque
+        said.whole_reset = whole_reset
+        return said
+
+
+@cython.cfunc
+def _with(names: list[str] | None, name: str) -> list[str]:
+    if names is None:
+        return [name]
+    names.append(name)
+    return names
+
+
+@cython.cfunc
+def _once(names: list[str] | None) -> tuple[str, ...]:
+    """The names, each once."""
+    if names is None:
+        return ()
+    return tuple(names) if _distinct(names) else tuple(dict.fromkeys(names))
+
+
+@cython.cfunc
+def _distinct(names: list[str]) -> cython.bint:
+    """Whether they are few, and none of them twice."""
+    size: cython.Py_ssize_t = len(names)
+    if size > 4:
+        return False
+    for at in range(1, size):
+        for earlier in range(at):
+            if names[at] == names[earlier]:
+                return False
+    return True

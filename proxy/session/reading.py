@@ -6,7 +6,9 @@ documentation, "SQL Commands".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
+
+import cython
 
 from proxy.conditions import (
     ANYTHING,
@@ -18,36 +20,56 @@ from proxy.conditions import (
     SEQUENCES,
     TEMP,
 )
-from proxy.session import findings
-from proxy.session.calls import Calls
-from proxy.session.findings import Findings, Piece
-from proxy.session.tokens import Tokens
+from proxy.session.findings import (
+    CLOSE_ALL,
+    DEALLOCATE_ALL,
+    DISCARD_ALL,
+    DISCARD_PLANS,
+    DISCARD_SEQUENCES,
+    DISCARD_TEMP,
+    RESET_ALL,
+    UNLISTEN_ALL,
+)
+
+if cython.compiled:
+    from cython.cimports.proxy.session.calls import Calls
+    from cython.cimports.proxy.session.findings import Findings, Piece
+    from cython.cimports.proxy.session.tokens import Statements, Tokens
+    from cython.cimports.proxy.session.words import Words
+else:
+    from proxy.session.calls import Calls
+    from proxy.session.findings import Findings, Piece
+    from proxy.session.tokens import Statements, Tokens
+    from proxy.session.words import Words
 
 _DEEPEST_BODY = 3
 _LONGEST_HEAD = 16
 
 
+@cython.final
+@cython.cclass
 class Reading(Calls):
     """One pass over a text, or over the body of a DO in it; what it finds goes to `found`."""
 
-    def __init__(self, tokens: Tokens, found: Findings, depth: int = 0) -> None:
-        super().__init__(tokens, found)
-        self.depth = depth
-        self.pending: tuple[str, str | None, int, int] | None = None
+    pending: Piece | None
 
-    def run(self) -> None:
-        while self.left > 0 and self.tokens.seek():
-            command = _COMMANDS.get(self.tokens.word()) if self.tokens.first else None
+    def run(self, tokens: Statements, found: Findings, depth: cython.int) -> None:
+        self.begin(tokens, found)
+        self.depth = depth
+        self.pending = None
+        while self.left > 0 and tokens.seek():
+            command = tokens.of(_COMMANDS) if tokens.first else None
             if command is None:
                 self.notice()
             else:
                 self.statement(command)
         if self.left <= 0:
             self.unreadable()
+        self.temporary_path()
 
-    def statement(self, command: Callable[[Reading], None]) -> None:
+    def statement(self, command: Any) -> None:
         tokens = self.tokens
-        begun = tokens.begun
+        begun: cython.Py_ssize_t = tokens.begun
         self.left -= 1
         tokens.advance()
         command(self)
@@ -56,41 +78,61 @@ class Reading(Calls):
             tokens.skim()
         self.drops = False
         if self.pending is not None:
-            verb, name, at, to = self.pending
+            self.pending.start, self.pending.end = begun, tokens.last
+            self.found.prepare(self.pending)
             self.pending = None
-            self.found.prepared.append(Piece(verb, name, begun, tokens.last, at, to))
 
     # Parameters
 
-    def assigned(self) -> bool:
+    def assigned(self) -> cython.bint:
         """Whether this word is a parameter's name: a dot, an equals sign or TO follows."""
-        ahead = self.tokens.ahead()
-        ahead.advance()
-        return ahead.word() in (".", "=", "to", "from")
+        tokens = self.tokens
+        return (
+            tokens.follows(b"=")
+            or tokens.follows(b"to")
+            or tokens.follows(b".")
+            or tokens.follows(b"from")
+        )
 
     def parameter(self) -> str | None:
         """The parameter's name, with its dots; moves behind it."""
-        parts = []
-        while (part := self.tokens.name()) is not None:
-            parts.append(part)
-            self.tokens.advance()
-            if self.tokens.word() != ".":
-                return ".".join(parts).lower()
-            self.tokens.advance()
-        return None
+        tokens = self.tokens
+        folded: cython.bint = tokens.plain()
+        name = tokens.name()
+        if name is None:
+            return None
+        tokens.advance()
+        if tokens.says(b"."):
+            return self.dotted(name)
+        return name if folded and name.isascii() else name.lower()
 
-    def to_default(self, *words: str) -> bool:
-        return self.tokens.over() or self.tokens.word() in ("default", *words)
+    def dotted(self, name: str) -> str | None:
+        tokens = self.tokens
+        parts: list[str] = [name]
+        while tokens.says(b"."):
+            tokens.advance()
+            part = tokens.name()
+            if part is None:
+                return None
+            parts.append(part)
+            tokens.advance()
+        return ".".join(parts).lower()
+
+    def put(self, name: str, resets: cython.bint) -> None:
+        """The parameter is put to a value, or back to its default."""
+        self.found.change(name, not resets, resets)
+
+    def to_default(self) -> cython.bint:
+        return self.tokens.over() or self.tokens.says(b"default")
 
     def set(self) -> None:
-        self.temporary_path()
+        self.paths = True
         tokens = self.tokens
-        scope = tokens.word()
-        if scope in ("local", "session") and not self.assigned():
-            if scope == "local":
-                return
+        if tokens.says(b"local") and not self.assigned():
+            return
+        if tokens.says(b"session") and not self.assigned():
             tokens.advance()
-        special = _SPECIAL.get(tokens.word())
+        special = tokens.of(_SPECIAL)
         if special is not None and not self.assigned():
             tokens.advance()
             special(self)
@@ -98,26 +140,26 @@ class Reading(Calls):
         name = self.parameter()
         tokens.advance()
         if name is not None:
-            self.found.change(name, reset=self.to_default())
+            self.put(name, self.to_default())
 
     def set_nothing(self) -> None:
         """SET TRANSACTION, SET CONSTRAINTS: they end with the transaction."""
 
     def set_time_zone(self) -> None:
         self.tokens.advance()
-        self.found.change("timezone", reset=self.to_default("local"))
+        self.put("timezone", self.to_default() or self.tokens.says(b"local"))
 
     def set_names(self) -> None:
-        self.found.change("client_encoding", reset=self.to_default())
+        self.put("client_encoding", self.to_default())
 
     def set_role(self) -> None:
-        self.found.change("role")
+        self.put("role", False)
 
     def set_schema(self) -> None:
-        self.found.change("search_path", reset=self.to_default())
+        self.put("search_path", self.to_default())
 
     def set_xml_option(self) -> None:
-        self.found.change("xmloption")
+        self.put("xmloption", False)
 
     def set_session(self) -> None:
         """SET SESSION SESSION AUTHORIZATION."""
@@ -125,59 +167,71 @@ class Reading(Calls):
         self.set_authorization()
 
     def set_authorization(self) -> None:
-        self.found.change("session_authorization", reset=self.to_default())
+        self.put("session_authorization", self.to_default())
+        # SET SESSION AUTHORIZATION DEFAULT
+        if self.tokens.place == 3 and self.tokens.says(b"default"):
+            self.put_back(0)
 
     def set_characteristics(self) -> None:
         """SET SESSION CHARACTERISTICS AS TRANSACTION: several modes, in any order."""
         for _ in range(2 * _LONGEST_HEAD):
-            mode = _MODES.get(self.tokens.word())
+            mode = self.tokens.of(_MODES)
             if mode is not None:
-                self.found.change(mode)
+                self.put(mode, False)
             if not self.tokens.advance() or self.tokens.over():
                 return
-        for mode in _MODES.values():
-            self.found.change(mode)
+        for mode in _MODES.table.values():
+            self.put(mode, False)
 
     def reset(self) -> None:
-        word = self.tokens.word()
-        if word == "all":
+        tokens = self.tokens
+        if tokens.says(b"all"):
             self.found.everything = True
-            self.found.clears |= PARAMETERS
-            self.found.does |= findings.RESET_ALL
-        elif word in _RESET_WORDS and not self.assigned():
-            self.found.change(_RESET_WORDS[word], reset=True)
-        elif (name := self.parameter()) is not None:
-            self.found.change(name, reset=True)
+            self.found.clear(PARAMETERS)
+            self.put_back(RESET_ALL)
+            return
+        name = None if self.assigned() else tokens.of(_RESET_WORDS)
+        if name is None:
+            if tokens.says(b"role"):
+                self.put_back(0)
+            name = self.parameter()
+        elif tokens.follows(b"authorization"):
+            ahead: Tokens = tokens.ahead()
+            ahead.advance()
+            self.resets += ahead.ends() and tokens.says(b"session")
+        if name is not None:
+            self.put(name, True)
 
     def discard(self) -> None:
-        clears, does = _DISCARDS.get(self.tokens.word(), (0, 0))
-        self.found.clears |= clears
-        self.found.does |= does
-        self.found.everything |= does == findings.DISCARD_ALL
+        discarded = self.tokens.of(_DISCARDS)
+        if discarded is None:
+            return
+        what, conditions = discarded
+        self.found.clear(conditions)
+        self.put_back(what)
+        if what == DISCARD_ALL:
+            self.found.everything = True
 
     # Prepared statements
 
-    def piece(self, verb: str, tokens: Tokens, name: str | None) -> None:
-        self.found.makes |= PREPARED
-        if not tokens.body:
-            self.pending = verb, name, tokens.start, tokens.stop
+    def piece(
+        self, verb: str, name: str | None, start: cython.Py_ssize_t, stop: cython.Py_ssize_t
+    ) -> None:
+        self.found.make(PREPARED)
+        if not self.tokens.body:
+            self.pending = Piece(verb, name, 0, 0, start, stop)
 
     def named_piece(self, verb: str, tokens: Tokens) -> None:
-        start = tokens.start
+        start: cython.Py_ssize_t = tokens.start
         name = tokens.name()
-        if name is None:
-            return
-        self.piece(verb, tokens, name)
-        if self.pending is not None:
-            self.pending = verb, name, start, tokens.stop
+        if name is not None:
+            self.piece(verb, name, start, tokens.stop)
 
     def prepare(self) -> None:
-        if self.tokens.word() == "transaction":
-            ahead = self.tokens.ahead()
-            ahead.advance()
-            if ahead.literal() is not None or ahead.word() not in ("as", "("):
-                return
-        self.named_piece("PREPARE", self.tokens)
+        tokens = self.tokens
+        prepares = tokens.follows(b"as") or tokens.follows(b"(")
+        if prepares or not tokens.says(b"transaction"):
+            self.named_piece("PREPARE", tokens)
 
     def execute(self) -> None:
         if self.tokens.body:
@@ -187,29 +241,26 @@ class Reading(Calls):
 
     def deallocate(self) -> None:
         tokens = self.tokens
-        if tokens.word() == "prepare":
-            ahead = tokens.ahead()
-            ahead.advance()
-            if not ahead.over():
-                tokens.advance()
-        if tokens.word() == "all":
-            self.piece("DEALLOCATE", tokens, None)
-            self.found.does |= findings.DEALLOCATE_ALL
+        self.found.clear(PREPARED)
+        if tokens.says(b"prepare") and not tokens.ends():
+            tokens.advance()
+        if tokens.says(b"all"):
+            self.piece("DEALLOCATE", None, tokens.start, tokens.stop)
+            self.put_back(DEALLOCATE_ALL)
         else:
             self.named_piece("DEALLOCATE", tokens)
-        self.found.clears |= PREPARED
 
     def explain(self) -> None:
-        ahead = self.tokens.ahead()
-        if ahead.word() == "(":
+        ahead: Tokens = self.tokens.ahead()
+        if ahead.says(b"("):
             ahead.past_parentheses()
-        while ahead.word() in ("analyze", "analyse", "verbose"):
+        while ahead.says(b"analyze") or ahead.says(b"analyse") or ahead.says(b"verbose"):
             ahead.advance()
-        word = ahead.word()
-        ahead.advance()
-        if word == "execute":
+        if ahead.says(b"execute"):
+            ahead.advance()
             self.named_piece("EXECUTE", ahead)
-        elif word == "create":
+        elif ahead.says(b"create"):
+            ahead.advance()
             self.create_from(ahead)
 
     def create(self) -> None:
@@ -217,45 +268,59 @@ class Reading(Calls):
 
     def create_from(self, ahead: Tokens) -> None:
         """CREATE TABLE .. AS EXECUTE, and temporary tables that go at commit."""
-        query = ahead.ahead()
-        if ahead.run_to(b"on") and ahead.advance() and ahead.word() == "commit":
+        commit: cython.bint = False
+        query: cython.bint = False
+        while not (commit and query) and ahead.run_to(_CLAUSES):
+            if ahead.says(b"on") and not commit:
+                commit = True
+                self.on_commit(ahead)
+            elif ahead.says(b"as") and not query:
+                query = True
+                self.as_execute(ahead)
             ahead.advance()
-            self.drops = ahead.word() == "drop"
-        if query.run_to(b"as") and query.advance() and query.word() == "execute":
-            query.advance()
-            self.named_piece("EXECUTE", query)
+
+    def on_commit(self, ahead: Tokens) -> None:
+        if ahead.follows(b"commit"):
+            ahead.advance()
+            self.drops = ahead.follows(b"drop")
+
+    def as_execute(self, ahead: Tokens) -> None:
+        if ahead.follows(b"execute"):
+            name: Tokens = ahead.ahead()
+            name.advance()
+            name.advance()
+            self.named_piece("EXECUTE", name)
 
     # Other commands
 
     def listen(self) -> None:
-        self.found.makes |= LISTEN
+        self.found.make(LISTEN)
 
     def unlisten(self) -> None:
-        self.found.clears |= LISTEN
-        if self.tokens.word() == "*":
-            self.found.does |= findings.UNLISTEN_ALL
+        self.found.clear(LISTEN)
+        if self.tokens.says(b"*"):
+            self.put_back(UNLISTEN_ALL)
 
     def declare(self) -> None:
-        ahead = self.tokens.ahead()
+        ahead: Tokens = self.tokens.ahead()
         for _ in range(_LONGEST_HEAD):
-            if ahead.over() or ahead.word() == "for":
+            if ahead.over() or ahead.says(b"for"):
                 return
-            if ahead.word() == "hold" and ahead.before()[1] == "with":
-                self.found.makes |= HOLD
-                return
+            if ahead.says(b"with") and ahead.follows(b"hold"):
+                break
             ahead.advance()
-        self.found.makes |= HOLD
+        self.found.make(HOLD)
 
     def close(self) -> None:
-        self.found.clears |= HOLD
-        if self.tokens.word() == "all":
-            self.found.does |= findings.CLOSE_ALL
+        self.found.clear(HOLD)
+        if self.tokens.says(b"all"):
+            self.put_back(CLOSE_ALL)
 
     def load(self) -> None:
-        self.found.makes |= LOAD
+        self.found.make(LOAD)
 
     def drop(self) -> None:
-        self.found.clears |= TEMP
+        self.found.clear(TEMP)
 
     def call(self) -> None:
         self.found.anything()
@@ -266,69 +331,85 @@ class Reading(Calls):
         for _ in range(_LONGEST_HEAD):
             if tokens.over():
                 return
-            if tokens.word() == "language":
+            if tokens.says(b"language"):
                 tokens.advance()
-                if (tokens.name() or tokens.literal()) not in ("plpgsql", b"plpgsql"):
+                if not self.is_plpgsql():
                     self.found.anything()
-            elif not tokens.word():
+            elif not tokens.plain():
                 self.body(tokens.literal())
             tokens.advance()
         self.found.anything()
+
+    def is_plpgsql(self) -> cython.bint:
+        return self.tokens.name() == "plpgsql" or self.tokens.literal() == b"plpgsql"
 
     def body(self, text: bytes | None) -> None:
         if text is None or self.depth == _DEEPEST_BODY:
             self.found.anything()
             return
         outer = self.tokens
-        inner = Tokens(text, outer.backslashes, outer.wide, True)
-        Reading(inner, self.found, self.depth + 1).run()
+        inner: Statements = Statements.__new__(Statements)
+        inner.read(text, outer.backslashes, outer.wide, True)
+        reading: Reading = Reading.__new__(Reading)
+        reading.run(inner, self.found, self.depth + 1)
 
 
-_MODES = {
-    "isolation": "default_transaction_isolation",
-    "read": "default_transaction_read_only",
-    "deferrable": "default_transaction_deferrable",
-}
-_RESET_WORDS = {
-    "session": "session_authorization",
-    "time": "timezone",
-    "transaction": "transaction_isolation",
-}
-_DISCARDS = {
-    "all": (ANYTHING | SEQUENCES, findings.DISCARD_ALL),
-    "plans": (0, findings.DISCARD_PLANS),
-    "sequences": (SEQUENCES, findings.DISCARD_SEQUENCES),
-    "temp": (TEMP, findings.DISCARD_TEMP),
-    "temporary": (TEMP, findings.DISCARD_TEMP),
-}
-_SPECIAL: dict[str, Callable[[Reading], None]] = {
-    "authorization": Reading.set_authorization,
-    "catalog": Reading.set_nothing,
-    "characteristics": Reading.set_characteristics,
-    "constraints": Reading.set_nothing,
-    "names": Reading.set_names,
-    "role": Reading.set_role,
-    "schema": Reading.set_schema,
-    "session": Reading.set_session,
-    "time": Reading.set_time_zone,
-    "transaction": Reading.set_nothing,
-    "xml": Reading.set_xml_option,
-}
-_COMMANDS: dict[str, Callable[[Reading], None]] = {
-    "call": Reading.call,
-    "close": Reading.close,
-    "create": Reading.create,
-    "deallocate": Reading.deallocate,
-    "declare": Reading.declare,
-    "discard": Reading.discard,
-    "do": Reading.do,
-    "drop": Reading.drop,
-    "execute": Reading.execute,
-    "explain": Reading.explain,
-    "listen": Reading.listen,
-    "load": Reading.load,
-    "prepare": Reading.prepare,
-    "reset": Reading.reset,
-    "set": Reading.set,
-    "unlisten": Reading.unlisten,
-}
+_CLAUSES = Words({"as": True, "on": True})
+_MODES = Words(
+    {
+        "isolation": "default_transaction_isolation",
+        "read": "default_transaction_read_only",
+        "deferrable": "default_transaction_deferrable",
+    }
+)
+_RESET_WORDS = Words(
+    {
+        "session": "session_authorization",
+        "time": "timezone",
+        "transaction": "transaction_isolation",
+    }
+)
+_DISCARDS = Words(
+    {
+        "all": (DISCARD_ALL, ANYTHING | SEQUENCES),
+        "plans": (DISCARD_PLANS, 0),
+        "sequences": (DISCARD_SEQUENCES, SEQUENCES),
+        "temp": (DISCARD_TEMP, TEMP),
+        "temporary": (DISCARD_TEMP, TEMP),
+    }
+)
+_SPECIAL = Words(
+    {
+        "authorization": Reading.set_authorization,
+        "catalog": Reading.set_nothing,
+        "characteristics": Reading.set_characteristics,
+        "constraints": Reading.set_nothing,
+        "names": Reading.set_names,
+        "role": Reading.set_role,
+        "schema": Reading.set_schema,
+        "session": Reading.set_session,
+        "time": Reading.set_time_zone,
+        "transaction": Reading.set_nothing,
+        "xml": Reading.set_xml_option,
+    }
+)
+_COMMANDS = Words(
+    {
+        "call": Reading.call,
+        "close": Reading.close,
+        "create": Reading.create,
+        "deallocate": Reading.deallocate,
+        "declare": Reading.declare,
+        "discard": Reading.discard,
+        "do": Reading.do,
+        "drop": Reading.drop,
+        "execute": Reading.execute,
+        "explain": Reading.explain,
+        "listen": Reading.listen,
+        "load": Reading.load,
+        "prepare": Reading.prepare,
+        "reset": Reading.reset,
+        "set": Reading.set,
+        "unlisten": Reading.unlisten,
+    }
+)

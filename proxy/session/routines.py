@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import cython
 
 from proxy.session.findings import NOTHING, Verdict
+from proxy.session.identifiers import LONGEST_NAME
 from proxy.session.lexer import masked
-from proxy.session.tokens import LONGEST_NAME, Tokens
+from proxy.session.tokens import Statements
 from proxy.session.verdict import verdict
 
 if cython.compiled:
@@ -106,17 +107,17 @@ class Routines:
         return known
 
     def _read(self, text: bytes, backslashes: bool, wide: int) -> Verdict:
-        called = self._called(Tokens(text, backslashes, wide))
+        called = self._called(Statements(text, backslashes, wide))
         return joined([verdict(text, backslashes, wide), *called])
 
-    def _called(self, tokens: Tokens) -> Iterator[Verdict]:
+    def _called(self, tokens: Statements) -> Iterator[Verdict]:
         """Of each name what it may do, in the bodies of DO too."""
         inside = False
         while tokens.advance():
-            inside = tokens.word() == "do" if tokens.first else inside
+            inside = tokens.says(b"do") if tokens.first else inside
             body = tokens.literal() if inside else None
             if body is not None:
-                yield from self._called(Tokens(body, tokens.backslashes, tokens.wide))
+                yield from self._called(Statements(body, tokens.backslashes, tokens.wide))
             yield self.by_name.get(tokens.name() or "", NOTHING)
 
 

@@ -2,223 +2,198 @@
 
 from __future__ import annotations
 
-import re
-from typing import Self
+from typing import Any
 
 import cython
 
+from proxy.session.identifiers import LONGEST_NAME, cut, unescaped, unquoted
 from proxy.session.lexer import masked
 
 if cython.compiled:
     from cython.cimports.cpython.bytes import PyBytes_AS_STRING
+    from cython.cimports.libc.string import memchr
     from cython.cimports.proxy.session.glance import matters
     from cython.cimports.proxy.session.lexer import (
+        BACKSLASH,
         DOLLAR,
         KIND,
+        LOWER_E,
         MARK,
+        MINUS,
         NUMBER,
         OPEN,
         QUOTED,
         SEMICOLON,
         SHUT,
+        SINGLE,
+        SLASH,
         SPACE,
         STRING,
         UNICODE,
         WORD,
+        classes,
         step,
     )
+    from cython.cimports.proxy.session.words import Words, lowered, part, same
 else:
     from proxy.session.glance import matters
     from proxy.session.lexer import (
+        BACKSLASH,
         DOLLAR,
         KIND,
+        LOWER_E,
         MARK,
+        MINUS,
         NUMBER,
         OPEN,
         QUOTED,
         SEMICOLON,
         SHUT,
+        SINGLE,
+        SLASH,
         SPACE,
         STRING,
         UNICODE,
         WORD,
+        classes,
         step,
     )
+    from proxy.session.words import Words, lowered, part, same
 
-# NAMEDATALEN - 1 (documentation, "Identifiers and Key Words").
-LONGEST_NAME = 63
-_LONGEST_WORD = 32
-# Words of PL/pgSQL behind which a statement begins.
-_OPENING = (b"begin", b"then", b"else", b"loop")
+if not cython.compiled:
+    LONGEST_WORD, LONGEST_CALL = 32, 32
+    COMMA, COLON = b",:"
+    (UNDERSCORE,) = b"_"
+
+_longest_name = LONGEST_NAME
+_NOTHING = Words({})
 
 
 @cython.cclass
 class Tokens:
     """A place in a text: the token text[start:stop] of `kind`, 0 in front and at the end.
 
-    `first`: it begins a statement, which `begun` at that place; `last`: where the token in front
-    of it ended. `text` is `raw` with its second bytes masked; `body`: it is PL/pgSQL.
+    `last`: where the token in front of it ended. `text` is `raw` with its second bytes masked, `p`
+    is the text as C has it, `end` its length.
     """
 
-    def __init__(
-        self, raw: bytes, backslashes: bool = False, wide: int = 0, body: bool = False
-    ) -> None:
+    raw: bytes
+    text: bytes
+
+    def __init__(self, raw: bytes, backslashes: cython.bint = False, wide: cython.int = 0) -> None:
+        self._open(raw, masked(raw, wide), backslashes, wide)
+
+    def _open(self, raw: bytes, text: bytes, backslashes: cython.bint, wide: cython.int) -> None:
         self.raw = raw
-        self.text = masked(raw, wide)
+        self.text = text
         self.backslashes = backslashes
         self.wide = wide
-        self.body = body
-        self.start = self.stop = self.kind = self.begun = self.last = 0
-        self._last_start = self._before_start = self._before_stop = 0
-        self._end = len(raw)
-        self.first = False
-        self._follows = True
+        self.start = self.stop = self.last = self.kind = 0
+        self.end = len(text)
+        if cython.compiled:
+            self.p = cython.cast(cython.p_uchar, PyBytes_AS_STRING(text))
+        else:
+            self.p = text
 
-    def ahead(self) -> Self:
+    def ahead(self) -> Tokens:
         """Another one at the same place, to look ahead with."""
-        other = type(self)(b"", self.backslashes, 0, self.body)
-        other.stand_at(self)
+        other: Tokens = Tokens.__new__(Tokens)
+        other._open(self.raw, self.text, self.backslashes, self.wide)
+        other.start, other.stop = self.start, self.stop
+        other.kind, other.last = self.kind, self.last
         return other
 
-    def stand_at(self, other: Tokens) -> None:
-        """Go where the other one is, in its text."""
-        self.raw, self.text, self.wide = other.raw, other.text, other.wide
-        self.start, self.stop, self.kind = other.start, other.stop, other.kind
-        self.begun, self.last, self._end = other.begun, other.last, other._end
-        self.first, self._follows = other.first, other._follows
-
-    @cython.ccall
     def advance(self) -> cython.bint:
         """Go to the next token; False at the end."""
-        p: cython.p_uchar
-        if cython.compiled:
-            p = cython.cast(cython.p_uchar, PyBytes_AS_STRING(self.text))
-        else:
-            p = self.text
-        self._before_start, self._before_stop = self._last_start, self.last
-        if self.kind:
-            self._last_start, self.last = self.start, self.stop
-        at: cython.Py_ssize_t = self.stop
-        while at < self._end:
-            found: cython.Py_ssize_t = step(p, at, self._end, self.backslashes)
-            if found & KIND != SPACE:
-                self.start, self.stop, self.kind = at, found >> 3, found & KIND
-                self.first = self._follows
-                if self.first:
-                    self.begun = at
-                self._follows = self.kind == MARK and p[at] == SEMICOLON
-                if self.body and self.kind == WORD:
-                    self._follows = self._opens_body()
-                return True
-            at = found >> 3
-        self.start, self.stop, self.kind = self._end, self._end, 0
-        self.first = False
-        return False
+        return _go(self)
 
-    @cython.cfunc
-    def _opens_body(self) -> cython.bint:
-        if not 4 <= self.stop - self.start <= 5:
-            return False
-        return self.text[self.start : self.stop].lower() in _OPENING
-
-    @cython.ccall
-    def seek(self) -> cython.bint:
-        """Go to the next token that may concern the session; False at the end."""
-        while self.advance():
-            if self._interesting():
-                return True
-        return False
-
-    @cython.ccall
-    def skim(self) -> cython.bint:
-        """Go to the next token of this statement that may concern the session; False at its end.
-
-        The end is a semicolon or the end of the text.
-        """
-        while self.advance():
-            if self.over():
-                return False
-            if self._interesting():
-                return True
-        return False
-
-    @cython.cfunc
-    def _interesting(self) -> cython.bint:
-        p: cython.p_uchar
-        if cython.compiled:
-            p = cython.cast(cython.p_uchar, PyBytes_AS_STRING(self.text))
-        else:
-            p = self.text
-        if self.kind == WORD:
-            return matters(p, self.start, self.stop, self.first or self.body)
-        if self.kind == QUOTED:
-            return matters(p, self.start + 1, self.stop - 1, False)
-        return self.kind == UNICODE
-
-    @cython.ccall
     def over(self) -> cython.bint:
         """Whether this token ends a statement: a semicolon or nothing."""
-        return self.kind == 0 or (self.kind == MARK and self.text[self.start] == SEMICOLON)
+        return self.start == self.end or self.p[self.start] == SEMICOLON
 
-    @cython.cfunc
-    def _is(self, word: bytes) -> cython.bint:
-        if self.kind != WORD or self.stop - self.start != len(word):
+    def ends(self) -> cython.bint:
+        """Whether the statement ends behind this token."""
+        following: cython.Py_ssize_t = _begin(self.p, self.stop, self.end)
+        return following == self.end or self.p[following] == SEMICOLON
+
+    def called(self) -> cython.bint:
+        """Whether an opening parenthesis is next, as behind a function's name."""
+        following: cython.Py_ssize_t = _begin(self.p, self.stop, self.end)
+        return following < self.end and self.p[following] == OPEN
+
+    def plain(self) -> cython.bint:
+        """Whether this is a word that is not quoted nor very long, or a mark."""
+        if self.stop - self.start > LONGEST_WORD:
             return False
-        return self.text[self.start : self.stop].lower() == word
+        return self.kind == WORD or self.kind == MARK
 
-    @cython.ccall
-    def run_to(self, word: bytes) -> cython.bint:
-        """Go to the word where it stands outside of parentheses.
+    def mark(self) -> cython.int:
+        """Which character it is, if this is a mark."""
+        return self.p[self.start] if self.kind == MARK else 0
+
+    def says(self, word: bytes) -> cython.bint:
+        """Whether this token is the word, not quoted, or the mark."""
+        return _is(self.p, self.start, self.stop, word)
+
+    def follows(self, word: bytes) -> cython.bint:
+        """Whether the next token is the word or mark."""
+        return self._is_at(_begin(self.p, self.stop, self.end), word)
+
+    def _is_at(self, at: cython.Py_ssize_t, word: bytes) -> cython.bint:
+        if at == self.end:
+            return False
+        return _is(self.p, at, step(self.p, at, self.end, self.backslashes) >> 3, word)
+
+    def begins(self, word: bytes) -> cython.bint:
+        """Whether this is the word, not quoted, or goes on behind it with an underscore."""
+        stop: cython.Py_ssize_t = self.start + len(word)
+        if self.kind != WORD or stop > self.stop or not same(self.p, self.start, word):
+            return False
+        return stop == self.stop or self.p[stop] == UNDERSCORE
+
+    def of(self, words: Words) -> Any:
+        """What the table says of this word; None of all that is no word or quoted."""
+        return words.at(self.p, self.start, self.stop) if self.kind == WORD else None
+
+    def names_temporary(self) -> cython.bint:
+        """Whether pg_temp stands anywhere in the text, in a constant or comment too."""
+        if cython.compiled:
+            p: cython.p_char = PyBytes_AS_STRING(self.raw)
+            at: cython.Py_ssize_t = len(b"pg")
+            last: cython.Py_ssize_t = self.end - len(b"temp")
+            while at < last:
+                found: cython.p_char = cython.cast(
+                    cython.p_char, memchr(p + at, UNDERSCORE, last - at)
+                )
+                if found == cython.NULL:
+                    return False
+                at = found - p + 1
+                if same(cython.cast(cython.p_uchar, p), at - len(b"pg_"), b"pg_temp"):
+                    return True
+            return False
+        return b"pg_temp" in self.raw.lower()
+
+    def run_to(self, words: Words) -> cython.bint:
+        """Go to one of the words where it stands outside of parentheses.
 
         False at the statement's end, or at a parenthesis that closes what began earlier.
         """
         depth: cython.Py_ssize_t = 0
         while not self.over():
-            if self.kind == MARK:
-                depth += self.text[self.start] == OPEN
-                depth -= self.text[self.start] == SHUT
-                if depth < 0:
-                    return False
-            elif depth == 0 and self._is(word):
+            mark: cython.int = self.mark()
+            depth += (mark == OPEN) - (mark == SHUT)
+            if depth < 0:
+                return False
+            if depth == 0 and self.of(words) is not None:
                 return True
-            self.advance()
+            _go(self)
         return False
 
     def past_parentheses(self) -> None:
         """From an opening parenthesis go behind the one that closes it."""
         self.advance()
-        self.run_to(b"")
+        self.run_to(_NOTHING)
         self.advance()
-
-    @cython.ccall
-    def called(self) -> cython.bint:
-        """Whether an opening parenthesis is next, as behind a function's name."""
-        p: cython.p_uchar
-        if cython.compiled:
-            p = cython.cast(cython.p_uchar, PyBytes_AS_STRING(self.text))
-        else:
-            p = self.text
-        at: cython.Py_ssize_t = self.stop
-        while at < self._end:
-            found: cython.Py_ssize_t = step(p, at, self._end, self.backslashes)
-            if found & KIND != SPACE:
-                return p[at] == OPEN
-            at = found >> 3
-        return False
-
-    @cython.ccall
-    def word(self) -> str:
-        """A word that is not quoted, in lower case, or the character of a mark; "" for others."""
-        if self.kind != WORD and self.kind != MARK:
-            return ""
-        return _folded(self.text, self.start, self.stop)
-
-    def before(self) -> tuple[str, str]:
-        """The two tokens in front of this one as text, nearest last."""
-        return (
-            _folded(self.text, self._before_start, self._before_stop),
-            _folded(self.text, self._last_start, self.last),
-        )
 
     def name(self) -> str | None:
         """The identifier as Postgres reads it; None when this token is none.
@@ -227,13 +202,16 @@ class Tokens:
         U&"" this moves on to its UESCAPE. Letters beyond ASCII are not folded, as in a database
         whose encoding has several bytes a character.
         """
-        part = self.raw[self.start : self.stop]
+        name: str
         if self.kind == WORD:
-            return _cut(_lower(part))
+            name = lowered(self.raw, self.start, self.stop)
+            return name if self.stop - self.start <= _longest_name else cut(name)
         if self.kind == QUOTED:
-            return _cut(_unquoted(part[1:]))
+            name = unquoted(part(self.raw, self.start + 1, self.stop))
+            return cut(name)
         if self.kind == UNICODE:
-            return _cut(_unescaped(_unquoted(part[3:]), self._escape()))
+            name = unquoted(part(self.raw, self.start + 3, self.stop))
+            return cut(unescaped(name, self._escape()))
         return None
 
     def constant(self) -> bool:
@@ -249,64 +227,224 @@ class Tokens:
         return text
 
     def _escape(self) -> str:
-        following = self.ahead()
-        if not following.advance() or following.word() != "uescape" or not following.advance():
+        following: Tokens = self.ahead()
+        if not following.follows(b"uescape") or not (following.advance() and following.advance()):
             return "\\"
         self.advance()
         self.advance()
-        escape = self.literal()
+        escape: bytes | None = self.literal()
         return escape.decode("latin-1") if escape and len(escape) == 1 else "\\"
 
     def literal(self) -> bytes | None:
         """What a string constant says; None when this is none, or one that has escapes in it."""
         if self.kind != STRING:
             return None
-        part = self.raw[self.start : self.stop]
-        if part[:1] == b"$":
-            size = part.index(b"$", 1) + 1
-            return part[size:-size]
-        escapes = self.backslashes
-        if part[:1] in b"eE":
-            escapes, part = True, part[1:]
-        inside = part[1:-1]
-        if part[:1] != b"'" or (escapes and b"\\" in inside):
+        start: cython.Py_ssize_t = self.start
+        escapes: cython.bint = self.backslashes
+        if self.p[start] == DOLLAR:
+            return _undollared(part(self.raw, start, self.stop))
+        if self.p[start] | 32 == LOWER_E:
+            escapes = True
+            start += 1
+        if self.p[start] != SINGLE:
             return None
+        inside: bytes = part(self.raw, start + 1, max(start + 1, self.stop - 1))
+        if escapes and BACKSLASH in inside:
+            return None
+        if SINGLE not in inside:
+            return inside
         return None if b"'" in inside.replace(b"''", b"") else inside.replace(b"''", b"'")
 
 
-def _folded(text: bytes, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> str:
-    if stop - start > _LONGEST_WORD:
-        return ""
-    return text[start:stop].lower().decode("latin-1")
+@cython.final
+@cython.cclass
+class Arguments(Tokens):
+    """The arguments of a call, one after another.
+
+    `many`: so many have been gone through; `done`: there are no more; `size`: the tokens of all of
+    them, marks included; `simple`: none concerns the session or ends a statement.
+    """
+
+    def behind(self, name: Tokens) -> None:
+        """Stand in front of the arguments of this function."""
+        self._open(name.raw, name.text, name.backslashes, name.wide)
+        self.stop = name.stop
+        self.many = self.size = 0
+        self.done = False
+        self.simple = True
+        _go(self)
+
+    def next(self, words: Words) -> Any:
+        """The next argument, where it is but one constant, a cast behind it aside.
+
+        Bytes for a string, for a word what the table says of it, None for all others.
+        """
+        if self.done:
+            return None
+        said: Any = None
+        begun: cython.int = self.size
+        colons: cython.int = 0
+        depth: cython.int = 0
+        size: cython.int = 0
+        self.many += 1
+        while self.size < LONGEST_CALL:
+            self.size += 1
+            _go(self)
+            mark: cython.int = self.p[self.start] if self.kind == MARK else 0
+            size = self.size - begun - 1
+            if depth == 0 and (mark == COMMA or mark == SHUT):
+                self.done = mark == SHUT
+                break
+            if size == 0:
+                said = self.literal() if self.kind == STRING else self.of(words)
+            self.simple = self.simple and mark != SEMICOLON and not _concerns(self, False)
+            depth += (mark == OPEN) - (mark == SHUT)
+            colons += mark == COLON and 1 <= size <= 2
+        return said if size == 1 or (size == 4 and colons == 2) else None
 
 
-def _lower(word: bytes) -> str:
-    return word.lower().decode("utf-8", "surrogateescape")
+@cython.final
+@cython.cclass
+class Statements(Tokens):
+    """Tokens that know their statement.
+
+    `first`: this token begins one, which `begun` at that place; `place`: so many of its tokens are
+    in front of this one; `many`: so many statements have begun. `body`: the text is PL/pgSQL.
+    """
+
+    def __init__(
+        self,
+        raw: bytes,
+        backslashes: cython.bint = False,
+        wide: cython.int = 0,
+        body: cython.bint = False,
+    ) -> None:
+        self.read(raw, backslashes, wide, body)
+
+    def read(
+        self, raw: bytes, backslashes: cython.bint, wide: cython.int, body: cython.bint
+    ) -> None:
+        """Stand in front of this text."""
+        self._open(raw, masked(raw, wide) if wide else raw, backslashes, wide)
+        self.body = body
+        self.first = False
+        self.begun = self.place = self.many = self._last_start = self._earlier_start = 0
+        self._follows = True
+
+    def advance(self) -> cython.bint:
+        self._earlier_start, self._last_start = self._last_start, self.start
+        if not _go(self):
+            self.first = False
+            return False
+        self.first = self._follows
+        self._follows = self.p[self.start] == SEMICOLON
+        self.place += 1
+        if self.first:
+            self.begun, self.place = self.start, 0
+            self.many += not self._follows
+        if self.body and self.kind == WORD:
+            self._follows = self._opens_body()
+        return True
+
+    def _opens_body(self) -> cython.bint:
+        """Whether a statement of PL/pgSQL begins behind this word."""
+        return self.says(b"begin") or self.says(b"then") or self.says(b"else") or self.says(b"loop")
+
+    def seek(self) -> cython.bint:
+        """Go to the next token that may concern the session; False at the end."""
+        while self.advance():
+            if _concerns(self, self.first or self.body):
+                return True
+        return False
+
+    def skim(self) -> cython.bint:
+        """Go to the next token of this statement that may concern the session; False at its end."""
+        while self.advance():
+            if self.over():
+                return False
+            if _concerns(self, self.first or self.body):
+                return True
+        return False
+
+    def jump(self, call: Arguments) -> None:
+        """Go to the end of a call of which no token need be looked at again."""
+        self.start, self.stop, self.kind = call.start, call.stop, call.kind
+        self.last = call.last
+        self.place += call.size + 1
+
+    def before(self, word: bytes) -> cython.bint:
+        """Whether the token in front of this one is the word or mark."""
+        return self._is_at(self._last_start, word)
+
+    def earlier(self, word: bytes) -> cython.bint:
+        """Whether the token in front of that one is."""
+        return self._is_at(self._earlier_start, word)
+
+    def opened(self, word: bytes) -> cython.bint:
+        """Whether the statement's first token is."""
+        return self._is_at(self.begun, word)
 
 
-def _unquoted(inside: bytes) -> str:
-    return inside.removesuffix(b'"').replace(b'""', b'"').decode("utf-8", "surrogateescape")
+# They run for each token, so they are inlined.
 
 
-def _unescaped(name: str, escape: str) -> str:
-    """U&"..." without its escapes (documentation, "Identifiers and Key Words")."""
-    sign = re.escape(escape)
-    units = re.sub(rf"{sign}(?:({sign})|([0-9A-Fa-f]{{4}})|\+([0-9A-Fa-f]{{6}}))", _character, name)
-    return units.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _is(
+    p: cython.p_uchar, start: cython.Py_ssize_t, stop: cython.Py_ssize_t, word: bytes
+) -> cython.bint:
+    return stop - start == len(word) and same(p, start, word)
 
 
-def _character(escaped: re.Match[str]) -> str:
-    if escaped[1]:
-        return escaped[1]
-    code = int(escaped[2] or escaped[3], 16)
-    return chr(code) if code < 0x110000 else "\ufffd"
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _begin(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """Where the next token begins, behind white space and comments."""
+    table: cython.p_uchar = classes()
+    while at < end:
+        if table[p[at]] == SPACE:
+            at += 1
+        elif p[at] == MINUS or p[at] == SLASH:
+            found: cython.Py_ssize_t = step(p, at, end, False)
+            if found & KIND != SPACE:
+                return at
+            at = found >> 3
+        else:
+            return at
+    return end
 
 
-def _cut(name: str) -> str:
-    octets = name.encode("utf-8", "surrogateescape")
-    if len(octets) <= LONGEST_NAME:
-        return name
-    cut = LONGEST_NAME
-    while cut > LONGEST_NAME - 4 and octets[cut] & 0xC0 == 0x80:
-        cut -= 1
-    return octets[:cut].decode("utf-8", "surrogateescape")
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _concerns(tokens: Tokens, first: cython.bint) -> cython.bint:
+    """Whether the token may concern the session, as a command too where it is `first`."""
+    if tokens.kind == WORD:
+        return matters(tokens.p, tokens.start, tokens.stop, first)
+    if tokens.kind == QUOTED:
+        return matters(tokens.p, tokens.start + 1, tokens.stop - 1, False)
+    return tokens.kind == UNICODE
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _go(tokens: Tokens) -> cython.bint:
+    """`Tokens.advance`."""
+    if tokens.kind:
+        tokens.last = tokens.stop
+    start: cython.Py_ssize_t = _begin(tokens.p, tokens.stop, tokens.end)
+    tokens.start = start
+    if start == tokens.end:
+        tokens.stop, tokens.kind = start, 0
+        return False
+    found: cython.Py_ssize_t = step(tokens.p, start, tokens.end, tokens.backslashes)
+    tokens.stop, tokens.kind = found >> 3, found & KIND
+    return True
+
+
+def _undollared(quoted: bytes) -> bytes:
+    size = quoted.index(b"$", 1) + 1
+    return quoted[size:-size]

@@ -8,33 +8,25 @@ whose text is elsewhere.
 
 from __future__ import annotations
 
-from proxy.session.findings import NOTHING, Findings, Verdict
-from proxy.session.reading import Reading
-from proxy.session.tokens import Tokens
+import cython
 
-# Statements that leave no doubt about what they put back, token by token.
-RESETS = frozenset(
-    {
-        "close all",
-        "deallocate all",
-        "deallocate prepare all",
-        "discard all",
-        "discard plans",
-        "discard sequences",
-        "discard temp",
-        "discard temporary",
-        "reset all",
-        "reset role",
-        "reset session authorization",
-        "select pg_advisory_unlock_all ( )",
-        "select pg_catalog . pg_advisory_unlock_all ( )",
-        "set session authorization default",
-        "unlisten *",
-    }
-)
+from proxy.session.findings import NOTHING, Verdict
+
+if cython.compiled:
+    from cython.cimports.proxy.session.findings import Findings
+    from cython.cimports.proxy.session.reading import Reading
+    from cython.cimports.proxy.session.tokens import Statements
+else:
+    from proxy.session.findings import Findings
+    from proxy.session.reading import Reading
+    from proxy.session.tokens import Statements
+
 _LONGEST_RESET = 1000
+_Key = tuple[bytes, bool, int]
 
 
+@cython.final
+@cython.cclass
 class Verdicts:
     """Verdicts kept by text, in two generations: what is not asked for in a while is forgotten.
 
@@ -43,15 +35,19 @@ class Verdicts:
     """
 
     OVERHEAD = 400
+    _young: dict[_Key, Verdict]
+    _old: dict[_Key, Verdict]
 
-    def __init__(self, limit: int = 4 << 20, longest: int = 16 << 10) -> None:
+    def __init__(
+        self, limit: cython.Py_ssize_t = 4 << 20, longest: cython.Py_ssize_t = 16 << 10
+    ) -> None:
         self.limit = limit
         self.longest = longest
-        self._young: dict[tuple[bytes, bool, int], Verdict] = {}
-        self._old: dict[tuple[bytes, bool, int], Verdict] = {}
+        self._young = {}
+        self._old = {}
         self._size = 0
 
-    def of(self, text: bytes, backslashes: bool = False, wide: int = 0) -> Verdict:
+    def of(self, text: bytes, backslashes: cython.bint = False, wide: cython.int = 0) -> Verdict:
         """The verdict on the text of a Query or Parse.
 
         `backslashes`: standard_conforming_strings is off; `wide`: `proxy.session.lexer.width` of
@@ -63,11 +59,10 @@ class Verdicts:
             return known
         known = self._old.pop(key, None) or read(text, backslashes, wide)
         if len(text) <= self.longest:
-            self._keep(key, known)
+            self._keep(key, len(text) + Verdicts.OVERHEAD, known)
         return known
 
-    def _keep(self, key: tuple[bytes, bool, int], known: Verdict) -> None:
-        size = len(key[0]) + self.OVERHEAD
+    def _keep(self, key: _Key, size: cython.Py_ssize_t, known: Verdict) -> None:
         if self._size + size > self.limit // 2:
             self._young, self._old = {}, self._young
             self._size = 0
@@ -81,29 +76,23 @@ class Verdicts:
 verdict = Verdicts().of
 
 
-def read(text: bytes, backslashes: bool = False, wide: int = 0) -> Verdict:
-    """The verdict on a text, worked out."""
-    found = Findings()
-    Reading(Tokens(text, backslashes, wide), found).run()
-    return found.verdict(bool(found.does or found.clears) and _is_reset(text, backslashes, wide))
+def read(
+    text: bytes,
+    backslashes: cython.bint = False,
+    wide: cython.int = 0,
+    body: cython.bint = False,
+) -> Verdict:
+    """The verdict on a text, worked out; `body`: it is PL/pgSQL."""
+    found: Findings = Findings.__new__(Findings)
+    statements: Statements = Statements.__new__(Statements)
+    reading: Reading = Reading.__new__(Reading)
+    found.begin()
+    statements.read(text, backslashes, wide, body)
+    reading.run(statements, found, 0)
+    whole_reset: cython.bint = (
+        reading.resets > 0 and reading.resets == statements.many and len(text) <= _LONGEST_RESET
+    )
+    return found.verdict(whole_reset)
 
 
-def _is_reset(text: bytes, backslashes: bool, wide: int) -> bool:
-    """Whether the text consists of `RESETS` alone."""
-    if len(text) > _LONGEST_RESET:
-        return False
-    tokens = Tokens(text, backslashes, wide)
-    statement: list[str] = []
-    while True:
-        more = tokens.advance()
-        if not tokens.over():
-            statement.append(tokens.word() or "?")
-        elif statement and " ".join(statement) not in RESETS:
-            return False
-        else:
-            statement = []
-        if not more:
-            return True
-
-
-__all__ = ["NOTHING", "RESETS", "Verdict", "Verdicts", "read", "verdict"]
+__all__ = ["NOTHING", "Verdict", "Verdicts", "read", "verdict"]

@@ -25,6 +25,7 @@ from loadtest.bench.samples import Sample, percentile
 from loadtest.bench.visits import Address, Client, askers, newcomers, regulars, run, visitors
 from proxy.demo.children import free_port
 from proxy.demo.embedded import EmbeddedPostgres
+from proxy.session.glance import glance
 
 # RFC 7677, section 3. The user there is "user"; Postgres's clients leave it empty.
 SALT = b"W22ZaJ0SNY7soEsUEjb6gQ=="
@@ -138,7 +139,8 @@ def test_a_scan_costs_nanoseconds_and_its_texts_are_of_100_bytes(
 ) -> None:
     monkeypatch.setattr(scan, "RUNS", 1)
     assert 10 < cost() < 1_000_000
-    assert len(scan.PLAIN) == len(scan.SETTING) == 100
+    assert len(scan.PLAIN) == len(scan.SETTING) == max(map(len, scan.CONCERNING)) == 100
+    assert all(glance(bytearray(text), 0, len(text), False) for text in scan.CONCERNING)
 
 
 def test_what_pgbouncer_does_not_do_is_measured_alone() -> None:

@@ -41,6 +41,7 @@ from proxy.session.verdict import Verdicts, read, verdict
         "select set_config('a.b', 'c', true)",
         "select set_config($1, $2, 't'::bool)",
         "select set_config('x', 'y', TRUE), 'set_config'",
+        "select set_config(" + "x + " * 13 + "x, 'y', true)",
         "select set_config, pg_advisory_lock from currval",
         "select pg_advisory_xact_lock(1), pg_try_advisory_xact_lock(1), nextval('s')",
         "prepare transaction 'x'",
@@ -137,6 +138,20 @@ def test_resets(text: str, names: str) -> None:
     assert (found.makes, found.clears) == (0, PARAMETERS)
 
 
+@pytest.mark.parametrize("many", [1, 2, 3, 20])
+def test_each_name_counts_once_in_the_order_of_the_text(many: int) -> None:
+    names = tuple(f"p{number}" for number in range(many))
+    there = "".join(f"reset {name};" for name in names)
+    back = "".join(f"select set_config('{name}', null, false);" for name in reversed(names))
+    assert read((there + back).encode()).resets == names
+    found = read((there + "set p0 = 1; set q = 2;" + back).encode())
+    assert found.names == (*names, "q")
+    assert found.resets == names
+    found = read(("set p0 = 1;" + back).encode())
+    assert set(found.names) == set(names)
+    assert found.resets == tuple(reversed(names))
+
+
 def test_a_computed_value_may_be_null() -> None:
     found = read(b"select set_config('a', $1, false)")
     assert found.names == found.resets == ("a",)
@@ -153,6 +168,9 @@ def test_a_computed_value_may_be_null() -> None:
         "select set_config('a'\n'b', 'x', false)",
         "select set_config(setting_name => 'a', new_value => 'b', is_local => false)",
         "select set_config(" + "x + " * 50 + "x, 'x', true)",
+        "select set_config(" + "x + " * 14 + "x, 'x', true)",
+        "select set_config('a', 'x')",
+        "select set_config('a', 'x', true, 1)",
         "select set_config(",
     ],
 )
@@ -185,6 +203,9 @@ def test_which_parameter_cannot_be_told(text: str) -> None:
         ("create table pg_temp.x (a int)", TEMP, 0),
         ('create table "pg_temp_3".x (a int)', TEMP, 0),
         ("drop table x", 0, TEMP),
+        ("select set_config('local', pg_advisory_lock(1)::text, true)", ADVISORY, 0),
+        ("select set_config('local', 'x', true) from pg_temp.t", TEMP, 0),
+        ("select set_config('local', 'x', true); listen a", LISTEN, 0),
         ("declare c insensitive no scroll cursor with hold for select 1", HOLD, 0),
         ("close c", 0, HOLD),
         ("select currval('s'), lastval()", SEQUENCES, 0),

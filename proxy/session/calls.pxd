@@ -1,0 +1,25 @@
+from proxy.session.findings cimport Findings
+from proxy.session.tokens cimport Statements, Tokens
+from proxy.session.words cimport Words
+
+cdef Words _WORDS
+cdef Words _CALLS
+cdef Words _CONSTANTS
+
+cdef class Calls:
+    cdef readonly Statements tokens
+    cdef readonly Findings found
+    cdef readonly int resets
+    cdef int left
+    cdef Py_ssize_t updated
+    cdef bint drops
+    cdef bint paths
+    cdef bint hinted
+    cdef object begin(self, Statements tokens, Findings found)
+    cdef object notice(self)
+    cdef object notice_name(self, str name)
+    cdef bint creates(self) noexcept
+    cdef object unreadable(self)
+    cdef object put_back(self, int what)
+    cdef bint selected(self) noexcept
+    cdef object temporary_path(self)

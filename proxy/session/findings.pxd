@@ -1,0 +1,43 @@
+cdef set _ODD
+
+cdef class Piece:
+    cdef readonly str verb
+    cdef readonly str name
+    cdef readonly Py_ssize_t start
+    cdef readonly Py_ssize_t end
+    cdef readonly Py_ssize_t name_start
+    cdef readonly Py_ssize_t name_end
+
+cdef class Verdict:
+    cdef readonly int makes
+    cdef readonly int clears
+    cdef readonly tuple names
+    cdef readonly tuple resets
+    cdef readonly bint everything
+    cdef readonly tuple prepared
+    cdef readonly int does
+    cdef readonly bint whole_reset
+    cdef readonly bint opaque
+    cdef readonly int unseen
+
+cdef class Findings:
+    cdef list names
+    cdef list resets
+    cdef bint alike
+    cdef list prepared
+    cdef int makes
+    cdef int clears
+    cdef int does
+    cdef bint everything
+    cdef bint opaque
+    cdef object make(self, int conditions)
+    cdef object clear(self, int conditions)
+    cdef object begin(self)
+    cdef object change(self, str name, bint sets, bint resets)
+    cdef object change_odd(self, str name, bint sets, bint resets)
+    cdef object change_parameter(self, str name, bint sets, bint resets)
+    cdef object prepare(self, Piece piece)
+    cdef object unknown(self)
+    cdef object anything(self)
+    cdef object put_back(self, int what)
+    cdef Verdict verdict(self, bint whole_reset)
