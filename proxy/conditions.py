@@ -25,7 +25,7 @@ CHOICES = REPLAY, PIN, REJECT, IGNORE = ("replay", "pin", "reject", "ignore")
 statement, or let it happen and forget it."""
 
 PARAMETERS, LISTEN, ADVISORY, TEMP, HOLD = 1, 2, 4, 8, 16
-LOAD, PREPARED, SEQUENCES, SEED, UNSURE = 32, 64, 128, 256, 512
+LOAD, PREPARED, SEQUENCES, SEED, UNSURE, COMPUTED = 32, 64, 128, 256, 512, 1024
 
 CONDITIONS = (
     Condition(
@@ -97,6 +97,13 @@ CONDITIONS = (
         False,
         "What its statements did to its session could not be asked of Postgres.",
         "See the log for Postgres's words; a statement_timeout of a few milliseconds does this.",
+    ),
+    Condition(
+        COMPUTED,
+        "computed_name",
+        False,
+        "It set a parameter whose name is computed (set_config('app.' || ..., ...)).",
+        "Write the name as one constant, or pass it whole: set_config($1, $2, false).",
     ),
 )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import cython
 
-from proxy.conditions import LOAD, PARAMETERS, PREPARED, SEED, UNSURE
+from proxy.conditions import COMPUTED, LOAD, PARAMETERS, PREPARED, SEED, UNSURE
 from proxy.errors import PostgresError, ProtocolViolation
 from proxy.session import audit
 from proxy.session.catalog import Look, changes_routines
@@ -543,7 +543,7 @@ class Server(Link):
         """Its client is leaving and may have left this behind."""
         if conditions & (LOAD | SEED | UNSURE):
             self.reason = CloseReason.UNCLEAN
-        if conditions & SURE:
+        if conditions & (SURE | COMPUTED):
             conditions |= PARAMETERS  # what a reset has put back was never taken note of
         if conditions & PARAMETERS:
             self.parameters = Parameters.of({}, self.parameters.statements)

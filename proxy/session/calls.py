@@ -9,7 +9,7 @@ import re
 
 import cython
 
-from proxy.conditions import ADVISORY, LOAD, SEED, SEQUENCES, TEMP
+from proxy.conditions import ADVISORY, COMPUTED, LOAD, SEED, SEQUENCES, TEMP
 from proxy.session.findings import UNLOCK_ALL
 from proxy.session.glance import LOCKS, RUNNERS, UNLOCKS
 
@@ -32,6 +32,13 @@ _HINTS = (
     (LOAD, re.compile(rb"\bload\s+'", re.IGNORECASE)),
     (SEED, re.compile(rb"\b(?:set)?seed\b", re.IGNORECASE)),
     (SEQUENCES, re.compile(rb"\b(?:curr|last)val\b", re.IGNORECASE)),
+    # 'SET app.' || ..., format('SET app.%I ...'), 'set_config(''app.'' || ...'
+    (
+        COMPUTED,
+        re.compile(
+            rb"\bset(?:\s+(?:session\s+)?|_config\s*\(\s*'+)[\w$]*\.(?:'+\s*\|\||%)", re.IGNORECASE
+        ),
+    ),
 )
 
 
@@ -176,19 +183,21 @@ class Calls:
         call: Arguments = Arguments.__new__(Arguments)
         call.behind(self.tokens)
         name = call.next(_CONSTANTS)
+        computed: cython.bint = not isinstance(name, bytes) and not call.bound
         value = call.next(_CONSTANTS)
         local = call.next(_CONSTANTS)
         if call.done and call.simple and not self.tokens.body:
             self.tokens.jump(call)
-        if not call.done or call.many != 3:
-            self.found.unknown()
-        elif local is not None and local in _TRUTHS:
+        whole: cython.bint = call.done and call.many == 3
+        if whole and local is not None and local in _TRUTHS:
             return
-        elif not isinstance(name, bytes):
+        if computed:
+            self.found.make(COMPUTED)
+        if not whole or not isinstance(name, bytes):
             self.found.unknown()
-        else:
-            parameter: str = lowered(name, 0, len(name))
-            self.found.change(parameter, value is not _NULL, not isinstance(value, bytes))
+            return
+        parameter: str = lowered(name, 0, len(name))
+        self.found.change(parameter, value is not _NULL, not isinstance(value, bytes))
 
 
 _WORDS = Words(

@@ -12,6 +12,7 @@ import cython
 
 from proxy.conditions import (
     ANYTHING,
+    COMPUTED,
     HOLD,
     LISTEN,
     LOAD,
@@ -187,7 +188,7 @@ class Reading(Calls):
         tokens = self.tokens
         if tokens.says(b"all"):
             self.found.everything = True
-            self.found.clear(PARAMETERS)
+            self.found.clear(PARAMETERS | COMPUTED)
             self.put_back(RESET_ALL)
             return
         name = None if self.assigned() else tokens.of(_RESET_WORDS)
@@ -371,7 +372,7 @@ _RESET_WORDS = Words(
 )
 _DISCARDS = Words(
     {
-        "all": (DISCARD_ALL, ANYTHING | SEQUENCES),
+        "all": (DISCARD_ALL, ANYTHING | SEQUENCES | COMPUTED),
         "plans": (DISCARD_PLANS, 0),
         "sequences": (DISCARD_SEQUENCES, SEQUENCES),
         "temp": (DISCARD_TEMP, TEMP),

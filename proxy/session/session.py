@@ -15,7 +15,17 @@ from weakref import WeakValueDictionary
 
 import cython
 
-from proxy.conditions import ANYTHING, LOAD, PARAMETERS, PREPARED, SEED, SEQUENCES, TEMP, UNSURE
+from proxy.conditions import (
+    ANYTHING,
+    COMPUTED,
+    LOAD,
+    PARAMETERS,
+    PREPARED,
+    SEED,
+    SEQUENCES,
+    TEMP,
+    UNSURE,
+)
 from proxy.session.findings import DISCARD_ALL, RESET_ALL, Piece, Verdict
 from proxy.session.inquiry import ASKABLE, Answer, Doubt
 from proxy.session.lexer import width
@@ -37,8 +47,8 @@ PREFIX = b"pgfunnel_"
 if not cython.compiled:
     SURE = 1 << 30
 
-FOR_EVER = LOAD | SEED
-"""Conditions that last as long as the connection to Postgres."""
+FOR_EVER = LOAD | SEED | COMPUTED
+"""Conditions that nothing but a reset ends, or the end of the connection to Postgres."""
 
 UNREADABLE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
 """The verdict on a statement that is too long to be read."""

@@ -46,6 +46,7 @@ cdef class Arguments(Tokens):
     cdef readonly int size
     cdef readonly bint done
     cdef readonly bint simple
+    cdef readonly bint bound
     cdef object behind(self, Tokens name)
     cdef object next(self, Words words)
 

@@ -262,7 +262,8 @@ class Arguments(Tokens):
     """The arguments of a call, one after another.
 
     `many`: so many have been gone through; `done`: there are no more; `size`: the tokens of all of
-    them, marks included; `simple`: none concerns the session or ends a statement.
+    them, marks included; `simple`: none concerns the session or ends a statement; `bound`: the last
+    one was a parameter of the statement ($1) and nothing else.
     """
 
     def behind(self, name: Tokens) -> None:
@@ -272,6 +273,7 @@ class Arguments(Tokens):
         self.many = self.size = 0
         self.done = False
         self.simple = True
+        self.bound = False
         _go(self)
 
     def next(self, words: Words) -> Any:
@@ -296,11 +298,14 @@ class Arguments(Tokens):
                 self.done = mark == SHUT
                 break
             if size == 0:
+                self.bound = self.kind == NUMBER and self.p[self.start] == DOLLAR
                 said = self.literal() if self.kind == STRING else self.of(words)
             self.simple = self.simple and mark != SEMICOLON and not _concerns(self, False)
             depth += (mark == OPEN) - (mark == SHUT)
             colons += mark == COLON and 1 <= size <= 2
-        return said if size == 1 or (size == 4 and colons == 2) else None
+        alone: cython.bint = size == 1 or (size == 4 and colons == 2)
+        self.bound = self.bound and alone
+        return said if alone else None
 
 
 @cython.final

@@ -60,7 +60,6 @@ SETS = [
     ("work_mem", "SET work_mem = '77MB'", "77MB"),
     ("work_mem", "SET SESSION work_mem TO '78MB'", "78MB"),
     ("work_mem", "SELECT set_config('work_mem', '79MB', false)", "79MB"),
-    ("work_mem", "SELECT set_config('work' || '_mem', '80MB', false)", "80MB"),
     ("work_mem", "DO $$ BEGIN PERFORM set_config('work_mem', '81MB', false); END $$", "81MB"),
     ("work_mem", "DO $$ BEGIN EXECUTE 'SET work_mem = ''82MB'''; END $$", "82MB"),
     ("work_mem", "SELECT 1; /* x */ SET work_mem = '83MB'; SELECT 2", "83MB"),
@@ -705,3 +704,40 @@ def test_what_is_pipelined_behind_deallocate_all_fails_as_straight(
             one.send(deallocate, bind("", "mine"), execute(), SYNC)
             told.append([answer.fields["M"] for answer in one.until_ready() if answer.kind == "E"])
     assert told[0] == told[1] == ['prepared statement "mine" does not exist']
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT set_config('app.' || 'tenant', 'mine', false)",
+        "SELECT set_config('app.' || $1, $2, false)",
+        "DO $$ BEGIN PERFORM set_config('app.' || 'tenant', 'mine', false); END $$",
+        "DO $$ BEGIN EXECUTE format('SET app.%I = %L', 'tenant', 'mine'); END $$",
+        "DO $$ BEGIN EXECUTE 'SET app.' || 'tenant' || ' = ''mine'''; END $$",
+    ],
+)
+async def test_a_parameter_whose_name_is_computed_is_its_own(
+    pgfunnel: StartFunnel, sql: str
+) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    arguments = ["tenant", "mine"] if "$2" in sql else []
+    tenant = "SELECT nullif(current_setting('app.tenant', true), '')"
+    async with client(funnel) as one, client(funnel) as other:
+        await one.execute("SELECT 1")
+        await one.fetch(sql, *arguments)
+        for _ in range(3):
+            assert await other.fetchval(tenant) is None
+            assert await one.fetchval(tenant) == "mine"
+        (pin,) = json.loads(funnel.get("/pins"))["pinned"]
+        assert pin["reason"] == "computed_name"
+        await one.execute("RESET ALL")
+        await eventually(lambda: not json.loads(funnel.get("/pins"))["pinned"])
+        await one.fetch(sql, *arguments)
+    async with (
+        client(funnel) as one,
+        client(funnel) as other,
+        one.transaction(),  # every server there is
+        other.transaction(),
+    ):
+        assert await one.fetchval(tenant) is None
+        assert await other.fetchval(tenant) is None

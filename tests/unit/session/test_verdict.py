@@ -8,6 +8,7 @@ from proxy import conditions
 from proxy.conditions import (
     ADVISORY,
     ANYTHING,
+    COMPUTED,
     CONDITIONS,
     HOLD,
     LISTEN,
@@ -353,7 +354,26 @@ def test_discard_all_clears_what_can_be_cleared() -> None:
     found = read(b"DISCARD ALL")
     assert found.everything
     assert found.makes == 0
-    assert found.clears == ANYTHING | SEQUENCES
+    assert found.clears == ANYTHING | SEQUENCES | COMPUTED
+
+
+@pytest.mark.parametrize(
+    "text, computed",
+    [
+        (b"SELECT set_config('app.' || 'x', '1', false)", True),
+        (b"SELECT set_config('app.' || $1, $2, false)", True),
+        (b"SELECT set_config(name, setting, false) FROM pg_settings", True),
+        (b"SELECT set_config('app.' || $1, $2, true)", False),
+        (b"SELECT set_config($1, $2, false)", False),
+        (b"SELECT set_config($1::text, $2, $3::bool)", False),
+        (b"SELECT set_config('app.x'::text, a || b, false)", False),
+        (b"DO $$ BEGIN EXECUTE format('SET app.%I = %L', k, v); END $$", True),
+        (b"DO $$ BEGIN EXECUTE 'UPDATE t SET a = ' || v; END $$", False),
+        (b"DO $$ BEGIN EXECUTE 'SELECT * FROM s.' || t; END $$", False),
+    ],
+)
+def test_names_that_are_computed_are_noticed(text: bytes, computed: bool) -> None:
+    assert bool(read(text).makes & COMPUTED) is computed
 
 
 def test_names_of_long_encodings_keep_their_bytes() -> None:
