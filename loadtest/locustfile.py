@@ -9,12 +9,13 @@ import random
 import secrets
 import sys
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
 import gevent  # type: ignore[import-untyped]
 import psycopg
+from flask import request  # type: ignore[import-not-found, unused-ignore]
 from locust import LoadTestShape, User, constant_pacing, events, task
 from locust.env import Environment
 
@@ -33,6 +34,14 @@ _numbers = itertools.count(1)
 _run = secrets.token_hex(3)
 
 
+def _known_workloads(text: str) -> str:
+    """The same text. Raises ArgumentTypeError when it names what is no workload."""
+    for name in text.split(","):
+        if name not in SHARES:
+            raise ArgumentTypeError(f"{name!r} is no workload: some of {', '.join(SHARES)}")
+    return text
+
+
 @events.init_command_line_parser.add_listener
 def _arguments(parser: ArgumentParser) -> None:
     add: Any = parser.add_argument
@@ -47,7 +56,8 @@ def _arguments(parser: ArgumentParser) -> None:
     add("--shape", env_var="LAB_SHAPE", choices=[*SHAPES], default="steady")
     add("--pace", type=float, default=1.0, help="seconds from one invocation to the next")
     add("--freeze", type=float, default=120.0, help="seconds that frozen functions are frozen")
-    add("--workloads", default=",".join(SHARES), help="which ones, separated by commas")
+    add("--workloads", type=_known_workloads, default=",".join(SHARES),
+        help="which ones, separated by commas")  # fmt: skip
     add(
         "--session-state",
         choices=["yes", "no"],
@@ -70,7 +80,7 @@ class _Load:
         self.terms = Terms(options.dsn, options.session_state == "yes", self.tally)
         self.pace = constant_pacing(options.pace)
         self.freeze_seconds = float(options.freeze)
-        self.workloads = [name for name in options.workloads.split(",") if name in SHARES]
+        self.workloads = options.workloads.split(",")
         self._lag = Histogram()
         self._began = (time.monotonic(), time.process_time())
         gevent.spawn(self._measure_lag)
@@ -99,6 +109,24 @@ class _Load:
 
 
 _loads: dict[Environment, _Load] = {}
+
+
+@events.init.add_listener
+def _check_form(web_ui: Any = None, **_: Any) -> None:
+    """The form of the web page is checked as the command line is."""
+    if web_ui:
+        web_ui.app.before_request(_refused)
+
+
+def _refused() -> dict[str, Any] | None:
+    """What the page shows instead of a start; None lets the request pass."""
+    if request.path.rpartition("/")[2] != "swarm" or "workloads" not in request.form:
+        return None
+    try:
+        _known_workloads(request.form["workloads"])
+    except ArgumentTypeError as error:
+        return {"success": False, "message": str(error)}
+    return None
 
 
 @events.test_start.add_listener

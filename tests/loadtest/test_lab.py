@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import psycopg
 import pytest
 
 from loadtest.lab.__main__ import main
+from proxy.demo.children import free_port
 from tests.conftest import StartFunnel
 from tests.funnel import ROOT, clean_environment
 from tests.integration.test_demo import processes, until
@@ -194,6 +197,45 @@ def test_locust_alone_takes_its_dsn_from_the_environment(
         postgres.psql("DROP SCHEMA IF EXISTS pgfunnel_lab CASCADE")
     assert tally["checks"] > 0
     assert tally["violations"] == []
+
+
+def test_locust_refuses_a_workload_it_does_not_know() -> None:
+    command = ["-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), "--headless"]
+    locust = subprocess.run(
+        [sys.executable, *command, "--workloads", "read,reed"],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert locust.returncode == 2
+    assert "'reed' is no workload: some of read, write" in locust.stderr
+
+
+def test_the_form_refuses_a_workload_it_does_not_know(tmp_path: Path) -> None:
+    port = free_port()
+    command = ["-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py")]
+    command += ["--web-host", "127.0.0.1", "--web-port", str(port)]
+    with (tmp_path / "log").open("wb") as log:
+        locust = subprocess.Popen(
+            [sys.executable, *command], env=clean_environment(), stdout=log, stderr=log
+        )
+    try:
+        until(lambda: answers(port), seconds=60)
+        form = b"user_count=1&workloads=typo"
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/swarm", form, timeout=10) as page:
+            answer = json.load(page)
+    finally:
+        locust.terminate()
+        locust.wait(20)
+    assert answer["success"] is False
+    assert "'typo' is no workload" in answer["message"]
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens on this port of loopback."""
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize(
