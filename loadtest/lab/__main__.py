@@ -35,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stopping.listen()
     plan = _plan(chosen)
     findings = findings_of(plan)
-    code = _compare(plan, findings, stopping, chosen.out)
+    findings.cut = True
     try:
+        # The empty one first: an hour later is too late to learn that it cannot be written.
+        write(findings, chosen.out)
+        code = _compare(plan, findings, stopping, chosen.out)
         write(findings, chosen.out)
     except OSError as error:
         _say(f"the report cannot be written: {error}")
@@ -46,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(plan: Plan, findings: Findings, stopping: Stopping, out: Path) -> int:
     """The report is kept after each step: also of a run that is killed there is one."""
-    findings.cut = True
     try:
         compare(plan, findings, stopping, lambda: write(findings, out))
     except Stopped:
@@ -61,11 +63,10 @@ def _compare(plan: Plan, findings: Findings, stopping: Stopping, out: Path) -> i
 
 
 def _conclude(findings: Findings, folder: Path, code: int) -> int:
-    faults = findings.faults()
-    for fault in faults:
-        _say(f"FAILED: {fault}")
+    for line in (findings.verdict(), *findings.faults(), *findings.doubts()):
+        _say(line)
     print(f"{folder / 'report.html'}")
-    return 1 if faults else code
+    return code if findings.passed else code or 1
 
 
 def _plan(chosen: argparse.Namespace) -> Plan:

@@ -31,6 +31,7 @@ from loadtest.lab.totals import read_totals
 from loadtest.lab.watch import Watch
 from loadtest.lab.workloads import DROP, SETUP, SHARES
 from proxy.demo.embedded import EmbeddedPostgres
+from proxy.demo.folders import OwnedFolder
 
 _ROLE = _DATABASE = "lab"
 _POLL_SECONDS = 0.05
@@ -68,15 +69,23 @@ def compare(plan: Plan, findings: Findings, stopping: Stopping, keep: Callable[[
 
     Raises LabError, EmbeddedPostgresError, BenchError and Stopped.
     """
-    with tempfile.TemporaryDirectory(prefix="pgfunnel-lab-") as name:
-        folder = Path(name)
-        # The account that PgBouncer runs under must reach its files, which are private themselves.
-        folder.chmod(0o755)
+    with _own_folder() as folder:
         with _given(plan, folder) if plan.dsn else _embedded(plan, folder) as place:
             findings.limit, version = _limit(place.admin_dsn)
             findings.circumstances["postgres"] = version
             for way in plan.ways:
                 _Path(plan, way, place, findings, stopping).run(keep)
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[Path]:
+    folder = OwnedFolder("pgfunnel-lab-", tempfile.gettempdir())
+    # The account that PgBouncer runs under must reach its files, which are private themselves.
+    folder.path.chmod(0o755)
+    try:
+        yield folder.path
+    finally:
+        folder.remove()
 
 
 @dataclass(frozen=True)

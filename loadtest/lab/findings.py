@@ -38,8 +38,64 @@ class Findings:
     cut: bool = False
 
     def faults(self) -> list[str]:
-        """What fails the run: cross-talk, totals that do not add up, a bound that did not hold."""
-        return [*self._cross_talk(), *self._totals(), *self._unbounded()]
+        """What fails the run: cross-talk, totals that do not add up, a bound that did not hold,
+        a restart that pgfunnel did not get over."""
+        lost = [_unrecovered(result) for result in self._not_recovered(on_a_calm_machine=True)]
+        return [*self._cross_talk(), *self._totals(), *self._unbounded(), *lost]
+
+    def doubts(self) -> list[str]:
+        """What the run was to show and did not, without a fault of pgfunnel's."""
+        lost = [_unrecovered(result) for result in self._not_recovered(on_a_calm_machine=False)]
+        return [*self._not_exhausted(), *lost]
+
+    @property
+    def passed(self) -> bool:
+        """Something was measured, and no fault found in it."""
+        return self._measured and not self.faults()
+
+    @property
+    def _measured(self) -> bool:
+        return any(result.tally.invocations for result in self.results)
+
+    def verdict(self) -> str:
+        """The run in one sentence."""
+        if self.faults():
+            words = "FAILED"
+        elif not self._measured:
+            return "NOTHING WAS MEASURED: neither passed nor failed" + self._cut_short()
+        else:
+            words = "Passed: no cross-talk, totals add up, the bound held"
+            words += "; NOT SHOWN is what follows" if self.doubts() else ""
+        return words + self._cut_short()
+
+    def _cut_short(self) -> str:
+        return ". CUT SHORT: there is only what had been measured until then" if self.cut else ""
+
+    def _not_exhausted(self) -> list[str]:
+        """With more functions than max_connections, Postgres itself must have refused some."""
+        crowded = [
+            result
+            for result in self.results
+            if result.path == "straight" and not result.cut and result.step.functions > self.limit
+        ]
+        if not crowded or any("53300" in result.tally.refused for result in crowded):
+            return []
+        why = sorted({result.bottleneck for result in crowded} - {""})
+        saturated = f" (saturated: {' and '.join(why)})" if why else ""
+        told = "exhaustion: straight to Postgres no connection was refused"
+        return [f"{told}, with more functions than connections{saturated}"]
+
+    def _not_recovered(self, on_a_calm_machine: bool) -> list[Result]:
+        return [
+            result
+            for result in self.results
+            if result.path == "pgfunnel"
+            and result.step.restarts
+            and result.event is not None
+            and not result.cut
+            and result.recovery() is None
+            and on_a_calm_machine is not bool(result.bottleneck)
+        ]
 
     def _cross_talk(self) -> list[str]:
         return [
@@ -69,8 +125,10 @@ class Findings:
         return {
             "circumstances": self.circumstances,
             "cut_short": self.cut,
-            "passed": not self.faults(),
+            "verdict": self.verdict(),
+            "passed": self.passed,
             "faults": self.faults(),
+            "doubts": self.doubts(),
             "notes": self.notes,
             "pool_size": self.pool_size,
             "max_connections": self.limit,
@@ -80,6 +138,14 @@ class Findings:
                 for check in self.checks
             ],
         }
+
+
+def _unrecovered(result: Result) -> str:
+    saturated = f" (saturated: {result.bottleneck})" if result.bottleneck else ""
+    return (
+        f"{result.path}, {result.step.name}: no recovery from the restart of Postgres within the "
+        f"step{saturated}"
+    )
 
 
 def step_json(result: Result) -> dict[str, Any]:

@@ -80,11 +80,8 @@ def _head(findings: Findings) -> str:
 
 
 def _verdict(findings: Findings) -> str:
-    faults = findings.faults()
-    words = "FAILED" if faults else "Passed: no cross-talk, totals add up, the bound held"
-    if findings.cut:
-        words += ". CUT SHORT: what follows is what had been measured until then"
-    return f'<div class="verdict"><strong>{escape(words)}.</strong>{_list(faults)}</div>'
+    words, lines = findings.verdict(), [*findings.faults(), *findings.doubts()]
+    return f'<div class="verdict"><strong>{escape(words)}.</strong>{_list(lines)}</div>'
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from proxy.demo.children import LOOPBACK, die_with_parent, free_port
+from proxy.demo.folders import OwnedFolder
 
 _UNPRIVILEGED = 65534
 _READY_SECONDS = 30.0
@@ -76,7 +77,7 @@ class EmbeddedPostgres:
         self._hba = tuple(hba)
         self._files = dict(files or {})
         self._template = template
-        self._base: Path | None = None
+        self._base: OwnedFolder | None = None
         self._server: subprocess.Popen[bytes] | None = None
 
     @property
@@ -89,7 +90,7 @@ class EmbeddedPostgres:
         """The directory of the unix socket, of the log and of the data directory."""
         if self._base is None:
             raise EmbeddedPostgresError("Postgres has not been started: call start() first")
-        return self._base
+        return self._base.path
 
     @property
     def pid(self) -> int:
@@ -165,14 +166,14 @@ class EmbeddedPostgres:
         atexit.unregister(self.stop)
         self.halt()
         if self._base is not None:
-            shutil.rmtree(self._base, ignore_errors=True)
+            self._base.remove()
             self._base = None
 
     def _create(self) -> None:
         if not (self.bindir / "initdb").exists():
             raise EmbeddedPostgresError(f"no initdb in {self.bindir}: give another bindir")
-        self._base = Path(tempfile.mkdtemp(prefix="pgfunnel-postgres-", dir=_temporary_folder()))
-        self._give(self._base)
+        self._base = OwnedFolder("pgfunnel-postgres-", _temporary_folder())
+        self._give(self._base.path)
         if self._template is None:
             self._make_reachable()
             self._make_cluster()

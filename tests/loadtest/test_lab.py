@@ -126,13 +126,29 @@ def test_cut_short_it_reports_what_it_measured(
 def test_killed_it_leaves_no_process_and_the_steps_before(folder: Path, tmp_path: Path) -> None:
     lab = start(folder, "--quick", "--paths", "pgfunnel", "--out", str(tmp_path))
     kept = tmp_path / "report.json"
-    until(lambda: kept.exists() and len(processes(folder)) > 4, seconds=60)
+    until(lambda: kept.exists() and bool(report(tmp_path)["steps"]), seconds=60)
     lab.kill()
     lab.communicate(timeout=10)
     until(lambda: processes(folder) == [])
     found = report(tmp_path)
     assert found["cut_short"] is True
     assert found["steps"][0]["invocations"] > 0
+    assert len(list(folder.iterdir())) == 2
+    nothing = ["--quick", "--paths", "straight", "--scenarios", "storm", "--out", str(tmp_path)]
+    lab = start(folder, *nothing)
+    _, err = lab.communicate(timeout=60)
+    assert "NOTHING WAS MEASURED" in err
+    assert lab.returncode == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtest.lab.__main__.Stopping.listen", lambda _: None)
+    assert main(["--quick", "--out", "/proc/nope"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the report cannot be written" in line
 
 
 @pytest.mark.slow

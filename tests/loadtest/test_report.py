@@ -99,6 +99,33 @@ def test_more_connections_than_the_pool_fail_the_run() -> None:
     assert found.faults() == []
 
 
+def test_a_restart_without_recovery_fails_the_run_unless_the_machine_was_busy() -> None:
+    found = findings()
+    step = Step("restart", 5, 10, restarts=True)
+    lost = restart(steady(step, failing=range(8, 20)), step)
+    found.results.append(lost)
+    assert "no recovery" in found.faults()[0]
+    assert not found.passed
+    lost.machine_busy = 1.0
+    assert found.faults() == []
+    assert "saturated: machine" in found.doubts()[0]
+    assert found.passed
+    assert "NOT SHOWN" in render(found)
+    lost.cut = True
+    assert found.doubts() == []
+
+
+def test_exhaustion_that_was_not_shown_is_told() -> None:
+    found = findings("straight")
+    (result,) = found.results
+    result.machine_busy = 1.0
+    assert "no connection was refused" in found.doubts()[0]
+    assert found.passed
+    result.tally.refused["53300"] = 1
+    assert found.doubts() == []
+    assert "NOT SHOWN" not in found.verdict()
+
+
 @pytest.mark.parametrize(
     "totals, begun, done, fault",
     [
@@ -156,6 +183,9 @@ def test_a_page_of_nothing_says_that_it_was_cut_short() -> None:
     found.results.clear()
     found.cut = True
     assert "CUT SHORT" in render(found)
+    assert "NOTHING WAS MEASURED" in found.verdict()
+    assert "Passed" not in render(found)
+    assert not found.passed
 
 
 def test_what_was_the_bottleneck() -> None:
