@@ -61,11 +61,12 @@ build: $(INSTALLED) ## compile the hot modules in place; a failure is an error
 	PGFUNNEL_PURE=0 $(BIN)/python setup.py --quiet build_ext --inplace
 	@touch $(COMPILED)
 
-docs: $(INSTALLED) ## write the generated docs: the settings, an example, PgBouncer's settings
+docs: $(INSTALLED) ## write the generated docs: the settings, an example, PgBouncer's settings; and the chart's schema
 	$(BIN)/pgfunnel settings --markdown > docs/settings.md
 	$(BIN)/pgfunnel settings --example > docs/pgfunnel.example.toml
 	$(BIN)/python -m proxy.settings.compatibility > docs/compatibility.md
 	$(BIN)/python -m proxy.admin.reference > docs/console.md
+	$(BIN)/python -m tests.deploy.chart_schema
 
 clean: ## remove what was built, .venv included
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -12,7 +12,11 @@ terraform {
 }
 
 locals {
-  secret_arns = concat([var.upstream_secret_arn], values(try(var.app.secrets, {})))
+  # IAM knows whole secrets, without the JSON key, stage and version that ECS takes after the name.
+  secret_arns = distinct([
+    for arn in concat([var.upstream_secret_arn], values(try(var.app.secrets, {}))) :
+    join(":", slice(split(":", arn), 0, min(7, length(split(":", arn)))))
+  ])
   # An update runs at most twice the tasks for a while (deployment_maximum_percent below).
   share = floor(var.connections / (2 * var.tasks))
 }

@@ -58,16 +58,22 @@ run "the_secrets_of_the_application_may_be_read" {
 
   variables {
     app = {
-      image   = "registry.example/app:1.0.0"
-      port    = 8080
-      secrets = { DATABASE_URL = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:local-AbCdEf" }
+      image = "registry.example/app:1.0.0"
+      port  = 8080
+      secrets = {
+        DATABASE_URL = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:local-AbCdEf"
+        API_KEY      = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:api-AbCdEf:key::"
+        API_USER     = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:api-AbCdEf:user::"
+        FLAGS        = "arn:aws:ssm:eu-west-1:123456789012:parameter/flags"
+      }
     }
   }
 
   assert {
     condition = toset(jsondecode(aws_iam_role_policy.secrets.policy).Statement[0].Resource) == toset([
-      var.upstream_secret_arn, var.app.secrets.DATABASE_URL,
+      var.upstream_secret_arn, var.app.secrets.DATABASE_URL, var.app.secrets.FLAGS,
+      "arn:aws:secretsmanager:eu-west-1:123456789012:secret:api-AbCdEf",
     ])
-    error_message = "the tasks' execution role reads both"
+    error_message = "the tasks' execution role reads all, a JSON key's secret as a whole"
   }
 }

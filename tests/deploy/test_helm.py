@@ -10,6 +10,7 @@ import pytest
 
 import proxy
 from proxy.settings import load
+from tests.deploy.chart_schema import SCHEMA, current
 from tests.deploy.ecosystem import (
     DEPLOY,
     Document,
@@ -147,6 +148,7 @@ def test_a_sidecar_is_native() -> None:
         ({"connections": 3}, "raise connections or lower replicas.max"),
         ({"replicas": {"min": 5}}, "min must not be more"),
         ({"settings": {"upstream": "postgresql://app:secret@db/app"}}, "upstream"),
+        ({"settings": {"nonsense_setting": 1}}, "nonsense_setting"),
         ({"settings": {"PGFUNNEL_POOL_MODE": "session"}}, "PGFUNNEL_POOL_MODE"),
         ({"poolSize": 5}, "poolSize"),
     ],
@@ -155,6 +157,29 @@ def test_mistakes_are_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(package("helm_python").HelmError, match=words) as refusal:
         render(values)
     assert "secret" not in str(refusal.value)
+
+
+def test_the_schema_knows_every_setting() -> None:
+    assert SCHEMA.read_text() == current(), "run make docs"
+
+
+def test_a_label_of_the_charts_own_stays_and_others_come_to_it() -> None:
+    labels = {"app.kubernetes.io/name": "mine", "team": "blue"}
+    made = deployment({"podLabels": labels})["spec"]
+    found = made["template"]["metadata"]["labels"]
+    assert found["team"] == "blue"
+    assert made["selector"]["matchLabels"].items() <= found.items()
+
+
+def test_the_application_is_as_confined_as_in_the_plain_manifest() -> None:
+    (app,) = pod_of(deployment(_SIDECAR))["containers"]
+    assert app["securityContext"]["allowPrivilegeEscalation"] is False
+    assert app["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_a_cancel_reaches_the_replica_of_its_query() -> None:
+    (service,) = [document for document in render({}) if document["kind"] == "Service"]
+    assert service["spec"]["sessionAffinity"] == "ClientIP"
 
 
 def test_another_chart_takes_the_sidecar(tmp_path: Path) -> None:

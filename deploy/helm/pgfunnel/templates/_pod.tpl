@@ -1,10 +1,8 @@
 {{- /* The parts that the pods of both modes have. */ -}}
 {{- define "pgfunnel.podMetadata" -}}
 labels:
-  {{- include "pgfunnel.labels" . | nindent 2 }}
-  {{- with .Values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- /* The chart's own win: the selector relies on them. */}}
+  {{- toYaml (merge (include "pgfunnel.labels" . | fromYaml) .Values.podLabels) | nindent 2 }}
 {{- with .Values.podAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
