@@ -69,12 +69,11 @@ def compare(plan: Plan, findings: Findings, stopping: Stopping, keep: Callable[[
 
     Raises LabError, EmbeddedPostgresError, BenchError and Stopped.
     """
-    with _own_folder() as folder:
-        with _given(plan, folder) if plan.dsn else _embedded(plan, folder) as place:
-            findings.limit, version = _limit(place.admin_dsn)
-            findings.circumstances["postgres"] = version
-            for way in plan.ways:
-                _Path(plan, way, place, findings, stopping).run(keep)
+    with _own_folder() as folder, _postgres(plan, folder) as place:
+        findings.limit, version = _limit(place.admin_dsn)
+        findings.circumstances["postgres"] = version
+        for way in plan.ways:
+            _Path(plan, way, place, findings, stopping).run(keep)
 
 
 @contextlib.contextmanager
@@ -95,6 +94,10 @@ class _Place:
     target: Target
     admin_dsn: str
     server: EmbeddedPostgres | None = None
+
+
+def _postgres(plan: Plan, folder: Path) -> contextlib.AbstractContextManager[_Place]:
+    return _given(plan, folder) if plan.dsn else _embedded(plan, folder)
 
 
 @contextlib.contextmanager
