@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 Status = dict[str, Any]
@@ -12,6 +13,10 @@ Row = Sequence[str]
 
 _IN_USE = ("active", "resetting", "cancelling")
 _BAR = 20
+_WIDEST = 32
+_POOL_HEADS = ("POOL", "USER", "SERVERS", "", "IDLE", "WAITERS", "OLDEST", "CLIENTS", "TRANS/S")
+# Which of them a narrow terminal does without, the first one first.
+_DISPENSABLE = ("", "IDLE", "TRANS/S", "USER", "CLIENTS", "OLDEST")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,8 @@ class Line:
 
 def frame(status: Status, width: int) -> list[Line]:
     """What the page shows, most important first; no line is wider than `width` columns."""
-    parts = (_head, _now, _pools, _clients, _pins, _logins, _troubles)
+    pools = partial(_pools, width=width)
+    parts = (_head, _now, pools, _clients, _pins, _logins, _troubles)
     lines = [line for part in parts for line in part(status)]
     return [Line(cut(line.text, width), line.kind) for line in lines]
 
@@ -61,12 +67,9 @@ def _latency(found: dict[str, Any]) -> str:
     return f"p50 {between(found['p50_s'])}, p99 {between(found['p99_s'])}"
 
 
-def _pools(status: Status) -> Iterator[Line]:
+def _pools(status: Status, width: int) -> Iterator[Line]:
     pools = status["pools"]
-    rows = [_pool(pool) for pool in pools]
-    yield from _table(
-        ("POOL", "USER", "SERVERS", "", "IDLE", "WAITERS", "OLDEST", "CLIENTS", "TRANS/S"), rows
-    )
+    yield from _table(*_fitting(_POOL_HEADS, [_pool(pool) for pool in pools], width))
     for pool in pools:
         if pool["failing"]:
             yield Line(f"{pool['database']}: no login to Postgres: {pool['failing']}", "alarm")
@@ -126,10 +129,27 @@ def _troubles(status: Status) -> Iterator[Line]:
         yield from _table(("LAST TROUBLES", "TIMES", "SIDE", "REASON", "WHERE", "WORDS"), rows)
 
 
+def _fitting(heads: Row, rows: Sequence[Row], width: int) -> tuple[Row, Sequence[Row]]:
+    """The table without as many dispensable columns as do not fit; names are cut last."""
+    for name in _DISPENSABLE:
+        if sum(_widths([heads, *rows])) + 2 * len(heads) - 2 <= width:
+            break
+        kept = [i for i, head in enumerate(heads) if head != name]
+        heads, *rows = ([row[i] for i in kept] for row in (heads, *rows))
+    others = _widths([heads, *rows])[1:]
+    room = max(1, width - sum(others) - 2 * len(others))
+    return heads, [[cut(row[0], room), *row[1:]] for row in rows]
+
+
+def _widths(rows: Sequence[Row]) -> list[int]:
+    shown = [[columns(printable(cell)) for cell in row] for row in rows]
+    return [min(_WIDEST, max(column)) for column in zip(*shown, strict=True)]
+
+
 def _table(heads: Row, rows: Sequence[Row]) -> Iterator[Line]:
     """Columns as wide as what is in them, 32 at most; the last has what is left."""
     shown = [[printable(cell) for cell in row] for row in (heads, *rows)]
-    widths = [min(32, max(map(columns, column))) for column in zip(*shown, strict=True)]
+    widths = _widths(shown)
     yield Line("")
     for i, row in enumerate(shown):
         cells = [_padded(cell, width) for cell, width in zip(row[:-1], widths, strict=False)]

@@ -37,6 +37,16 @@ async def test_a_frame_says_what_the_page_says() -> None:
     assert "client  wait_timeout 53300" in text
 
 
+async def test_a_narrow_terminal_shows_who_waits() -> None:
+    pools = [Pool("a-database-with-a-long-name", "somebody", size=8)]
+    lines = [line.text for line in frame(await status(*pools), 40)]
+    (heads,) = [line for line in lines if line.startswith("POOL")]
+    row = lines[lines.index(heads) + 1]
+    assert heads.split() == ["POOL", "SERVERS", "WAITERS"]
+    assert row.split()[0].endswith("~")
+    assert row.split()[1:] == ["4/8", "3"]
+
+
 async def test_not_ready_is_an_alarm() -> None:
     found = frame(await status(ready=False, why_not_ready="shutting down"), 80)
     assert [line.text for line in found if line.kind == "alarm"] == ["shutting down"]
