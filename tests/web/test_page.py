@@ -192,3 +192,26 @@ def test_a_screen_reader_finds_its_way(chromium: Browser, funnel: Funnel, width:
 def test_the_page_may_be_switched_off(chromium: Browser, pgfunnel: StartFunnel) -> None:
     tab = chromium.open(url(pgfunnel(http_page=False)), width=1280)
     tab.until("document.body.innerText.includes('Nothing here')")
+
+
+@pytest.mark.parametrize("width, shown", [(390, [5, 11]), (1280, [11, 11])])
+def test_a_phone_shows_a_long_list_when_asked(
+    chromium: Browser, funnel: Funnel, width: int, shown: list[int]
+) -> None:
+    tab = chromium.open(url(funnel), width=width)
+    tab.until("document.querySelector('#troubles tbody')")
+    assert tab.run(_FOLDED) == shown
+
+
+_FOLDED = """(() => {
+  const body = document.querySelector("#troubles tbody");
+  body.replaceChildren(...Array.from({ length: 11 }, () => {
+    const row = document.createElement("tr");
+    row.append(document.createElement("td"));
+    return row;
+  }));
+  const shown = () => [...body.rows].filter((row) => row.getClientRects().length).length;
+  const folded = shown();
+  document.querySelector("#troubles + .fold input").checked = true;
+  return [folded, shown()];
+})()"""
