@@ -193,6 +193,10 @@ class Borrowing(Borrower):
             and self.pool.looks != NEEDED
         ):
             return True
+        self.instead = NO_STAND_INS
+        if server.shared and self.pool.careful and not self.greeting:
+            server.shared = False
+            PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
         return self._set_up(server, moment)
 
     @cython.cfunc
@@ -202,9 +206,6 @@ class Borrowing(Borrower):
             return self._run_ahead(CHECKING, [self.hub.check_query])
         if self.pool.looks == NEEDED and self.mode != SESSION:
             return self._run_ahead(LOOKING, [server.look()])
-        if server.shared and self.pool.careful:
-            server.shared = False
-            PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
         return self._set(server, self.greeting)
 
     @cython.cfunc
@@ -235,9 +236,9 @@ class Borrowing(Borrower):
     def _wanted(self) -> Parameters:
         """What its server is to be set to and have prepared."""
         want: Parameters = self.session.parameters
-        if self.instead:
-            return want.with_statements({**want.statements, **self.instead})
-        return want
+        there = self.server.parameters.statements
+        instead = {name: each for name, each in self.instead.items() if there.get(name) == each}
+        return want.with_statements({**want.statements, **instead}) if instead else want
 
     @cython.cfunc
     def _prepare_on(self, queries: Any) -> cython.bint:
@@ -280,10 +281,8 @@ class Borrowing(Borrower):
         if error is not None:
             return self._failed(server, what, error)
         self.retries = 0
-        server.idle_since = now()
-        if not self._have(server, server.idle_since):
-            return None
-        return self._resume()
+        self.lent_at = server.idle_since = now()
+        return self._resume() if self._set_up(server, server.idle_since) else None
 
     @cython.cfunc
     def _looked(self, what: cython.int, error: Any) -> object:
@@ -298,9 +297,8 @@ class Borrowing(Borrower):
         if what == LOOKING_BACK:
             self.session.ask_all(self.pool.routines)
             return self._ask()
-        if self._have(self.server, now()):
-            self._resume()
-        return None
+        self.lent_at = self.server.idle_since = now()
+        return self._resume() if self._set_up(self.server, self.lent_at) else None
 
     @cython.cfunc
     def _failed(self, server: Server, what: cython.int, error: Any) -> object:
@@ -341,7 +339,6 @@ class Borrowing(Borrower):
         """The server is no good (or will not be set so); another one is, or tells why."""
         self.retries += 1
         self.server = None
-        self.instead = NO_STAND_INS
         server.client = None
         words = PostgresError(error)
         server.close(CloseReason.CHECK_FAILED)
@@ -397,7 +394,6 @@ class Borrowing(Borrower):
     @cython.ccall
     def on_server_lost(self, error: object) -> object:
         self.server = None
-        self.instead = NO_STAND_INS
         if self.ahead in (CHECKING, LOOKING, SETTING, PREPARING) and not self.session.holds:
             self.ahead = NOTHING
             return self._wait(True)
@@ -493,7 +489,6 @@ class Borrowing(Borrower):
     def _give_back(self) -> object:
         server: Server = self.server
         self.server = None
-        self.instead = NO_STAND_INS
         if self.pool.resets:
             server.to_reset(self.hub.reset_query)
         return server.free()

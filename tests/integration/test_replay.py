@@ -315,3 +315,15 @@ def test_a_reset_query_does_not_wait_for_serializable_transactions(
         with wire(funnel) as one:
             one.ask(f"{CHARACTERISTICS}, DEFERRABLE")
         assert rows(other.ask("SHOW transaction_deferrable")) == [["off"]]
+
+
+def test_a_greeting_leaves_no_query_behind(pgfunnel: StartFunnel) -> None:
+    """A server that is set as a new client wants it, and may have sequences of another's."""
+    funnel = pgfunnel(default_pool_size=2)
+    with Twins(funnel) as twins:
+        twins.ask("holder", "BEGIN")
+        twins.ask("one", "SELECT lastval()")
+        twins.ask("one", "SET timezone = 'Asia/Tokyo'")
+        twins.connect("other", timezone="Asia/Tokyo")
+        for name in ("holder", "other", "one", "holder"):
+            twins.ask(name, "SHOW timezone")
