@@ -154,7 +154,7 @@ async def test_the_minimum_ages_too(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(min_pool_size=1, server_idle_timeout=0.3, server_lifetime=0.6)
     async with client(funnel) as connection:
         await connection.execute("SELECT 1")
-    await eventually(lambda: "lifetime (age" in funnel.log())
+    await eventually(lambda: "server lifetime over (age" in funnel.log())
     assert "idle_timeout" not in funnel.log()
 
 

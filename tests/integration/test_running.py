@@ -135,7 +135,7 @@ def test_a_drain_lets_copy_finish(pgfunnel: StartFunnel) -> None:
         busy.send(messages.query(b"COPY copied FROM STDIN"))
         busy.until(b"G")
         funnel.signal(signal.SIGTERM)
-        until(lambda: "draining" in funnel.log())
+        until(lambda: "waiting for all clients disconnect" in funnel.log())
         busy.send(messages.message(b"d", b"1\n"), messages.message(b"c", b""))
         assert busy.until(b"Z")[0] == (b"C", b"COPY 1\0")
         assert busy.query("COMMIT")[0] == (b"C", b"COMMIT\0")
