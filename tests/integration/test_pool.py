@@ -155,7 +155,7 @@ async def test_the_minimum_ages_too(pgfunnel: StartFunnel) -> None:
     async with client(funnel) as connection:
         await connection.execute("SELECT 1")
     await eventually(lambda: "server lifetime over (age" in funnel.log())
-    assert "idle_timeout" not in funnel.log()
+    assert "server idle timeout" not in funnel.log()
 
 
 def terminate_idle(postgres: Postgres, most: int) -> int:

@@ -156,12 +156,14 @@ async def test_a_change_that_is_rolled_back_was_none(connect: AsyncExitStack, ta
 
 
 def test_psycopg_hears_it_and_goes_on(dsn: str, table: str) -> None:
+    """On the server that has it; another prepares it anew, since psycopg has it described each time."""
     with (
         psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as connection,
         psycopg.connect(dsn, autocommit=True) as other,
     ):
         assert connection.execute(f"SELECT a FROM {table}").fetchall() == [(1,)]
         other.execute(f"ALTER TABLE {table} ALTER a TYPE real")
+        other.execute("SELECT 1")  # then it has given its server back
         with pytest.raises(psycopg.errors.FeatureNotSupported, match=OUTDATED):
             connection.execute(f"SELECT a FROM {table}")
         assert connection.execute(f"SELECT b FROM {table}").fetchall() == [("x",)]

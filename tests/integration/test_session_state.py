@@ -687,7 +687,7 @@ async def test_of_the_pinned_and_idle_only_as_many_end_as_others_wait(
         async with client(funnel) as other:
             assert await asyncio.wait_for(other.fetchval("SELECT 1"), 10) == 1
         assert first.is_closed()
-        assert funnel.log().count("closing because: pin_idle_timeout") == 1
+        assert funnel.log().count("reason=pin_idle_timeout") == 1
         assert await second.fetchval("SELECT 2") == 2
 
 
