@@ -15,15 +15,16 @@ import cython
 from proxy.session.findings import NOTHING, Verdict
 from proxy.session.identifiers import LONGEST_NAME
 from proxy.session.lexer import masked
-from proxy.session.tokens import Statements
 from proxy.session.verdict import verdict
 
 if cython.compiled:
     from cython.cimports.cpython.array import array as carray
     from cython.cimports.cpython.bytearray import PyByteArray_AS_STRING
     from cython.cimports.proxy.session.lexer import KIND, QUOTED, UNICODE, WORD, step
+    from cython.cimports.proxy.session.tokens import Statements
 else:
     from proxy.session.lexer import KIND, QUOTED, UNICODE, WORD, step
+    from proxy.session.tokens import Statements
 
 _MOST_KEPT = 1000
 _LONGEST_KEPT = 16 << 10

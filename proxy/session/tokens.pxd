@@ -7,6 +7,7 @@ cdef enum:
     COLON = 58
     UNDERSCORE = 95
 
+cdef unsigned char *_classes
 cdef Py_ssize_t _longest_name
 cdef Words _NOTHING
 
@@ -29,7 +30,7 @@ cdef class Tokens:
     cdef bint called(self) noexcept
     cdef bint plain(self) noexcept
     cdef int mark(self) noexcept
-    cpdef bint says(self, bytes word) noexcept
+    cdef bint says(self, bytes word) noexcept
     cdef bint follows(self, bytes word) noexcept
     cdef bint begins(self, bytes word) noexcept
     cdef bint names_temporary(self) noexcept
@@ -37,7 +38,7 @@ cdef class Tokens:
     cdef bint run_to(self, Words words) noexcept
     cdef void past_parentheses(self) noexcept
     cpdef str name(self)
-    cpdef bytes literal(self)
+    cdef bytes literal(self)
     cdef str _escape(self)
     cdef bint _is_at(self, Py_ssize_t at, bytes word) noexcept
 

@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False, nonecheck=False
 """The tokens of a text one after another, white space and comments passed over."""
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ if not cython.compiled:
     COMMA, COLON = b",:"
     (UNDERSCORE,) = b"_"
 
+_classes = classes()
 _longest_name = LONGEST_NAME
 _NOTHING = Words({})
 
@@ -407,9 +409,8 @@ def _is(
 @cython.exceptval(check=False)
 def _begin(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
     """Where the next token begins, behind white space and comments."""
-    table: cython.p_uchar = classes()
     while at < end:
-        if table[p[at]] == SPACE:
+        if _classes[p[at]] == SPACE:
             at += 1
         elif p[at] == MINUS or p[at] == SLASH:
             found: cython.Py_ssize_t = step(p, at, end, False)
@@ -452,4 +453,4 @@ def _go(tokens: Tokens) -> cython.bint:
 
 def _undollared(quoted: bytes) -> bytes:
     size = quoted.index(b"$", 1) + 1
-    return quoted[size:-size]
+    return quoted[size : len(quoted) - size]

@@ -22,7 +22,8 @@ else:
     from proxy.session.tokens import Statements
 
 _LONGEST_RESET = 1000
-_Key = tuple[bytes, bool, int]
+# The text alone where it is read as usual.
+_Key = bytes | tuple[bytes, bool, int]
 
 
 @cython.final
@@ -53,7 +54,7 @@ class Verdicts:
         `backslashes`: standard_conforming_strings is off; `wide`: `proxy.session.lexer.width` of
         its client_encoding.
         """
-        key = (text, backslashes, wide)
+        key: _Key = (text, backslashes, wide) if backslashes or wide else text
         known = self._young.get(key)
         if known is not None:
             return known

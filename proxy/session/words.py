@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False
+# cython: boundscheck=False, wraparound=False, nonecheck=False
 """Words of SQL where they stand in a text: compared, looked up and taken out of it."""
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ class Words:
         place: cython.int = self._place[_kind(p[start], stop - start)]
         if not place:
             return None
-        word: bytes
-        for word, said in self._alike[place]:
-            if same(p, start, word):
-                return said
+        entry: tuple[bytes, Any]
+        for entry in self._alike[place]:
+            if same(p, start, entry[0]):
+                return entry[1]
         return None
 
 
