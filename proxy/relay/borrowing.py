@@ -197,16 +197,19 @@ class Borrowing(Borrower):
         if server.shared and self.pool.careful and not self.greeting:
             server.shared = False
             PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
-        return self._set_up(server, moment)
+        return self._set_up(server, moment, self.greeting)
 
     @cython.cfunc
-    def _set_up(self, server: Server, moment: cython.double) -> cython.bint:
-        """Bring the server to this client's session; False when the client waits for that."""
+    def _set_up(self, server: Server, moment: cython.double, wait: cython.bint) -> cython.bint:
+        """Bring the server to this client's session; False when the client waits for that.
+
+        `wait`: nothing of the client's follows in the same write.
+        """
         if moment - server.idle_since >= self.pool.check_delay:
             return self._run_ahead(CHECKING, [self.hub.check_query])
         if self.pool.looks == NEEDED and self.mode != SESSION:
             return self._run_ahead(LOOKING, [server.look()])
-        return self._set(server, self.greeting)
+        return self._set(server, wait)
 
     @cython.cfunc
     def _set(self, server: Server, wait: cython.bint) -> cython.bint:
@@ -281,8 +284,14 @@ class Borrowing(Borrower):
         if error is not None:
             return self._failed(server, what, error)
         self.retries = 0
-        self.lent_at = server.idle_since = now()
-        return self._resume() if self._set_up(server, server.idle_since) else None
+        return self._go_on()
+
+    @cython.cfunc
+    def _go_on(self) -> object:
+        """What ran ahead is done: the next of what the server lacks, or what was held."""
+        self.lent_at = self.server.idle_since = now()
+        wait: cython.bint = self.greeting or self.held is None
+        return self._resume() if self._set_up(self.server, self.lent_at, wait) else None
 
     @cython.cfunc
     def _looked(self, what: cython.int, error: Any) -> object:
@@ -297,8 +306,7 @@ class Borrowing(Borrower):
         if what == LOOKING_BACK:
             self.session.ask_all(self.pool.routines)
             return self._ask()
-        self.lent_at = self.server.idle_since = now()
-        return self._resume() if self._set_up(self.server, self.lent_at) else None
+        return self._go_on()
 
     @cython.cfunc
     def _failed(self, server: Server, what: cython.int, error: Any) -> object:
