@@ -156,7 +156,7 @@ async def test_a_change_that_is_rolled_back_was_none(connect: AsyncExitStack, ta
 
 
 def test_psycopg_hears_it_and_goes_on(dsn: str, table: str) -> None:
-    """On the server that has it; another prepares it anew, since psycopg has it described each time."""
+    """On the server that has it; another prepares it anew: psycopg has each result described."""
     with (
         psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as connection,
         psycopg.connect(dsn, autocommit=True) as other,
