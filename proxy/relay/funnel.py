@@ -59,6 +59,9 @@ _SILENCE = 0.02
 TICK = 0.1
 """Seconds between looks at deadlines."""
 
+_SOON = 0.005
+"""Seconds between looks whether a client's own query runs, which is to be cancelled."""
+
 
 class Funnel:
     """`now`: the clock (monotonic, seconds) as of the last tick, for what needs no more."""
@@ -334,8 +337,14 @@ class Funnel:
         )
 
     def cancel_for(self, client: Client, asking: Client) -> None:
-        """`asking` wants to cancel what `client` runs: only while that one has its server."""
+        """`asking` wants to cancel what `client` runs: only while that one has its server.
+
+        What it sent may still wait for a query of ours, which is not to be hit in its place.
+        """
         server = client.server
+        if server is not None and server.owed.ours():
+            self.loop.call_later(_SOON, self.cancel_for, client, asking)
+            return
         if client in self.entrance.at_console:
             client.login.cancel()
         if server is None or not server.owed.ready:
@@ -343,7 +352,7 @@ class Funnel:
             asking.close(CloseReason.CLIENT_LEFT)
             return
         task = self.pools_by_key.cancel(
-            server, still=lambda: server.client is client and server.owed.ready > 0
+            server, still=lambda: server.client is client and _runs(server)
         )
         task.add_done_callback(lambda _: asking.close(CloseReason.CLIENT_LEFT))
 
@@ -536,6 +545,11 @@ class PoolSnapshot:
 
     def oldest_wait(self, now: float) -> float:
         return self._pool.oldest_wait(now)
+
+
+def _runs(server: Server) -> bool:
+    """Whether a query of its client's may be what it runs."""
+    return server.owed.ready > 0 and not server.owed.ours()
 
 
 def _check_delay(settings: Settings) -> float:

@@ -49,6 +49,7 @@ cdef class Owed:
     cdef void _copy_in(self)
     cdef void _count_unsynced(self)
     cpdef int due(self)
+    cpdef bint ours(self)
     cpdef bint runs(self)
     cpdef bint settled(self)
     cpdef bint looks(self)

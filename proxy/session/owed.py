@@ -286,6 +286,11 @@ class Owed:
         return code
 
     @cython.ccall
+    def ours(self) -> cython.bint:
+        """Whether the next response is that to a query of ours."""
+        return self.head < self.tail and self.queue[self.head] == OUR_QUERY
+
+    @cython.ccall
     def runs(self) -> cython.bint:
         """Whether something of the client's is under way that may do something."""
         i: cython.Py_ssize_t = self.head

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
+import psycopg
 
 from proxy.demo.children import LOOPBACK, free_port
 from proxy.wire import messages
@@ -146,3 +147,62 @@ async def test_a_storm_of_cancels_hits_no_bystander(pgfunnel: StartFunnel) -> No
     assert counted["cancelled"] > 20
     assert counted["served"] > 20
     assert cancels(funnel, "sent") > 0
+
+
+async def test_a_cancel_hits_no_query_of_pgfunnels_own(pgfunnel: StartFunnel) -> None:
+    """What a client's query waits for is done; then it is cancelled."""
+    funnel = pgfunnel(default_pool_size=1)
+    upstream = funnel.upstream
+    upstream.psql("DROP TABLE IF EXISTS locked; CREATE TABLE locked (a int)")
+    upstream.psql("GRANT SELECT ON locked TO alice")
+    with (
+        logged_in(funnel) as peer,
+        logged_in(funnel) as other,
+        psycopg.connect(upstream.dsn) as holder,
+    ):
+        peer.query("PREPARE p AS TABLE locked")
+        other.query("SELECT 1")
+        holder.execute("LOCK TABLE locked")
+        peer.send(messages.query(b"SELECT pg_sleep(30)"))
+        until(lambda: running(funnel, "PREPARE p"))
+        with Peer(funnel.host, funnel.port, timeout=0.3) as asking:
+            asking.send(messages.cancel_request(*peer.key))
+            assert not asking.ended()
+            asking.socket.settimeout(10)
+            holder.rollback()
+            assert peer.error()["C"] == "57014"
+            assert asking.ended()
+        peer.until(b"Z")
+        assert peer.rows("EXECUTE p") == []
+    upstream.psql("DROP TABLE locked")
+
+
+async def test_a_storm_of_cancels_hits_nothing_that_is_set(pgfunnel: StartFunnel) -> None:
+    """Each client's parameters are set ahead of each of its queries."""
+    funnel = pgfunnel(default_pool_size=2)
+    cancelled = 0
+
+    async def connect(n: int) -> asyncpg.Connection:
+        connection = await asyncpg.connect(funnel.dsn("alice"), statement_cache_size=0)
+        await connection.execute(f"SET work_mem = '{100 + n}kB'; SET lock_timeout = {1000 + n}")
+        if n % 2:
+            await connection.execute(f"PREPARE p AS SELECT {n}")
+        return connection
+
+    async def client(n: int) -> None:
+        nonlocal cancelled
+        connection = await connect(n)
+        sql = "SELECT current_setting('work_mem') FROM pg_sleep(0.004)"
+        for turn in range(40):
+            try:
+                found = await connection.fetchval(sql, timeout=(turn * 7 + n) % 10 / 1000)
+                assert found == f"{100 + n}kB"
+            except TimeoutError:
+                cancelled += 1
+            except asyncpg.InterfaceError:  # it gave up on a cancel of its own
+                connection = await connect(n)
+        await connection.close()
+
+    await asyncio.gather(*map(client, range(6)))
+    assert cancelled > 20
+    assert "refused" not in funnel.log()
