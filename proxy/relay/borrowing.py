@@ -332,9 +332,10 @@ class Borrowing(Borrower):
     def _not_set(self, server: Server, error: Any) -> object:
         """Postgres refused what the client asks for, or the server lacks what it was to give up.
 
-        DEALLOCATE is not rolled back: which prepared statements are left is not known.
+        DEALLOCATE is not rolled back: which prepared statements are left is not known. What was
+        cancelled ran into a time limit of whoever had the server before.
         """
-        if error.get("C") == "26000" and not self.session.holds and not self.keeps:
+        if error.get("C") in ("26000", "57014") and not self.session.holds and not self.keeps:
             return self._retry(server, error)
         server.parameters = self.had
         server.rows = None

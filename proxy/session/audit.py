@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from proxy.conditions import PARAMETERS, PREPARED, UNSURE
 from proxy.session.inquiry import ASKABLE, Answer, question, read_answer
-from proxy.session.parameters import IDENTITY, Parameters
+from proxy.session.parameters import Parameters
 
 _ASKS = ASKABLE | PARAMETERS | PREPARED
 
@@ -27,32 +27,30 @@ def leaks(believed: Parameters, rows: list[list[bytes | None]]) -> int:
         return UNSURE
     answer = read_answer(_ASKS, _names(believed), (), True, rows[0])
     found = answer.held
-    if _plain(believed) != _found(answer, believed) or _own(believed) != _set(answer.values):
+    if _differs(believed, answer):
         found |= PARAMETERS
-    if answer.statements is not None and answer.statements.keys() != believed.statements.keys():
+    there = (answer.statements or {}).keys() | answer.strays
+    if there != believed.statements.keys():
         found |= PREPARED
     return found
 
 
-def _plain(believed: Parameters) -> dict[str, str]:
-    """Parameters that pg_settings tells of."""
-    return {n: v for n, v in believed.values.items() if "." not in n and n not in IDENTITY}
+def _differs(believed: Parameters, answer: Answer) -> bool:
+    """Whether a value is another, or something is set that should not be.
 
-
-def _found(answer: Answer, believed: Parameters) -> dict[str, str]:
-    """What is set; setting a parameter to what it was before need not be known."""
+    Setting a parameter to what it was before need not be known.
+    """
+    if any(_value(name, answer.values) != _value(name, believed.values) for name in answer.values):
+        return True
     session = answer.session or {}
-    return {n: v for n, v in session.items() if n in believed.values or n not in answer.default}
+    return not session.keys() - answer.default <= believed.values.keys()
 
 
-def _own(believed: Parameters) -> dict[str, str]:
-    names = _names(believed)
-    return _set({n: v for n, v in believed.values.items() if n in names})
-
-
-def _set(values: Mapping[str, str | None]) -> dict[str, str]:
-    return {n: v for n, v in values.items() if v and not (n == "role" and v == "none")}
+def _value(name: str, values: Mapping[str, str | None]) -> str:
+    """Empty where it is as good as not set."""
+    value = values.get(name) or ""
+    return "" if name == "role" and value == "none" else value
 
 
 def _names(believed: Parameters) -> tuple[str, ...]:
-    return tuple(sorted({n for n in believed.values if "." in n} | {"role"}))
+    return tuple(sorted({*believed.values, "role"}))

@@ -11,6 +11,7 @@ PostgreSQL documentation, "PREPARE"). So it is prepared anew under the parameter
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -76,6 +77,14 @@ IDENTITY = ("session_authorization", "role")
 
 IMPATIENT = frozenset({"lock_timeout", "statement_timeout", "transaction_timeout"})
 """Parameters that could end a query of ours."""
+
+_HASTY = re.compile(r"[1-9]\d{0,2}(?:ms)?", re.ASCII)
+
+
+def hasty(timeout: str) -> bool:
+    """Whether a time limit, as Postgres shows it, is of less than a second."""
+    return _HASTY.fullmatch(timeout) is not None
+
 
 Meaning = tuple[tuple[str, str], ...]
 """The parameters, with their values, that can change what the text of a statement means."""

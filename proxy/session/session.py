@@ -29,7 +29,7 @@ from proxy.conditions import (
 from proxy.session.findings import DISCARD_ALL, RESET_ALL, Piece, Verdict
 from proxy.session.inquiry import ASKABLE, Answer, Doubt
 from proxy.session.lexer import width
-from proxy.session.parameters import IDENTITY, IMPATIENT, NOBODYS, NONE
+from proxy.session.parameters import IDENTITY, IMPATIENT, NOBODYS, NONE, hasty
 from proxy.session.policy import Policy
 from proxy.session.preparing import NOTHING_READ, Readings, is_stand_in, made, stand_in
 from proxy.session.routines import Routines
@@ -400,7 +400,7 @@ class Session:
 
     def impatient(self) -> bool:
         """Whether a question in its transaction could be what runs into a limit of its own."""
-        return not IMPATIENT.isdisjoint(self.parameters.values)
+        return any(hasty(self.parameters.values.get(name, "0")) for name in IMPATIENT)
 
     def read_under(self, answer: Answer | None) -> None:
         """The server has told, or cannot."""

@@ -26,6 +26,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", nargs="+", choices=ALL_KINDS, default=ALL_KINDS)
+    parser.add_argument("--audit", type=float, default=0, help="share of pgfunnel's session_audit")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     return parser.parse_args()
 
@@ -45,6 +46,7 @@ def _postgres(args: argparse.Namespace) -> Iterator[Postgres]:
 
 @contextlib.contextmanager
 def _target(args: argparse.Namespace, postgres: Postgres) -> Iterator[str]:
+    """Where the clients connect. Raises SystemExit where an audit has found something."""
     if args.through is None:
         yield args.dsn or postgres.dsn
         return
@@ -53,11 +55,15 @@ def _target(args: argparse.Namespace, postgres: Postgres) -> Iterator[str]:
             with start_bouncer(postgres, Path(folder), args.pool) as dsn:
                 yield dsn
             return
-        funnel = start_funnel(postgres, Path(folder), default_pool_size=args.pool)
+        settings = {"default_pool_size": args.pool, "session_audit": args.audit}
+        funnel = start_funnel(postgres, Path(folder), **settings)
         try:
             yield funnel.dsn()
+            leaks = {k: n for k, n in funnel.metrics().items() if "leaks_total{" in k}
         finally:
             funnel.stop()
+        if leaks:
+            raise SystemExit(f"leaks: {leaks}")
 
 
 def main() -> int:
@@ -72,9 +78,9 @@ def main() -> int:
             seed=args.seed,
             kinds=tuple(args.kinds),
         )
-    for story in tally.stories:
-        print(story, file=sys.stderr)
-    print(json.dumps({"seed": args.seed, **tally.as_dict()}) if args.json else tally.table())
+        for story in tally.stories:
+            print(story, file=sys.stderr)
+        print(json.dumps({"seed": args.seed, **tally.as_dict()}) if args.json else tally.table())
     return 1 if tally.wrong.total() or tally.errors.total() else 0
 
 

@@ -14,6 +14,7 @@ from proxy.session.parameters import (
     canonical,
     certain,
     difference,
+    hasty,
     preparations,
     quote,
     settings_query,
@@ -154,6 +155,14 @@ def test_statements_of_where_the_server_stands_come_first() -> None:
     have = Parameters.of({"search_path": "b"})
     assert staging(have, want) is have
     assert stageable(have, want) == {"q": Q}
+
+
+@pytest.mark.parametrize(
+    "shown, short",
+    [("0", False), ("5ms", True), ("999", True), ("1s", False), ("1500ms", False), ("9min", False)],
+)
+def test_time_limits_of_less_than_a_second(shown: str, short: bool) -> None:
+    assert hasty(shown) is short
 
 
 def test_text_says_in_which_encoding_it_is_sent_again() -> None:
