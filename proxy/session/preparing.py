@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from proxy.session.findings import Verdict
 from proxy.session.parameters import Meaning, Prepared, has_meaning, quote_name
@@ -43,11 +44,11 @@ class Readings:
         self,
         said: Verdict,
         text: bytes,
-        known: Mapping[str, Prepared],
+        known: AbstractSet[str],
         meaning: Meaning | None,
         quiet: bool,
     ) -> None:
-        """A text is on its way. `known`: the statements that there were at the last boundary;
+        """A text is on its way. `known`: the names that there were at the last boundary;
         `meaning`: what it is read under, None in a transaction; `quiet`: nothing else is under
         way."""
         still = _leaves_meaning(text, said)
@@ -61,7 +62,7 @@ class Readings:
                 if still and self.under[name] is None:
                     self.open[name] = quiet
 
-    def _taken(self, name: str, known: Mapping[str, Prepared], quiet: bool) -> bool:
+    def _taken(self, name: str, known: AbstractSet[str], quiet: bool) -> bool:
         """Whether there is a statement of that name, so that PREPARE will fail."""
         if name in self._freed:
             return False

@@ -36,6 +36,7 @@ cdef class Session:
     cdef public bint withholds
     cdef bint withholds_next
     cdef readonly bint reads
+    cdef readonly object bound
     cdef public dict failing
     cpdef bint withhold(self)
     cdef object _will_withhold(self, object verdict)

@@ -145,9 +145,10 @@ class Session:
     `texts`: the last statements that may pin it, with the conditions that they may bring about.
     `withholds`: the client waits for ReadyForQuery until its session is known again. `forgotten`:
     the unnamed statement that a query under way is about to destroy. `reads`: as long as its
-    transaction is open the server is to be asked what PREPARE reads a text under; `failing`: what
-    Postgres said of the statements that it cannot prepare anew, by name; `routines`: those of its
-    database, where some change sessions.
+    transaction is open the server is to be asked what PREPARE reads a text under; `bound`: names of
+    statements that can be prepared on no other server; `failing`: what Postgres said of those that
+    it could not prepare anew, by name; `routines`: those of its database, where some change
+    sessions.
     """
 
     names: dict[bytes, Statement]
@@ -161,6 +162,7 @@ class Session:
     texts: list[tuple[int, bytes]]
     routines: Routines
     failing: dict[str, dict[str, str]]
+    bound: frozenset[str]
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
@@ -179,6 +181,7 @@ class Session:
         self.withholds = self.withholds_next = False
         self.reads = False
         self.failing = {}
+        self.bound = frozenset()
         self.back: dict[str, str] = {}
         self.follow(startup)
 
@@ -333,7 +336,8 @@ class Session:
             self.doubt.readings = Readings()
         readings = self.doubt.readings
         meaning = self.parameters.meaning if idle else None
-        readings.note(verdict, text, self.parameters.statements, meaning, quiet)
+        known = self.parameters.statements.keys() | self.bound
+        readings.note(verdict, text, known, meaning, quiet)
         self.reads = bool(readings.open)
         if any(reading is None for reading in readings.under.values()):
             self.texts = [*(self.texts or [])[-9:], (PREPARED, text)]
@@ -382,7 +386,10 @@ class Session:
     def in_sql(self, name: bytes) -> cython.bint:
         """Whether it prepared a statement of this name in SQL."""
         statements = self.parameters.statements
-        return bool(statements) and name.decode("utf-8", "surrogateescape") in statements
+        if not statements and not self.bound:
+            return False
+        own = name.decode("utf-8", "surrogateescape")
+        return own in statements or own in self.bound
 
     # -- what they did ---------------------------------------------------------------------
 
@@ -438,6 +445,8 @@ class Session:
             there, here = before.but_for(NONE), before.but_for(self.startup)
         own = {n: self.startup.values.get(n) for n in IDENTITY if n in done.resets}
         self.holds &= ~done.clears
+        if done.clears & PREPARED:
+            self.bound = frozenset()
         self.follow(here.with_values(own))
         self._forget_doubt()
         return there
@@ -461,7 +470,8 @@ class Session:
         sources = answer.statements or {}
         readings = self.doubt.readings or NOTHING_READ
         statements = made(sources, self.parameters.statements, readings, self.backslashes)
-        if statements.keys() != sources.keys():
+        self.bound = frozenset(sources.keys() - statements.keys())
+        if self.bound:
             self.holds |= PREPARED
         strays = dict.fromkeys(answer.strays, NOBODYS)
         stand_ins = {n: stand_in(n) for n, source in sources.items() if is_stand_in(source)}

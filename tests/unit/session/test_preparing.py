@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from proxy.session.parameters import Meaning, Prepared
@@ -23,14 +25,14 @@ PLAIN = "PREPARE p AS SELECT 1"
 
 def noted(
     *texts: str,
-    known: dict[str, Prepared] | None = None,
+    known: Iterable[str] = (),
     meaning: Meaning | None = A,
     quiet: bool = True,
 ) -> Readings:
     readings = Readings()
     for text in texts:
         octets = text.encode()
-        readings.note(verdict(octets), octets, known or {}, meaning, quiet)
+        readings.note(verdict(octets), octets, set(known), meaning, quiet)
     return readings
 
 
@@ -102,15 +104,15 @@ def test_of_two_of_the_same_name_there_is_the_first_unless_it_failed() -> None:
     other = "PREPARE p AS SELECT 2"
     readings = noted(PLAIN, meaning=None)
     readings.told(A, A)
-    readings.note(verdict(other.encode()), other.encode(), {}, None, True)
+    readings.note(verdict(other.encode()), other.encode(), set(), None, True)
     readings.told(None, A)
     assert readings.under == {"p": A}
     failed = noted(PLAIN, meaning=None)
     failed.told(None, A)
-    failed.note(verdict(other.encode()), other.encode(), {}, None, True)
+    failed.note(verdict(other.encode()), other.encode(), set(), None, True)
     failed.told(B, A)
     assert failed.under == {"p": B}
-    readings.note(verdict(other.encode()), other.encode(), {}, None, False)
+    readings.note(verdict(other.encode()), other.encode(), set(), None, False)
     assert readings.under == {"p": None}
 
 

@@ -277,6 +277,12 @@ def test_statements_of_which_nobody_knows_what_they_were_read_under_hold_the_ser
     there = session.believe(Answer(statements={"p": "PREPARE p AS SELECT 1"}))
     assert session.holds == PREPARED
     assert there is session.parameters is NONE
+    assert session.in_sql(b"p")
+    text = b"PREPARE p AS SELECT 2"  # fails, since there is one
+    touched(text.decode(), session=session)
+    session.prepares(verdict(text), text, True, True)
+    session.believe(Answer(statements={"p": "PREPARE p AS SELECT 1"}))
+    assert session.holds == PREPARED
 
 
 def test_in_a_transaction_the_server_is_asked_what_texts_are_read_under() -> None:
