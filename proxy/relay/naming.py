@@ -7,6 +7,7 @@ the client's where SQL asks for it. What goes out changed is put together in `PI
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import cython
@@ -31,6 +32,7 @@ if cython.compiled:
         CLOSE,
         DESCRIBE,
         OUR_PARSE,
+        OUR_SYNC,
         QUERY,
     )
     from cython.cimports.proxy.session.routines import Routines
@@ -41,7 +43,7 @@ else:
     from proxy.relay.link import RX_SIZE
     from proxy.relay.server import Server
     from proxy.session.glance import glance
-    from proxy.session.owed import ANSWER_PARSE, BIND, CLOSE, DESCRIBE, OUR_PARSE, QUERY
+    from proxy.session.owed import ANSWER_PARSE, BIND, CLOSE, DESCRIBE, OUR_PARSE, OUR_SYNC, QUERY
     from proxy.session.routines import Routines
     from proxy.session.session import Session, Statement
     from proxy.wire.octets import equal, part, zero
@@ -50,6 +52,9 @@ if not cython.compiled:
     MAX_KEPT = 16 << 20
 """Longest Query or Parse message, in bytes, that is read whole: to know what it may do to the
 session, and to repeat it on other servers."""
+
+_ENDS = re.compile(rb"\b(?:rollback|abort|commit|end|prepare\s+transaction)\b", re.IGNORECASE)
+"""What may end a transaction that has failed; nothing else in it does anything."""
 
 _PREFIX: bytes = PREFIX
 _OURS = PREFIX.decode()
@@ -175,6 +180,10 @@ class Naming(Borrowing):
     ) -> cython.Py_ssize_t:
         """SQL is about to name statements that the protocol's Parse has made: let it find them."""
         server: Server = self.server
+        if server.status == 69 and not server.owed.runs():  # E
+            return run
+        fails_alone: cython.bint = buffer[at] == QUERY and server.owed.synced()
+        ahead: cython.bint = False
         for piece in said.prepared:
             if piece.name is None:
                 server.owed.unsettled = True
@@ -186,6 +195,10 @@ class Naming(Borrowing):
                 run = self._ahead(messages.parse(name, statement.tail), buffer, run, at)
                 server.knows_as(piece.name)
                 self.session.ask(PREPARED)
+                ahead = True
+        if ahead and fails_alone:
+            server.owed.push(OUR_SYNC)
+            PIECES.add_bytes(messages.SYNC)
         return run
 
     @cython.cfunc
@@ -208,6 +221,8 @@ class Naming(Borrowing):
         """
         server: Server = self.server
         session: Session = self.session
+        if server.status == 69 and not server.owed.runs() and not _ENDS.search(text):  # E
+            return run  # it can only fail
         run = self._names(said, buffer, run, at)
         idle: cython.bint = server.status == 73  # I
         alone: cython.bint = idle and server.owed.nothing()

@@ -13,6 +13,7 @@ cdef enum:
     OUR_PARSE = 112
     OUR_CLOSE = 99
     OUR_DESCRIBE = 100
+    OUR_SYNC = 115
     ANSWER_PARSE = 49
     ANSWER_CLOSE = 51
     COPY_END = 75
@@ -40,6 +41,7 @@ cdef class Owed:
     cdef void _make_room(self)
     cpdef int answer(self, int kind)
     cdef bint _ends(self, int code, int kind)
+    cdef bint _ends_ready(self, int code)
     cdef int _ready(self, int code)
     cdef void _pop(self)
     cdef bint _noted(self, int code)
@@ -49,6 +51,7 @@ cdef class Owed:
     cdef void _copy_in(self)
     cdef void _count_unsynced(self)
     cpdef int due(self)
+    cpdef bint synced(self)
     cpdef bint ours(self)
     cpdef bint runs(self)
     cpdef bint settled(self)

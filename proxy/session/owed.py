@@ -21,6 +21,7 @@ are due when they come to the head:
     x         a Parse that will fail since the client has that name already
     t         a Describe whose answer is to be remembered
     q p c d   Query, Parse, Close, Describe of ours: swallowed
+    s         Sync of ours, so that our own errors in front of it are ours alone
     1 3       ParseComplete, CloseComplete of ours
     K         CopyDone or CopyFail: a mark, no response
 
@@ -43,6 +44,7 @@ if not cython.compiled:
     PARSE, BIND, DESCRIBE, EXECUTE, CLOSE = ord("P"), ord("B"), ord("D"), ord("E"), ord("C")
     PARSE_AGAIN, TELLING = ord("x"), ord("t")
     OUR_QUERY, OUR_PARSE, OUR_CLOSE, OUR_DESCRIBE = ord("q"), ord("p"), ord("c"), ord("d")
+    OUR_SYNC = ord("s")
     ANSWER_PARSE, ANSWER_CLOSE = ord("1"), ord("3")
     COPY_END = ord("K")
 
@@ -85,7 +87,7 @@ class Owed:
             self.skipping = False
         if self.copying and self._in_copy(code):
             return
-        if code == QUERY or code == SYNC or code == FUNCTION or code == OUR_QUERY:
+        if self._ends_ready(code):
             self.ready += 1
             self.unsynced = False
         elif code != COPY_END:
@@ -152,7 +154,7 @@ class Owed:
             self.sync_in_copy = False
         if code == QUERY or code == SYNC or code == FUNCTION:
             return PASS
-        if code == OUR_QUERY:
+        if code == OUR_QUERY or code == OUR_SYNC:
             return SWALLOW
         if self._ends(code, kind):
             self._pop()
@@ -173,7 +175,7 @@ class Owed:
 
     @cython.cfunc
     def _ready(self, code: cython.int) -> cython.int:
-        if code != QUERY and code != SYNC and code != OUR_QUERY and code != FUNCTION:
+        if not self._ends_ready(code):
             self.lost = True
             return PASS
         self.ready -= 1
@@ -181,7 +183,18 @@ class Owed:
         self.copying = False
         self.sync_in_copy = False
         self._pop()
-        return SWALLOW if code == OUR_QUERY else PASS
+        return SWALLOW if code == OUR_QUERY or code == OUR_SYNC else PASS
+
+    @cython.cfunc
+    def _ends_ready(self, code: cython.int) -> cython.bint:
+        """Whether it ends with ReadyForQuery."""
+        return (
+            code == QUERY
+            or code == SYNC
+            or code == FUNCTION
+            or code == OUR_QUERY
+            or code == OUR_SYNC
+        )
 
     @cython.cfunc
     def _pop(self) -> cython.void:
@@ -219,10 +232,12 @@ class Owed:
         self.failed = code
         self.copying = False
         self.lost = self.lost or self.sync_in_copy
-        if code == OUR_QUERY:
+        if code == OUR_QUERY or code == OUR_SYNC:
             return SWALLOW
         if code != QUERY and code != SYNC and code != FUNCTION:
             self._skip()
+            if code == OUR_PARSE and self.head < self.tail and self.queue[self.head] == OUR_SYNC:
+                return SWALLOW
         return PASS
 
     @cython.cfunc
@@ -230,7 +245,7 @@ class Owed:
         """An extended-query message failed: nothing is answered up to the next Sync."""
         while self.head < self.tail:
             code: cython.int = self.queue[self.head]
-            if code == SYNC:
+            if code == SYNC or code == OUR_SYNC:
                 return
             if code == QUERY or code == FUNCTION or code == OUR_QUERY:
                 self.ready -= 1
@@ -271,8 +286,7 @@ class Owed:
         at: cython.Py_ssize_t = self.tail - 1
         while self.queue[at] == COPY_END:
             at -= 1
-        last: cython.int = self.queue[at]
-        self.unsynced = last != QUERY and last != SYNC and last != FUNCTION and last != OUR_QUERY
+        self.unsynced = not self._ends_ready(self.queue[at])
 
     @cython.ccall
     def due(self) -> cython.int:
@@ -284,6 +298,19 @@ class Owed:
             return 0
         self._pop()
         return code
+
+    @cython.ccall
+    def synced(self) -> cython.bint:
+        """Whether no error in front of it can skip what is sent now."""
+        i: cython.Py_ssize_t = self.tail - 1
+        while i >= self.head:
+            code: cython.int = self.queue[i]
+            if code == SYNC or code == OUR_SYNC:
+                return True
+            if not self._ends_ready(code) and code != COPY_END:
+                return False
+            i -= 1
+        return not self.unsynced and not self.skipping and not self.copying
 
     @cython.ccall
     def ours(self) -> cython.bint:

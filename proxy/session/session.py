@@ -386,10 +386,11 @@ class Session:
     def in_sql(self, name: bytes) -> cython.bint:
         """Whether it prepared a statement of this name in SQL."""
         statements = self.parameters.statements
-        if not statements and not self.bound:
+        if not statements and not self.bound and self.doubt is None:
             return False
         own = name.decode("utf-8", "surrogateescape")
-        return own in statements or own in self.bound
+        readings = NOTHING_READ if self.doubt is None else self.doubt.readings or NOTHING_READ
+        return own in statements or own in self.bound or readings.made(own)
 
     # -- what they did ---------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from tests.funnel import Funnel
 from tests.integration.observe import until
 from tests.integration.twins import Twins
 from tests.postgres import USERS, Postgres
-from tests.wireclient import SYNC, Wire, bind, describe, execute, parse, rows
+from tests.wireclient import SYNC, Wire, bind, close, describe, execute, parse, query, rows
 
 
 def wire(funnel: Funnel, **settings: str) -> Wire:
@@ -327,3 +327,34 @@ def test_a_greeting_leaves_no_query_behind(pgfunnel: StartFunnel) -> None:
         twins.connect("other", timezone="Asia/Tokyo")
         for name in ("holder", "other", "one", "holder"):
             twins.ask(name, "SHOW timezone")
+
+
+def test_sql_names_what_the_protocol_prepared(pgfunnel: StartFunnel, schemas: None) -> None:
+    """What is sent ahead for it may fail; the query behind it is answered all the same."""
+    funnel = pgfunnel(default_pool_size=1)
+    with Twins(funnel) as twins:
+        twins.ask("one", "SET search_path = replay_a")
+        twins.send("one", parse("mine", "SELECT v FROM t"), SYNC)
+        twins.send("one", parse("gone", "DEALLOCATE gone"), SYNC)
+        for sql in ("BEGIN", "SELECT 1 / 0", "EXECUTE mine", "PREPARE mine AS SELECT 1"):
+            twins.ask("one", sql)
+        twins.send("one", bind("", "gone"), execute(), SYNC)
+        twins.send("one", describe("gone"), SYNC)
+        both = query("SELECT 1 / 0") + query("EXECUTE mine")
+        for sql in ("ROLLBACK", "BEGIN", "EXECUTE mine"):
+            twins.ask("one", sql)
+        twins.send("one", both, times=2)
+        twins.ask("one", "ROLLBACK")
+        alternate(twins, "EXECUTE mine")
+        twins.ask("other", "SELECT 1")
+        twins.send("one", query("BEGIN") + both, times=3)
+        twins.ask("one", "ROLLBACK")
+        alternate(twins, "EXECUTE mine", "DEALLOCATE mine", "EXECUTE mine")
+        for sql in ("BEGIN", "PREPARE mine AS SELECT 1"):
+            twins.ask("one", sql)
+        twins.send("one", parse("mine", "SELECT 2"), SYNC)
+        for sql in ("ROLLBACK", "BEGIN", "PREPARE other AS SELECT 1"):
+            twins.ask("one", sql)
+        twins.send("one", close("other"), SYNC)
+        twins.ask("one", "COMMIT")
+        alternate(twins, "EXECUTE mine", "EXECUTE other")

@@ -116,6 +116,13 @@ class Proxy(RuleBasedStateMachine):
         fails = code == "x" or (fails and code == "p")
         self.send(code, ("error",) if fails else ("ok",))
 
+    @rule(fails=st.booleans())
+    @precondition(lambda self: self.free and self.owed.synced())
+    def ours_for_a_query(self, fails: bool) -> None:
+        self.send("p", ("error", "synced") if fails else ("ok", "synced"))
+        self.send("s")
+        self.send("Q", ("command",))
+
     @rule(script=scripts("t", 1))
     @precondition(lambda self: self.free and not self.owed.skipping)
     def describe_that_is_looked_at(self, script: tuple[str, ...]) -> None:
@@ -190,7 +197,7 @@ class Proxy(RuleBasedStateMachine):
     def skipped_after(self, cause: Sent) -> list[int]:
         skipped = []
         for message in self.sent[cause.serial :]:
-            if message.code == "S":
+            if message.code in "Ss":
                 break
             if message.code in NOTED:
                 skipped.append(message.serial)

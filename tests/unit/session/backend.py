@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-ENDING = "QqFS"
+ENDING = "QqFSs"
 """Codes that end with ReadyForQuery."""
 
 NOTED = "Pxptc13"
@@ -19,7 +19,7 @@ VIRTUAL = "13"
 
 _SAYS = {
     "P": {"ok": "1"},
-    "p": {"ok": "1"},
+    "p": {"ok": "1", "synced": ""},
     "x": {},
     "B": {"ok": "2"},
     "C": {"ok": "3"},
@@ -31,6 +31,7 @@ _SAYS = {
     "q": {"command": "C", "rows": "TC", "empty": "I"},
     "F": {"ok": "V"},
     "S": {"ok": ""},
+    "s": {"ok": ""},
 }
 """What each step of a script makes the backend say; DataRow and CopyData left out."""
 
@@ -101,7 +102,7 @@ class Backend:
         message = self.inbox.popleft()
         if self.copying is not None:
             self._copy_message(self.copying, message)
-        elif message.code == "S":
+        elif message.code in "Ss":
             self.ignoring = False
             self._run(message, message.script)
         elif message.code in "dKfH" or self.ignoring:
@@ -162,4 +163,5 @@ class Backend:
 def swallowed(said: Said) -> bool:
     """Whether the client must not see it: an error that skips its messages it does see."""
     code = said.cause.code
-    return code == "q" or (code in "pc" and said.kind != "E")
+    ours_alone = said.kind != "E" or "synced" in said.cause.script
+    return code in "qs" or (code in "pc" and ours_alone)

@@ -81,6 +81,8 @@ WHOLE = {
     "our parse ahead": ">p >B >E >S <1 <2 <C <Z",
     "our close and parse ahead": ">c >p >B >E >S <3 <1 <2 <C <Z",
     "our parse fails": ">p >B >E >S <E <Z",
+    "our parse, synced": ">p >s >Q <1 <Z <C <Z",
+    "our parse, synced, fails": ">p >s >Q <E <Z <C <Z",
     "a name prepared twice": ">x >B >S <E <Z",
     "asynchronous messages between": ">Q <N <S <A <C <N <Z <A <S",
 }
