@@ -26,6 +26,7 @@ from proxy.daemon import (
     open_log,
 )
 from proxy.errors import SettingsError
+from proxy.relay import lingering
 from proxy.relay.funnel import Funnel
 from proxy.relay.listen import Listener, open_sockets
 from proxy.relay.rules import read_gate
@@ -40,7 +41,7 @@ from proxy.web import WebServer
 log = logging.getLogger("pgfunnel")
 
 _SPARE_FILES = 64
-"""Descriptors for everything that is neither a client nor a server."""
+"""Descriptors for everything that is neither a client (or what is left of one) nor a server."""
 
 _TERMINAL = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _SIGNALS = (*_TERMINAL, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -277,7 +278,7 @@ class _App:
             return funnel.deserted()
         if told == signal.SIGTERM:
             return funnel.drain(self._settings.drain_timeout)
-        return funnel.drain(math.inf, waiters=False)
+        return funnel.drain(math.inf, until_free=True)
 
     async def _told_again(self, funnel: Funnel) -> None:
         while (told := await self._signals.get()) not in _STOPPING:
@@ -328,7 +329,7 @@ async def _first(*coroutines: Coroutine[Any, Any, None]) -> None:
 def _raise_file_limit(settings: Settings) -> None:
     """Open files as far as they may go; say when max_client_conn does not fit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = settings.max_client_conn + settings.default_pool_size + _SPARE_FILES
+    needed = settings.max_client_conn + settings.default_pool_size + lingering.MOST + _SPARE_FILES
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

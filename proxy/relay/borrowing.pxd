@@ -37,6 +37,7 @@ cdef class Borrowing(Borrower):
     cdef readonly Py_ssize_t remaining
     cdef public bint keeps
     cdef public int leaving
+    cdef object goodbye
     cdef public bint waiting
     cdef readonly int ahead
     cdef readonly bint greeting
@@ -73,13 +74,16 @@ cdef class Borrowing(Borrower):
     cdef bint _run_ahead(self, int what, object queries)
     cdef object _failed(self, Server server, int what, object error)
     cdef object _not_set(self, Server server, object error)
-    cdef object _retry(self, Server server, object error)
+    cdef object _have_another(self)
+    cdef object _retry(self, Server server, object error, int most)
     cdef object _resume(self)
     cpdef object hear_early(self)
     cdef object _looked(self, int what, object error)
     cdef object _go_on(self)
     cpdef bint at_boundary(self)
-    cpdef object dismiss(self)
+    cpdef bint silent(self, double moment)
+    cpdef object dismiss(self, object reason, object error)
+    cdef object _see_off(self)
     cdef object _part(self)
     cdef object _stir(self)
     cdef object _give_back(self)

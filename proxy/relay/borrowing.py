@@ -16,7 +16,6 @@ from proxy.errors import (
     FeatureRefused,
     PostgresError,
     ProtocolViolation,
-    ShuttingDown,
     TooManyWaiters,
 )
 from proxy.session.inquiry import question, read_answer
@@ -28,6 +27,7 @@ from proxy.session.parameters import (
     settings_query,
     stageable,
     staging,
+    sticks,
 )
 from proxy.session.preparing import stand_in
 from proxy.telemetry.reasons import CloseReason
@@ -58,6 +58,12 @@ else:
 PIECES: Pieces = Pieces()
 """What goes to the server when it is not one run of the shared buffer."""
 
+_SILENCE = 0.02
+"""Seconds behind its transaction in which a client has read the end of it."""
+
+_RETRIES = 3
+"""How many servers that fail are replaced by others before the client is told."""
+
 NO_STAND_INS: dict[str, Prepared] = {}
 
 
@@ -71,12 +77,12 @@ class Borrowing(Borrower):
     `ahead`: it has a server that runs something of ours first: a check, its parameters, its
     prepared statements, or (behind its transaction) the question what became of its session;
     `leaving`: it has said goodbye and waits for its last answers (LEAVES), or is to be closed at
-    its next boundary (DISMISSED); `tunnel`: the server's end of a replication connection;
-    `resting`: it has a server that waits for what it says next; `begun_at`, `asked_at`: when its
-    transaction began, and what runs in it now; `recalls`: it is to be known which statement it
-    sent last, `recalled` (the beginning of a text, or a `Statement`); `lacked`: the statements that
-    its server has, or will have, as the last of what runs ahead; `instead`: stand-ins for those
-    that it cannot prepare, as long as it is lent.
+    its next boundary (DISMISSED, with `goodbye`: why, and the error); `tunnel`: the server's end of
+    a replication connection; `resting`: it has a server that waits for what it says next;
+    `begun_at`, `asked_at`: when its transaction began, and what runs in it now; `recalls`: it is to
+    be known which statement it sent last, `recalled` (the beginning of a text, or a `Statement`);
+    `lacked`: the statements that its server has, or will have, as the last of what runs ahead;
+    `instead`: stand-ins for those that it cannot prepare, as long as it is lent.
     """
 
     hub: Any
@@ -84,6 +90,7 @@ class Borrowing(Borrower):
     login: Any
     address: object
     tunnel: Any
+    goodbye: tuple[CloseReason, object]
     had: Parameters
     lacked: dict[str, Prepared]
     instead: dict[str, Prepared]
@@ -102,6 +109,7 @@ class Borrowing(Borrower):
         self.remaining = 0
         self.keeps = False
         self.leaving = STAYS
+        self.goodbye = None
         self.waiting = False
         self.ahead = NOTHING
         self.greeting = False
@@ -280,7 +288,7 @@ class Borrowing(Borrower):
         if what == LOOKING or what == LOOKING_BACK:
             return self._looked(what, error)
         if error is not None and what == CHECKING:
-            return self._retry(server, error)
+            return self._retry(server, error, _RETRIES)
         if error is not None:
             return self._failed(server, what, error)
         self.retries = 0
@@ -335,8 +343,11 @@ class Borrowing(Borrower):
         DEALLOCATE is not rolled back: which prepared statements are left is not known. What was
         cancelled ran into a time limit of whoever had the server before.
         """
-        if error.get("C") in ("26000", "57014") and not self.session.holds and not self.keeps:
-            return self._retry(server, error)
+        if not self.session.holds and not self.keeps:
+            if error.get("C") in ("26000", "57014"):
+                return self._retry(server, error, _RETRIES)
+            if sticks(self.had, self.session.parameters):
+                return self._retry(server, error, self.pool.most)
         server.parameters = self.had
         server.rows = None
         if self.had.statements or self.lacked:
@@ -344,16 +355,24 @@ class Borrowing(Borrower):
         return self.close(CloseReason.REFUSED, PostgresError(error))
 
     @cython.cfunc
-    def _retry(self, server: Server, error: Any) -> object:
-        """The server is no good (or will not be set so); another one is, or tells why."""
+    def _retry(self, server: Server, error: Any, most: cython.int) -> object:
+        """The server is no good (or will not be set so); one of so many others is, or tells why."""
         self.retries += 1
         self.server = None
         server.client = None
         words = PostgresError(error)
         server.close(CloseReason.CHECK_FAILED)
-        if self.retries > 3:
+        if self.retries > most:
             return self.close(CloseReason.SERVER_LOST, words)
-        return self._wait(True)
+        return self._have_another()
+
+    @cython.cfunc
+    def _have_another(self) -> object:
+        """In place of a server that is gone: one that is idle, or the next."""
+        server: Server = self.pool.borrow()
+        if server is None:
+            return self._wait(True)
+        return self._resume() if self._have(server, now()) else None
 
     @cython.ccall
     def on_settled(self) -> object:
@@ -405,7 +424,7 @@ class Borrowing(Borrower):
         self.server = None
         if self.ahead in (CHECKING, LOOKING, SETTING, PREPARING) and not self.session.holds:
             self.ahead = NOTHING
-            return self._wait(True)
+            return self._have_another()
         return self.close(CloseReason.SERVER_LOST, error)
 
     # -- boundaries ------------------------------------------------------------------------
@@ -417,7 +436,7 @@ class Borrowing(Borrower):
         if self.leaving:
             if self.leaving == LEAVES:
                 return self.close(CloseReason.CLIENT_LEFT)
-            self.dismiss()
+            self._see_off()
         if session.holds and self.pool.waiters:
             session.ask(session.holds)
         if session.watches:
@@ -454,7 +473,12 @@ class Borrowing(Borrower):
         return not self.ahead and self.remaining == 0 and self.at_rest()
 
     @cython.ccall
-    def dismiss(self) -> object:
+    def silent(self, moment: cython.double) -> cython.bint:
+        """Whether it is at a boundary that it has had time to read the end of."""
+        return self.at_boundary() and moment - self.active_at >= _SILENCE
+
+    @cython.ccall
+    def dismiss(self, reason: CloseReason, error: object) -> object:
         """Whatever it says behind its next boundary, which may be now, is answered with goodbye.
 
         Not before it says something: drivers that read words of ours together with the end of a
@@ -462,8 +486,13 @@ class Borrowing(Borrower):
         """
         if self.leaving == STAYS:
             self.leaving = DISMISSED
+            self.goodbye = reason, error
+        return self._see_off()
+
+    @cython.cfunc
+    def _see_off(self) -> object:
         if self.login is None and not self.waiting and self.at_boundary():
-            self.login = Usher(self)
+            self.login = Usher(self, *self.goodbye)
         return None
 
     @cython.cfunc
@@ -607,12 +636,13 @@ class Borrowing(Borrower):
 class Usher:
     """Takes what a client says that is to go (`Client.login`)."""
 
-    def __init__(self, client: Borrowing) -> None:
+    def __init__(self, client: Borrowing, reason: CloseReason, error: object) -> None:
         self._client = client
+        self._goodbye = reason, error
 
     def feed(self, buffer: bytearray, n: int) -> None:
         del n
         if buffer[:1] == messages.TERMINATE[:1]:
             self._client.close(CloseReason.CLIENT_LEFT)
         else:
-            self._client.close(CloseReason.SHUTTING_DOWN, ShuttingDown())
+            self._client.close(*self._goodbye)

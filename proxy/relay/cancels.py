@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from proxy.errors import PgfunnelError
 from proxy.relay.connect import send_cancel
 from proxy.relay.names import Places
 from proxy.relay.server import Server
 from proxy.telemetry.counters import Totals
+
+if TYPE_CHECKING:
+    from proxy.relay.replication import Replica
 
 
 class Cancels:
@@ -29,14 +33,14 @@ class Cancels:
         self.tasks: set[asyncio.Task[None]] = set()
         self.patience: float | None = None
 
-    def cancel(self, server: Server, *, still: Callable[[], bool]) -> asyncio.Task[None]:
+    def cancel(self, server: Server | Replica, *, still: Callable[[], bool]) -> asyncio.Task[None]:
         """Cancel what the server runs if, when its turn has come, `still()` holds."""
         task = asyncio.get_running_loop().create_task(self._in_turn(server, still))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
 
-    async def _in_turn(self, server: Server, still: Callable[[], bool]) -> None:
+    async def _in_turn(self, server: Server | Replica, still: Callable[[], bool]) -> None:
         if server not in self._places:
             return
         address, _ = self._places[server]

@@ -291,8 +291,7 @@ class Client(Naming):
         if self.fd < 0:
             return None
         server: Server = self.server
-        # In the middle of a message, words of ours would be read as the rest of it.
-        if isinstance(error, PgfunnelError) and (server is None or server.remaining == 0):
+        if isinstance(error, PgfunnelError) and not self._amid():
             self.send(messages.error_response(error))
         self.server = None
         mid_message: cython.bint = self.remaining > 0
@@ -313,6 +312,13 @@ class Client(Naming):
         if mid_message or not server.owed.nothing() or server.status != 73:
             return server.abandon(mid_message, reason is CloseReason.CLIENT_LEFT)
         return server.free()
+
+    @cython.cfunc
+    def _amid(self) -> cython.bint:
+        """Whether words of ours would be read as the rest of a message."""
+        if self.server is not None:
+            return self.server.remaining > 0
+        return self.tunnel is not None and self.tunnel.remaining != 0
 
     @cython.ccall
     def on_blocked(self) -> object:

@@ -38,6 +38,7 @@ class Database(Pool):
     `check_delay`: a server that was idle for as many seconds is checked before it is lent;
     `greetings`: for the parameters that clients asked for, what they come to and the
     ParameterStatus messages that tell so; `resets`: server_reset_query runs in any pool mode;
+    `replicates`: replication connections were asked for;
     `generation`: see `proxy.session.prepared`; `routines`: the database's own functions and the
     like that change sessions, None where there are none; `looks`: whether a server that is given
     back is to be asked for them, which may be DUE, or, since they may have changed, NEEDED.
@@ -75,7 +76,7 @@ class Database(Pool):
         self.greetings = {}
         self.reported = frozenset()
         self.careful = False
-        self.resets = False
+        self.resets = self.replicates = False
         self.generation = new_generation()
         self.audit_debt = 0.0
         self.catalog = UNSEEN

@@ -394,7 +394,7 @@ class Entrance:
             peer=peer,
             sqlstate=error.sqlstate,
             error=error.message,
-            why=client.login.reason if client.login is not None else "",
+            why=client.login.reason if isinstance(client.login, Login) else "",
         )
         return None
 

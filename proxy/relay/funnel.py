@@ -53,11 +53,11 @@ log = logging.getLogger("pgfunnel")
 _MOST_NAMES = 20
 """So many functions that change sessions are named in a log line."""
 
-_SILENCE = 0.02
-"""Seconds behind its transaction in which a client has read the end of it."""
-
 TICK = 0.1
 """Seconds between looks at deadlines."""
+
+_PATIENCE = 0.02
+"""Seconds between looks at clients that are to go."""
 
 _SOON = 0.005
 """Seconds between looks whether a client's own query runs, which is to be cancelled."""
@@ -347,13 +347,16 @@ class Funnel:
             return
         if client in self.entrance.at_console:
             client.login.cancel()
-        if server is None or not server.owed.ready:
+        if client.tunnel is not None:
+            task = self.pools_by_key.cancel(client.login, still=lambda: client.tunnel is not None)
+        elif server is None or not server.owed.ready:
             self.totals.cancel("nothing_runs")
             asking.close(CloseReason.CLIENT_LEFT)
             return
-        task = self.pools_by_key.cancel(
-            server, still=lambda: server.client is client and _runs(server)
-        )
+        else:
+            task = self.pools_by_key.cancel(
+                server, still=lambda: server.client is client and _runs(server)
+            )
         task.add_done_callback(lambda _: asking.close(CloseReason.CLIENT_LEFT))
 
     def cancel_elsewhere(self, key: bytes, asking: Client) -> None:
@@ -415,12 +418,13 @@ class Funnel:
             self.standing.paused.clear()
         self.pools_by_key.follow_standing()
 
-    async def drain(self, timeout: float, *, waiters: bool = True) -> None:
+    async def drain(self, timeout: float, *, until_free: bool = False) -> None:
         """Take nothing new, let transactions finish, end within `timeout` seconds.
 
         Who has a server is closed behind its boundary: with its next word, or when it is silent.
-        `waiters`: those who wait for a server get one, unless their database is paused. Who has
-        not sent a start-up packet yet is left alone until it does (see `admit`): to a client that
+        Those who wait for a server get one, unless their database is paused. `until_free`: they
+        do not, and who keeps a server for its session is waited for until it leaves. Who has not
+        sent a start-up packet yet is left alone until it does (see `admit`): to a client that
         has asked for TLS an error would be no answer.
         """
         self.draining = True
@@ -428,13 +432,13 @@ class Funnel:
         while there := [*self.clients, *(c for c in self.logging_in if c.login.wish is not None)]:
             now = monotonic()
             for client in there:
-                waits = client.waiting and waiters and not client.pool.paused
-                silent = client.at_boundary() and now - client.active_at >= _SILENCE
-                if now >= deadline or (silent and not waits):
+                stays = until_free and client.keeps and client.server is not None
+                waits = client.waiting and not until_free and not client.pool.paused
+                if now >= deadline or (client.silent(now) and not waits and not stays):
                     client.close(CloseReason.SHUTTING_DOWN, ShuttingDown())
-                else:
-                    client.dismiss()
-            await asyncio.sleep(_SILENCE)
+                elif not stays:
+                    client.dismiss(CloseReason.SHUTTING_DOWN, ShuttingDown())
+            await asyncio.sleep(_PATIENCE)
 
     async def deserted(self) -> None:
         """Take nothing new and wait until the last client has left."""

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 _AT_ONCE = frozenset({"28P01", "28000", "3D000", "42501", "0A000"})
 """Refusals of Postgres's that waiting does not mend: passed on without the grace."""
 
+_NOT_FOR_REPLICATION = frozenset({CloseReason.PAUSED, CloseReason.NAME_CHANGED})
+"""Why servers are retired at their next boundary: a replication connection has none."""
 
 _UNUSED = 0.5
 """Seconds for which a server must have been idle to make room for another pool's."""
@@ -177,11 +179,14 @@ class Pools:
         pool.check_delay = self._funnel.check_delay
         pool.backoff.succeeded()
 
-    def _end(self, pool: Database) -> None:
+    def _end(self, pool: Database, now: float) -> None:
         """The settings no longer lead clients here: who is at a boundary is to connect again."""
         error = NoLongerServed(f'database "{pool.database}" is no longer served as it was')
-        for client in [c for c in self._funnel.clients if c.pool is pool and c.server is None]:
-            client.close(CloseReason.RELOAD, error)
+        for client in [client for client in self._funnel.clients if client.pool is pool]:
+            if client.silent(now) and client.server is None:
+                client.close(CloseReason.RELOAD, error)
+            elif not client.keeps and not client.pinned_for:
+                client.dismiss(CloseReason.RELOAD, error)
         if not pool.servers and not pool.clients:
             self._ended.discard(pool)
             self._forget(pool)
@@ -246,6 +251,8 @@ class Pools:
         if isinstance(first, Replica):
             first.take_place()
             return
+        if first is None and pool.replicates and not pool.greetings:
+            return
         opening = Opening(pool)
         pool.enter(opening)
         if len(pool.servers) > pool.most:
@@ -296,14 +303,17 @@ class Pools:
         words = f"no server of {target.host} is {target.session_attrs} (target_session_attrs)"
         raise UpstreamUnreachable(words)
 
-    async def log_in(self, pool: Database, asked: Asked) -> LoggedIn:
+    async def log_in(self, replica: Replica, asked: Asked) -> LoggedIn:
         """A session apart, with these parameters. Raises what `open_session` raises."""
+        pool = replica.pool
         key = str(pool.address)
         self._logins[key] = self._logins.get(key, 0) + 1
         try:
-            return (await self._log_in(pool, asked))[1]
+            address, opened = await self._log_in(pool, asked)
         finally:
             self._logins[key] -= 1
+        self._places[replica] = address, peer_of(opened.stream.sock)
+        return opened
 
     async def _log_in(
         self, pool: Database, asked: Asked, query: str = ""
@@ -467,7 +477,7 @@ class Pools:
 
     def retire(self, server: object, reason: CloseReason) -> None:
         """Close a server at its next boundary, at once when nobody has it."""
-        if isinstance(server, Replica) and reason is not CloseReason.PAUSED:
+        if isinstance(server, Replica) and reason not in _NOT_FOR_REPLICATION:
             server.retire(reason)
         if not isinstance(server, Server) or server.state == "closing":
             return
@@ -493,7 +503,7 @@ class Pools:
                 if isinstance(server, Server):
                     self._check_time(server, now)
             if pool in self._ended:
-                self._end(pool)
+                self._end(pool, now)
             else:
                 self.fill(pool)
                 self._forget_unused(pool, now)
@@ -538,7 +548,7 @@ class Pools:
         if not self._funnel.stopping:
             asyncio.get_running_loop().call_soon(self.fill_all)
 
-    def cancel(self, server: Server, *, still: Callable[[], bool]) -> asyncio.Task[None]:
+    def cancel(self, server: Server | Replica, *, still: Callable[[], bool]) -> asyncio.Task[None]:
         """Cancel what the server runs if, when its turn has come, `still()` holds."""
         return self._cancels.cancel(server, still=still)
 

@@ -10,7 +10,6 @@ Source: PostgreSQL documentation, "Streaming Replication Protocol".
 from __future__ import annotations
 
 import asyncio
-import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +32,33 @@ _MAX_EARLY = 65536
 
 
 class Tunnel(Link):
-    """The server's end of a replication connection."""
+    """The server's end of a replication connection.
+
+    `remaining`: bytes still to come of a message that the client has the beginning of; -1 where
+    it has only a part of the header (`_head`).
+    """
 
     def __init__(self, loop: object, fd: int, replica: Replica) -> None:
         Link.__init__(self, loop, fd)
         self._replica = replica
+        self.remaining = 0
+        self._head = b""
 
     def consume(self, buffer: bytearray, n: int) -> None:
+        self._walk(buffer, n)
         self._replica.client.transmit(buffer, 0, n)
+
+    def _walk(self, buffer: bytearray, n: int) -> None:
+        at = max(0, self.remaining)
+        while at < n:
+            head = self._head + buffer[at : min(n, at + 5 - len(self._head))]
+            if len(head) < 5:
+                self._head = head
+                self.remaining = -1
+                return
+            at += int.from_bytes(head[1:], "big") + 1 - len(self._head)
+            self._head = b""
+        self.remaining = at - n
 
     def on_lost(self) -> None:
         self._replica.server_lost()
@@ -59,13 +77,7 @@ class Tunnel(Link):
         """Say goodbye; what Postgres still sends is read and dropped until it has closed."""
         if self.out is None:
             self.send(messages.TERMINATE)
-        with socket.socket(fileno=self.fd) as sock:
-            try:
-                sock.shutdown(socket.SHUT_WR)
-            except OSError:
-                return
-            finally:
-                sock.detach()
+        self.finish_sending()
         self.watch()
 
 
@@ -85,6 +97,7 @@ class Replica:
         self.state = "connecting"
         self.reason: CloseReason | None = None
         self.number = self.process_id = 0
+        self.secret = b""
         self.application_name = dict(self.wish.replication).get("application_name", "")
         self.opened_at = self.idle_since = monotonic()
         self.expires_at = float("inf")
@@ -107,6 +120,7 @@ class Replica:
     def begin(self) -> None:
         """Wait for a server's place."""
         self.client.login = self
+        self.pool.replicates = True
         self.client.be_replicated()
 
     def take(self, server: Server) -> None:
@@ -136,7 +150,7 @@ class Replica:
         asked = dict(self.pool.target.startup) | dict(self.wish.replication)
         try:
             async with asyncio.timeout(limit):
-                logged_in = await self._funnel.pools_by_key.log_in(self.pool, tuple(asked.items()))
+                logged_in = await self._funnel.pools_by_key.log_in(self, tuple(asked.items()))
         except TimeoutError:
             self._failed(UpstreamUnreachable("login to Postgres for replication timed out"))
         except (PgfunnelError, OSError) as error:
@@ -155,7 +169,7 @@ class Replica:
     def _opened(self, logged_in: LoggedIn) -> None:
         self._opening = None
         self.state = "active"
-        self.process_id = logged_in.process_id
+        self.process_id, self.secret = logged_in.process_id, logged_in.secret
         self._tunnel = Tunnel(self._funnel.loop, logged_in.stream.sock.detach(), self)
         tls: Any = logged_in.stream.tls
         self._tunnel.tls = tls
@@ -181,6 +195,14 @@ class Replica:
         else:
             error = ProtocolViolation("more was sent before the login was done")
             self.client.close(CloseReason.PROTOCOL_VIOLATION, error)
+
+    # -- cancels ---------------------------------------------------------------------------
+
+    def cancel_begins(self) -> None:
+        """Its server is no other client's, so that a cancel that comes late does no harm."""
+
+    def cancel_ended(self) -> None:
+        """Nothing waits for that."""
 
     # -- the end ---------------------------------------------------------------------------
 

@@ -55,8 +55,13 @@ _HARMLESS = frozenset(
 Names with a dot (an application's own) and `enable_…` (the planner's) are none that can, either.
 """
 
+_STICKY = frozenset({"temp_buffers"})
+"""Parameters that a server does not change once it has used temporary tables (source: PostgreSQL
+documentation, "Resource Consumption")."""
+
 _UNCERTAIN = frozenset(
     {
+        *_STICKY,
         "role",
         "session_authorization",
         "default_tablespace",
@@ -211,6 +216,11 @@ def difference(have: Parameters, want: Parameters) -> bytes:
 def certain(have: Parameters, want: Parameters) -> bool:
     """Whether bringing a server from `have` to `want` cannot fail."""
     return change(have, want)[1]
+
+
+def sticks(have: Parameters, want: Parameters) -> bool:
+    """Whether another server may take what one set as `have` refuses."""
+    return any(have.values.get(name) != want.values.get(name) for name in _STICKY)
 
 
 def change(have: Parameters, want: Parameters) -> tuple[bytes, bool]:

@@ -86,7 +86,8 @@ a drain, for sidecars: idle clients are told to go (57P01), transactions have dr
 finish, new clients are told to try elsewhere; PgBouncer waits until the last client has left by \
 itself. Twice: at once"""
 _INT: Final = """\
-waits for the last server to be given back, however long it takes, and tells clients that wait for \
+waits for the last server to be given back, however long it takes (in session pooling: until its \
+client leaves), and tells clients that wait for \
 one to go, as PgBouncer does; idle clients are told at once, not in the end. Twice: at once"""
 SIGNALS: Final = MappingProxyType(
     {

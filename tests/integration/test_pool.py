@@ -386,3 +386,22 @@ def test_what_was_asked_before_goodbye_is_answered(pgfunnel: StartFunnel) -> Non
         b"\0\x01\0\0\0\x0alast words"
     ]
     assert peer.ended()
+
+
+def test_in_place_of_a_server_that_fails_another_idle_one_serves(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    """The check fails on the server that was used last."""
+    postgres.psql("CREATE TABLE IF NOT EXISTS failing (pid int); GRANT SELECT ON failing TO alice")
+    check = "SELECT 1 / (SELECT count(*) - 1 FROM failing WHERE pid = pg_backend_pid())"
+    funnel = pgfunnel(default_pool_size=2, server_check_delay=0, server_check_query=check)
+    with logged_in(funnel) as one, logged_in(funnel) as two:
+        for peer in (one, two):
+            peer.query("BEGIN")
+        first, second = (int(peer.rows(PID)[0][0] or 0) for peer in (one, two))
+        for peer in (one, two):
+            peer.query("COMMIT")
+        postgres.psql(f"INSERT INTO failing VALUES ({second})")
+        assert [int(row[0] or 0) for row in one.rows(PID)] == [first]
+        postgres.psql("DELETE FROM failing")
+    assert "test query failed" in funnel.log()

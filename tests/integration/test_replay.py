@@ -358,3 +358,26 @@ def test_sql_names_what_the_protocol_prepared(pgfunnel: StartFunnel, schemas: No
         twins.send("one", close("other"), SYNC)
         twins.ask("one", "COMMIT")
         alternate(twins, "EXECUTE mine", "EXECUTE other")
+
+
+def test_what_used_servers_cannot_change(pgfunnel: StartFunnel) -> None:
+    """temp_buffers is fixed once a server has used temporary tables; others take it."""
+    funnel = pgfunnel(default_pool_size=2)
+    used = "CREATE TEMP TABLE t AS SELECT 1 AS v; SELECT * FROM t; DROP TABLE t"
+    with Twins(funnel) as twins:
+        twins.ask("third", "SET temp_buffers = '2MB'")
+        for name in ("one", "other"):
+            twins.ask(name, "BEGIN")
+        for name in ("one", "other"):
+            twins.ask(name, "CREATE TEMP TABLE t AS SELECT 1 AS v")
+            twins.ask(name, "COMMIT")
+            twins.ask(name, "DROP TABLE t")
+        twins.ask("third", used)
+        twins.connect("fourth", temp_buffers="1MB")
+        twins.connect("fifth", options="-c temp_buffers=3MB -c work_mem=5MB")
+        for _ in range(2):
+            for name in ("one", "third", "fourth", "other", "fifth"):
+                twins.ask(name, "SHOW temp_buffers")
+        twins.ask("fourth", used)
+        for name in ("one", "third", "fourth", "other", "fifth"):
+            twins.ask(name, "SHOW temp_buffers")

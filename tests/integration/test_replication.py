@@ -21,7 +21,7 @@ from tests.conftest import StartFunnel, StartPostgres
 from tests.funnel import Funnel
 from tests.integration.console import Operator
 from tests.integration.observe import resident, until, waiters
-from tests.integration.peer import Peer
+from tests.integration.peer import Peer, send_cancel
 from tests.postgres import USERS, Postgres, installed_bindir
 
 WAITING = 'pgfunnel_pool_waiters{database="replication",user="alice"}'
@@ -310,3 +310,51 @@ def test_the_console_shows_it_and_can_end_it(source: Postgres, pgfunnel: StartFu
         assert replica.error()["C"] == "57P01"
         until(lambda: operator.row("POOLS", user="alice")["sv_active"] == 0)
         until(lambda: not operator.show("SERVERS"))
+
+
+def test_what_it_runs_is_cancelled(source: Postgres, pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(source, default_pool_size=2)
+    running = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query ~ 'pg_sleep\\(60'"
+    with replicate(funnel) as replica:
+        replica.send(messages.query(b"SELECT pg_sleep(60)"))
+        until(lambda: source.psql(f"{running} AND pid <> pg_backend_pid()"))
+        send_cancel(funnel.host, funnel.port, replica.key)
+        assert replica.error()["C"] == "57014"
+        replica.until(b"Z")
+        assert replica.rows("SELECT 1") == [[b"1"]]
+
+
+def test_words_of_ours_stand_between_messages(source: Postgres, pgfunnel: StartFunnel) -> None:
+    """A backup that is ended while its reader is slow ends with our words, or without any."""
+    source.psql("CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 60000)")
+    source.psql("CHECKPOINT")
+    funnel = pgfunnel(source, default_pool_size=2, admin_users="dave")
+    with replicate(funnel, "true") as replica, Operator(funnel, "dave") as operator:
+        replica.send(messages.query(b"BASE_BACKUP (CHECKPOINT 'fast')"))
+        until(lambda: funnel.metrics()['pgfunnel_clients{state="active"}'] == 1)
+        for _ in range(1000):
+            replica.message()
+        operator.say(f"RECONNECT {source.database}")
+        rest = bytearray()
+        while more := replica.socket.recv(1 << 20):
+            rest += more
+    at, last = 0, b""
+    while at + 5 <= len(rest):
+        last = bytes(rest[at : at + 1])
+        at += 1 + int.from_bytes(rest[at + 1 : at + 5], "big")
+    assert (last == b"E" and at == len(rest)) or b"configuration changed" not in rest
+
+
+def test_a_minimum_of_servers_is_for_queries(source: Postgres, pgfunnel: StartFunnel) -> None:
+    """Nothing logs in for queries where only physical replication was asked for."""
+    place = {"*": {"host": source.host, "port": source.port}}
+    funnel = pgfunnel(source, upstream=None, databases=json.dumps(place), min_pool_size=2)
+    with Peer(funnel.host, funnel.port) as peer:
+        peer.log_in("alice", "replication", USERS["alice"], replication="true")
+        assert peer.rows("IDENTIFY_SYSTEM")
+        with log_in(funnel) as other:
+            assert other.rows("SELECT 1") == [[b"1"]]
+            until(lambda: backends(source) == 3)
+    until(lambda: not walsenders(source))
+    assert "server login failed" not in funnel.log()
+    assert backends(source) == 2

@@ -100,6 +100,21 @@ def test_int_waits_for_servers_and_for_nobody_else(pgfunnel: StartFunnel) -> Non
     assert funnel.wait() == 0
 
 
+def test_int_waits_for_sessions_to_end(pgfunnel: StartFunnel) -> None:
+    """In session pooling a server is given back when its client leaves, as in PgBouncer."""
+    funnel = pgfunnel(pool_mode="session")
+    with log_in(funnel) as has_a_server, log_in(funnel) as has_none:
+        before = has_a_server.rows("SELECT pg_backend_pid()")
+        tell(funnel, signal.SIGINT, "shutting down")
+        assert has_none.error()["C"] == "57P01"
+        for _ in range(3):
+            assert has_a_server.rows("SELECT pg_backend_pid() FROM pg_sleep(0.1)") == before
+        assert funnel.process.poll() is None
+        has_a_server.send(messages.TERMINATE)
+        assert has_a_server.ended()
+    assert funnel.wait() == 0
+
+
 @pytest.mark.parametrize("first", [None, signal.SIGTERM, signal.SIGINT])
 def test_quit_waits_for_nobody(pgfunnel: StartFunnel, first: signal.Signals | None) -> None:
     funnel = pgfunnel()

@@ -209,6 +209,7 @@ def test_what_is_not_ascii_is_written_so_that_no_encoding_changes_it(text: str) 
         ({}, {"statement_timeout": "1"}, True),
         ({}, {"work_mem": "64MB", "my.tag": "x"}, True),
         ({}, {"default_tablespace": "x"}, False),
+        ({}, {"temp_buffers": "1MB"}, False),
         ({"role": "joe"}, {"role": "joe", "work_mem": "64MB"}, False),
     ],
 )
