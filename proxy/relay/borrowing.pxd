@@ -1,5 +1,6 @@
+from proxy.relay.borrower cimport Borrower
 from proxy.relay.database cimport Database
-from proxy.relay.server cimport Borrower, Server
+from proxy.relay.server cimport Server
 from proxy.session.parameters cimport Parameters
 from proxy.wire.octets cimport Pieces
 
@@ -28,6 +29,7 @@ cdef enum:
     READING = 9
 
 cdef class Borrowing(Borrower):
+    cdef public Server server
     cdef readonly object hub
     cdef readonly long long number
     cdef public Database pool

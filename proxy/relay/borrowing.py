@@ -34,18 +34,20 @@ from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
 if cython.compiled:
+    from cython.cimports.proxy.relay.borrower import Borrower
     from cython.cimports.proxy.relay.clock import now
     from cython.cimports.proxy.relay.database import NEEDED, Database
     from cython.cimports.proxy.relay.link import Link
-    from cython.cimports.proxy.relay.server import Borrower, Server
+    from cython.cimports.proxy.relay.server import Server
     from cython.cimports.proxy.session.parameters import Parameters
     from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.wire.octets import Pieces
 else:
+    from proxy.relay.borrower import Borrower
     from proxy.relay.clock import now
     from proxy.relay.database import NEEDED, Database
     from proxy.relay.link import Link
-    from proxy.relay.server import Borrower, Server
+    from proxy.relay.server import Server
     from proxy.session.parameters import Parameters
     from proxy.session.session import Session
     from proxy.wire.octets import Pieces
@@ -71,6 +73,7 @@ NO_STAND_INS: dict[str, Prepared] = {}
 class Borrowing(Borrower):
     """A client in its dealings with the pool. `hub` knows everything that is not the client's own.
 
+    `server`: the one it has now;
     `remaining`: bytes still to come of a message that is being passed on; `keeps`: it keeps its
     server past the boundary (session pooling, or a statement too large to be repeated);
     `simple`: the type of the simple queries that are served, -1 where none are;
@@ -86,6 +89,7 @@ class Borrowing(Borrower):
     """
 
     hub: Any
+    server: Server
     pool: Database
     login: Any
     address: object
@@ -379,7 +383,7 @@ class Borrowing(Borrower):
         return self._resume()
 
     @cython.ccall
-    def take(self, server: Server) -> object:
+    def take(self, server: Any) -> object:
         """This waiter's turn has come."""
         moment: cython.double = now()
         self.waiting = False

@@ -1,69 +1,44 @@
 # cython: boundscheck=False, wraparound=False
 """A connection to Postgres that has logged in.
 
-`consume` walks the headers of what the server says, accounts for every message in `owed`, passes
-runs of bytes to the client that has borrowed it, and at the boundary gives the word to that
-client, or, when nobody has it, brings the server back to a clean state and to its pool.
+At the boundary it gives the word to the client that has borrowed it, or, when nobody has it, brings
+itself back to a clean state and to its pool.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import cython
 
 from proxy.conditions import COMPUTED, LOAD, PARAMETERS, PREPARED, SEED, UNSURE
-from proxy.errors import PostgresError, ProtocolViolation
+from proxy.errors import PostgresError
+from proxy.relay.answering import IDLE
 from proxy.session import audit
-from proxy.session.catalog import Look, changes_routines
+from proxy.session.catalog import Look
 from proxy.session.cleaning import cleaning
-from proxy.session.parameters import NOBODYS, NONE, READ_ONLY
-from proxy.session.policy import REFUSED, refusal
-from proxy.session.prepared import OTHER_RESULT
-from proxy.session.preparing import stands_for
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
 if cython.compiled:
+    from cython.cimports.proxy.relay.answering import Answering
+    from cython.cimports.proxy.relay.borrower import Borrower
     from cython.cimports.proxy.relay.clock import now
     from cython.cimports.proxy.relay.database import Database
-    from cython.cimports.proxy.relay.link import RX_SIZE, Link
-    from cython.cimports.proxy.session.owed import (
-        ANSWER_PARSE,
-        DESCRIBE,
-        OUR_QUERY,
-        PARSE,
-        SYNC,
-        Owed,
-    )
+    from cython.cimports.proxy.session.owed import DESCRIBE, OUR_QUERY, SYNC, Owed
     from cython.cimports.proxy.session.parameters import Parameters
-    from cython.cimports.proxy.session.prepared import Shelf
-    from cython.cimports.proxy.session.session import SURE, Session
-    from cython.cimports.proxy.wire.octets import Pieces, part, u32
+    from cython.cimports.proxy.session.session import SURE
 else:
+    from proxy.relay.answering import Answering
+    from proxy.relay.borrower import Borrower
     from proxy.relay.clock import now
     from proxy.relay.database import Database
-    from proxy.relay.link import RX_SIZE, Link
-    from proxy.session.owed import ANSWER_PARSE, DESCRIBE, OUR_QUERY, PARSE, SYNC, Owed
+    from proxy.session.owed import DESCRIBE, OUR_QUERY, SYNC, Owed
     from proxy.session.parameters import Parameters
-    from proxy.session.prepared import Shelf
-    from proxy.session.session import SURE, Session
-    from proxy.wire.octets import Pieces, part, u32
-
-_PIECES: Pieces = Pieces()
-"""What goes to the client when it is not one run of the shared buffer."""
+    from proxy.session.session import SURE
 
 _MUST_FAIL = messages.message(b"D", b"Ppgfunnel has no such portal\0")
 """Rolls back an implicit transaction that its client left without a Sync."""
-
-_CHANGED = {
-    "C": "0A000",
-    "M": "cached plan must not change result type",
-    "F": "plancache.c",
-    "R": "RevalidateCachedQuery",
-}
-"""What Postgres says of a prepared statement whose result is another now; drivers go by it."""
 
 _AT_ONCE = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
 """In front of a query of ours where transactions are read only by default: they may be serializable
@@ -72,83 +47,19 @@ TRANSACTION")."""
 
 _READ_ONLY = b"default_transaction_read_only"
 
-_REFUSED = re.compile(f'at or near "{REFUSED}([0-9]+)"')
-
-IDLE, ACTIVE, RESETTING, CLOSING = "idle", "active", "resetting", "closing"
+RESETTING, CLOSING = "resetting", "closing"
 
 
 @cython.cclass
-class Borrower(Link):
-    """Whoever may borrow a server: a client, as its server sees it.
-
-    `session` is what it believes of its Postgres session, `server` the one it has now;
-    `settling`: it holds messages back until what its names stand for is certain.
-    """
-
-    session: Session
-    server: Server
-    settling: bool
-
-    @cython.ccall
-    def on_boundary(self) -> object:
-        """The server owes nothing and is in no transaction."""
-        raise NotImplementedError
-
-    @cython.ccall
-    def on_in_transaction(self) -> object:
-        """The server owes nothing and a transaction is open."""
-        raise NotImplementedError
-
-    @cython.ccall
-    def on_copy_in(self) -> object:
-        """The server waits for data to copy."""
-        raise NotImplementedError
-
-    @cython.ccall
-    def on_prepared(self, error: object) -> object:
-        """The query that `Server.run` sent ahead is done; `error` are its fields, or None."""
-        raise NotImplementedError
-
-    @cython.ccall
-    def on_server_lost(self, error: object) -> object:
-        """The server is gone; `error` says so, or is None when the client was told already."""
-        raise NotImplementedError
-
-    @cython.ccall
-    def on_settled(self) -> object:
-        """What was sent ahead is known to be done or undone: go on (see `settling`)."""
-        raise NotImplementedError
-
-    @cython.ccall
-    def take(self, server: Server) -> object:
-        """A waiter's turn has come."""
-        raise NotImplementedError
-
-
-@cython.cclass
-class Server(Link):
+class Server(Answering):
     """One logged-in server.
 
-    `reported` are the parameter values it told last, `defaults` those it had after login;
-    `error`: of the last query of ours that failed, `errors`: of all that a client waits for, each
-    with the number of queries that were still to be answered then;
-    `status` is that of the last ReadyForQuery (I, T or E); `remaining`: bytes still to come of a
-    message that is passed on (or dropped, when `dropping`); `cancels`: cancel requests under way
-    for it, during which it is lent to nobody; `cancel_again`: when to repeat one (0: never),
-    since Postgres ignores a cancel that comes ahead of what it is to cancel; `cleanings`: queries
-    to run before its next client; `looking`: it tells what the database's own functions do.
+    `cancels`: cancel requests under way for it, during which it is lent to nobody; `cancel_again`:
+    when to repeat one (0: never), since Postgres ignores a cancel that comes ahead of what it is to
+    cancel; `cleanings`: queries to run before its next client; `looking`: it tells what the
+    database's own functions do.
     """
 
-    hub: Any
-    client: Borrower
-    parameters: Parameters
-    reported: dict[bytes, bytes]
-    defaults: dict[bytes, bytes]
-    error: dict[str, str]
-    errors: list[tuple[int, dict[str, str]]]
-    instead: bytes
-    types: bytes
-    rows: list[list[bytes | None]]
     cleanings: list[bytes]
     looking: Look
     reason: CloseReason
@@ -166,33 +77,12 @@ class Server(Link):
         defaults: dict[bytes, bytes],
         max_statements: int,
     ) -> None:
-        Link.__init__(self, loop, fd)
-        self.pool = pool
-        self.hub = hub
+        Answering.__init__(self, loop, fd, pool, hub, reported, defaults, max_statements)
         self.process_id = process_id
         self.secret = secret
-        self.owed = Owed()
-        self.shelf = Shelf(max_statements)
-        self.shelf.renew(pool.generation)
-        self.altered = self.alters_routines = False
-        self.types = b""
-        self.parameters = NONE
-        self.reported = reported
-        self.defaults = defaults
-        self.client = None
-        self.state = IDLE
-        self.status = 73  # I
-        self.remaining = 0
-        self.dropping = False
         self.cancels = 0
         self.cancelled = False
-        self.farewell = False
         self.cleanings = []
-        self.waited_for = False
-        self.error = None
-        self.errors = []
-        self.instead = None
-        self.rows = None
         self.auditing = False
         self.looking = None
         self.changes = 0
@@ -210,296 +100,6 @@ class Server(Link):
     def coming(self) -> bool:
         """Whether it is free in a moment: it only tells what the database's functions do."""
         return self.state == RESETTING and self.looking is not None
-
-    # -- what the server says --------------------------------------------------------------
-
-    @cython.ccall
-    def consume(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:  # noqa: C901 - flat
-        run: cython.Py_ssize_t = 0
-        i: cython.Py_ssize_t = 0
-        end: cython.Py_ssize_t
-        kind: cython.int
-        ready: cython.bint = False
-        settles: cython.bint = self.owed.asking
-        pieces: cython.bint = False
-        owed: Owed = self.owed
-        if self.remaining > 0:
-            i = min(n, self.remaining)
-            self.remaining -= i
-            if self.dropping:
-                run = i
-            if self.remaining == 0 and owed.head < owed.tail and owed.queue[owed.head] <= 51:
-                pieces = self._answer_due(buffer, run, i)
-                run = i
-        while i + 5 <= n:
-            kind = buffer[i]
-            end = i + u32(buffer, i + 1) + 1
-            if end < i + 5:
-                raise ProtocolViolation("Postgres sent a message with an invalid length")
-            if kind == 68 and owed.queue[owed.head] != OUR_QUERY:  # D
-                i = end
-                continue
-            if end > n and end - i <= RX_SIZE and self._seen_whole(kind):
-                break
-            if self._account(kind, buffer, i, end, n):
-                pieces = self._piece(buffer, run, i)
-                run = end
-            ready = ready or kind == 90  # Z
-            settles = settles or kind == 69  # E
-            i = end
-            if i <= n and owed.head < owed.tail and owed.queue[owed.head] <= 51:  # 1 3, our own
-                pieces = self._answer_due(buffer, run, i)
-                run = i
-        if i > n:
-            self.remaining = i - n
-            self.dropping = run == i
-            i = n
-            run = min(n, run)
-        elif i < n:
-            self.held = buffer[i:n]
-        self._pass_on(buffer, run, i, pieces)
-        if settles and self.fd >= 0:
-            self._let_go_on()
-        if ready and self.fd >= 0:
-            self._after_ready()
-        if self.farewell and self.state == IDLE:
-            self.close(CloseReason.SERVER_CLOSED)
-        return None
-
-    @cython.cfunc
-    def _seen_whole(self, kind: cython.int) -> cython.bint:
-        """Messages whose body is looked at: Z S E C, rows of our own queries, some t T."""
-        if kind == 116 or kind == 84:
-            return self.owed.looks()
-        return kind == 90 or kind == 83 or kind == 69 or kind == 67 or kind == 68
-
-    @cython.cfunc
-    def _account(  # noqa: C901 - flat
-        self,
-        kind: cython.int,
-        buffer: bytearray,
-        at: cython.Py_ssize_t,
-        end: cython.Py_ssize_t,
-        n: cython.Py_ssize_t,
-    ) -> cython.bint:
-        """Account for one message; True when the client does not see it as it is."""
-        owed: Owed = self.owed
-        ours: cython.bint = owed.head < owed.tail and owed.queue[owed.head] == OUR_QUERY
-        if kind == 83:  # S
-            self._parameter_status(part(buffer, at + 5, end), ours)
-            return ours
-        if kind == 65:  # A, which is the client's whatever runs meanwhile
-            return False
-        if kind == 78:  # N
-            return ours
-        if kind == 68:  # D, of our own query
-            if self.rows is not None and end <= n:
-                self.rows.append(messages.read_row(part(buffer, at + 5, end)))
-            return True
-        if kind == 90:  # Z
-            self.status = buffer[at + 5]
-            if self.altered and self.status == 73:  # I
-                self.hub.schema_changed(self.pool, self.alters_routines)
-                self.altered = self.alters_routines = False
-        elif kind == 67:  # C
-            self._command_complete(buffer, at + 5, end)
-        elif (kind == 84 or kind == 116 or kind == 110) and owed.looks():  # T t n
-            self._described(kind, buffer, at + 5, end, n)
-        swallow: cython.bint = owed.answer(kind) != 0
-        if kind == 71 and self.client is not None:  # G
-            self.client.on_copy_in()
-        if kind == 90 and self.client is not None and self.client.session.asks:  # Z
-            return swallow or self._withhold()
-        if kind == 69:  # E
-            return self._error(part(buffer, at + 5, min(n, end)), ours) or swallow
-        return swallow
-
-    @cython.cfunc
-    def _described(
-        self,
-        kind: cython.int,
-        buffer: bytearray,
-        at: cython.Py_ssize_t,
-        end: cython.Py_ssize_t,
-        n: cython.Py_ssize_t,
-    ) -> object:
-        """Remember what Postgres tells of a statement: its parameters (t), its result (T or n).
-
-        Of what is too long to be seen whole the length must do.
-        """
-        note: Any = self.owed.notes[0]
-        body: bytes = part(buffer, at, end) if end <= n else b""
-        if kind == 116:  # t
-            self.types = body
-            return None
-        if end > n:
-            body = b"%d" % (end - at)
-        elif kind == 84:  # T
-            body = messages.shape(body)
-        self.shelf.told(note, self.types, body)
-        return None
-
-    @cython.cfunc
-    def _withhold(self) -> cython.bint:
-        """Whether this ReadyForQuery waits until the client's session is known again."""
-        if self.status == 69 or self.waited_for or not self.owed.nothing():  # E
-            return False
-        return self.client.session.withhold()
-
-    @cython.cfunc
-    def _piece(
-        self, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
-    ) -> cython.bint:
-        """Take buffer[run:at] for the client, and what stands in place of the message there."""
-        _PIECES.add(buffer, run, at)
-        if self.instead is not None:
-            _PIECES.add_bytes(self.instead)
-            self.instead = None
-        return True
-
-    @cython.cfunc
-    def _answer_due(
-        self, buffer: bytearray, run: cython.Py_ssize_t, end: cython.Py_ssize_t
-    ) -> cython.bint:
-        _PIECES.add(buffer, run, end)
-        code: cython.int = self.owed.due()
-        while code:
-            _PIECES.add_bytes(
-                messages.PARSE_COMPLETE if code == ANSWER_PARSE else messages.CLOSE_COMPLETE
-            )
-            code = self.owed.due()
-        return True
-
-    @cython.cfunc
-    def _pass_on(
-        self,
-        buffer: bytearray,
-        run: cython.Py_ssize_t,
-        end: cython.Py_ssize_t,
-        pieces: cython.bint,
-    ) -> object:
-        client: Borrower = self.client
-        if pieces:
-            _PIECES.add(buffer, run, end)
-            buffer, run, end = _PIECES.buffer, 0, _PIECES.used
-        if client is not None and end > run:
-            self.pool.counters.bytes_sent += end - run
-            client.transmit(buffer, run, end)
-        if pieces:
-            _PIECES.used = 0
-        return None
-
-    @cython.cfunc
-    def _parameter_status(self, body: bytes, ours: cython.bint) -> object:
-        """Note a parameter's value; one that the client's own doing changed is the client's."""
-        name, value = messages.read_pair(body)
-        self.reported[name] = value
-        key: str = name.decode("utf-8", "replace").lower()
-        if key in READ_ONLY or (ours and self.client is not None):
-            return None
-        session: Session = None if self.client is None else self.client.session
-        own: Any = value.decode("utf-8", "replace")
-        if self.defaults.get(name) == value and (session is None or not session.began_with(key)):
-            own = None
-        self.parameters = self.parameters.with_value(key, own)
-        if session is not None:
-            session.follow(session.parameters.with_value(key, own))
-        return None
-
-    @cython.cfunc
-    def _command_complete(
-        self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
-    ) -> object:
-        """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind, DDL outdates them."""
-        if (buffer[at + 1] == 82 and buffer[at] != 80) or buffer[at] == 65:
-            # CREATE, DROP, ALTER, not PREPARE
-            self.altered = True
-            self.alters_routines |= changes_routines(part(buffer, at, end - 1))
-            self.hub.schema_changed(self.pool, self.alters_routines)
-            return None
-        if end - at < 12 or buffer[at] != 68 or (buffer[at + 1] == 69 and buffer[at + 2] == 76):
-            return None  # not D…, or DELETE
-        tag: bytes = part(buffer, at, end - 1)
-        if tag != b"DISCARD ALL" and tag != b"DEALLOCATE ALL":
-            return None
-        session: Session = None if self.client is None else self.client.session
-        self.shelf.deallocate_all(session, self.owed)
-        self.parameters = NONE if tag == b"DISCARD ALL" else self.parameters.with_statements({})
-        if session is not None and tag == b"DISCARD ALL":
-            session.follow(session.startup)
-        elif session is not None:
-            session.follow(session.parameters.with_statements({}))
-        return None
-
-    @cython.ccall
-    def knows(self, name: str) -> cython.bint:
-        """Whether a statement is there under this name of a client's own."""
-        return name in self.parameters.statements
-
-    @cython.ccall
-    def knows_as(self, name: str) -> object:
-        """A statement of the protocol is to be there under the client's own name for it."""
-        there = {**self.parameters.statements, name: NOBODYS}
-        self.parameters = self.parameters.with_statements(there)
-        return None
-
-    @cython.cfunc
-    def _error(self, body: bytes, ours: cython.bint) -> cython.bint:
-        """An ErrorResponse; True when words of ours stand in its place."""
-        owed: Owed = self.owed
-        fields = messages.read_error(body)
-        if ours:
-            self.error = fields
-            self.errors.append((owed.ready, fields))
-            return False
-        self.farewell = fields.get("V", fields.get("S")) == "FATAL"
-        if self.client is not None and self.client.session.asks & SURE:
-            self.client.session.unsure()
-        if "pgfunnel_" in fields.get("M", ""):
-            self.instead = self._own_words(fields, owed.undone)
-        session: object = None if self.client is None else self.client.session
-        if owed.passed_over:
-            owed.passed_over = False
-            self.shelf.passed_over(session)
-        if owed.undone:
-            self.shelf.undo(session, owed.undone, owed.failed == PARSE)
-            owed.undone.clear()
-        owed.failed = 0
-        if fields.get("R") == "RevalidateCachedQuery" and fields.get("C") == "0A000":
-            self.hub.schema_changed(self.pool, False)
-        return self.instead is not None
-
-    @cython.cfunc
-    def _own_words(self, fields: Any, undone: list[Any]) -> bytes:
-        """Postgres calls a statement by our name for it; the client knows it by its own."""
-        said: str = fields["M"]
-        severity = {k: v for k, v in fields.items() if k in "SV"}
-        if OTHER_RESULT in said:
-            return messages.error_fields({**severity, **_CHANGED}.items())
-        unprepared = stands_for(said)
-        if unprepared is not None and self.client is not None:
-            then = self.client.session.failing.get(unprepared, fields)
-            return messages.error_fields({**then, **severity}.items())
-        refused = _REFUSED.search(said)
-        if refused is not None:
-            words = dict(zip("CMH", refusal(int(refused[1])), strict=True))
-            return messages.error_fields({**severity, **words}.items())
-        if '"?pgfunnel_' in said:
-            said = said.replace('"?pgfunnel_', '"pgfunnel_')
-            return messages.error_fields({**fields, "M": said}.items())
-        if fields.get("C") == "42P05" and undone and undone[0][1] is not None:
-            again: str = undone[0][1].decode("utf-8", "replace")
-            said = re.sub(r'"pgfunnel_\d+"', lambda _: f'"{again}"', said)
-        names: dict[Any, Any] = {note[4]: note[1] for note in undone if note[1] is not None}
-        if self.client is not None:
-            session: Session = self.client.session
-            for known in (session.gone, session.names):
-                names.update({statement: name for name, statement in known.items()})
-        for statement, name in names.items():
-            if statement is not None:
-                ours: str = statement.server_name.decode()
-                said = said.replace(f'"{ours}"', f'"{name.decode("utf-8", "replace")}"')
-        return messages.error_fields({**fields, "M": said}.items())
 
     # -- boundaries ------------------------------------------------------------------------
 

@@ -1,0 +1,13 @@
+from proxy.relay.link cimport Link
+from proxy.session.session cimport Session
+
+cdef class Borrower(Link):
+    cdef public Session session
+    cdef public bint settling
+    cpdef object on_settled(self)
+    cpdef object on_boundary(self)
+    cpdef object on_copy_in(self)
+    cpdef object on_in_transaction(self)
+    cpdef object on_prepared(self, object error)
+    cpdef object on_server_lost(self, object error)
+    cpdef object take(self, object server)
