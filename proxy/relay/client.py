@@ -15,9 +15,9 @@ from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
 if cython.compiled:
-    from cython.cimports.proxy.relay.borrowing import (
+    from cython.cimports.proxy.relay.borrowing import LEAVES
+    from cython.cimports.proxy.relay.fitting import (
         CHECKING,
-        LEAVES,
         LOOKING,
         PIECES,
         PREPARING,
@@ -39,15 +39,8 @@ if cython.compiled:
     )
     from cython.cimports.proxy.wire.octets import u32
 else:
-    from proxy.relay.borrowing import (
-        CHECKING,
-        LEAVES,
-        LOOKING,
-        PIECES,
-        PREPARING,
-        SESSION,
-        SETTING,
-    )
+    from proxy.relay.borrowing import LEAVES
+    from proxy.relay.fitting import CHECKING, LOOKING, PIECES, PREPARING, SESSION, SETTING
     from proxy.relay.link import RX_SIZE
     from proxy.relay.naming import MAX_KEPT, Naming
     from proxy.relay.server import Server

@@ -38,19 +38,19 @@ from proxy.wire import messages
 from proxy.wire.startup import Cancel
 
 if cython.compiled:
-    from cython.cimports.proxy.relay.borrowing import SESSION, STATEMENT, TRANSACTION
     from cython.cimports.proxy.relay.client import Client
     from cython.cimports.proxy.relay.clock import now
     from cython.cimports.proxy.relay.database import Database
+    from cython.cimports.proxy.relay.fitting import SESSION, STATEMENT, TRANSACTION
     from cython.cimports.proxy.relay.login import Login
     from cython.cimports.proxy.relay.wish import Wish
     from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.telemetry.logs import log_closed, log_opened
 else:
-    from proxy.relay.borrowing import SESSION, STATEMENT, TRANSACTION
     from proxy.relay.client import Client
     from proxy.relay.clock import now
     from proxy.relay.database import Database
+    from proxy.relay.fitting import SESSION, STATEMENT, TRANSACTION
     from proxy.relay.login import Login
     from proxy.relay.wish import Wish
     from proxy.session.session import Session

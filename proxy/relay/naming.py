@@ -22,7 +22,8 @@ from proxy.session.verdict import Verdict, verdict
 from proxy.wire import messages
 
 if cython.compiled:
-    from cython.cimports.proxy.relay.borrowing import PIECES, SESSION, Borrowing
+    from cython.cimports.proxy.relay.borrowing import Borrowing
+    from cython.cimports.proxy.relay.fitting import PIECES, SESSION
     from cython.cimports.proxy.relay.link import RX_SIZE
     from cython.cimports.proxy.relay.server import Server
     from cython.cimports.proxy.session.glance import glance
@@ -39,7 +40,8 @@ if cython.compiled:
     from cython.cimports.proxy.session.session import Session, Statement
     from cython.cimports.proxy.wire.octets import equal, part, zero
 else:
-    from proxy.relay.borrowing import PIECES, SESSION, Borrowing
+    from proxy.relay.borrowing import Borrowing
+    from proxy.relay.fitting import PIECES, SESSION
     from proxy.relay.link import RX_SIZE
     from proxy.relay.server import Server
     from proxy.session.glance import glance

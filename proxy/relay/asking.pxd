@@ -1,0 +1,15 @@
+from proxy.relay.fitting cimport Fitting
+
+cdef class Asking(Fitting):
+    cdef readonly Py_ssize_t remaining
+    cdef object _part(self)
+    cdef object _looked(self, int what, object error)
+    cdef object _ask(self)
+    cdef object _answered(self, object error)
+    cdef object _known(self)
+    cdef object _goes_on(self, object told)
+    cdef bytes _told(self, object values)
+    cdef object _ask_readings(self)
+    cdef object _read(self, object error)
+    cdef object _restore(self)
+    cdef object _restored(self, int what, object error)

@@ -1,0 +1,198 @@
+# cython: boundscheck=False, wraparound=False
+"""A client asks its server what became of its session, where its statements leave a doubt.
+
+At the boundary, behind the client's own ReadyForQuery, or in a transaction, where the answer would
+be lost with it (`proxy.session.session`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cython
+
+from proxy.relay.fitting import RETRIES
+from proxy.session.inquiry import question, read_answer
+from proxy.session.parameters import settings_query
+from proxy.wire import messages
+
+if cython.compiled:
+    from cython.cimports.proxy.relay.fitting import (
+        ASKING,
+        CHECKING,
+        LOOKING,
+        LOOKING_BACK,
+        NOTHING,
+        READING,
+        RESTORED,
+        RESTORING,
+        SESSION,
+        Fitting,
+    )
+    from cython.cimports.proxy.relay.server import Server
+    from cython.cimports.proxy.session.session import Session
+else:
+    from proxy.relay.fitting import (
+        ASKING,
+        CHECKING,
+        LOOKING,
+        LOOKING_BACK,
+        NOTHING,
+        READING,
+        RESTORED,
+        RESTORING,
+        SESSION,
+        Fitting,
+    )
+    from proxy.relay.server import Server
+    from proxy.session.session import Session
+
+
+@cython.cclass
+class Asking(Fitting):
+    """A client in what it has its server tell.
+
+    `remaining`: bytes still to come of a message that is being passed on, amid which nothing can
+    be asked.
+    """
+
+    remaining: int
+
+    @cython.cfunc
+    def _part(self) -> object:
+        """Give the server back, unless something holds it."""
+        raise NotImplementedError
+
+    @cython.ccall
+    def on_prepared(self, error: Any) -> object:
+        server: Server = self.server
+        what: cython.int = self.ahead
+        self.ahead = NOTHING
+        if what == ASKING:
+            return self._answered(error)
+        if what == READING:
+            return self._read(error)
+        if what == RESTORING or what == RESTORED:
+            return self._restored(what, error)
+        if what == LOOKING or what == LOOKING_BACK:
+            return self._looked(what, error)
+        if error is not None and what == CHECKING:
+            return self._retry(server, error, RETRIES)
+        if error is not None:
+            return self._failed(server, what, error)
+        self.retries = 0
+        return self._go_on()
+
+    @cython.cfunc
+    def _looked(self, what: cython.int, error: Any) -> object:
+        """The server has told which of the database's own functions change sessions.
+
+        What ran before that was known may have used any of them.
+        """
+        more: bytes = self.server.looked(error)
+        if more:
+            self._run_ahead(what, [more])
+            return None
+        if what == LOOKING_BACK:
+            self.session.ask_all(self.pool.routines)
+            return self._ask()
+        return self._go_on()
+
+    @cython.cfunc
+    def _ask(self) -> object:
+        """At a boundary, with a doubt: believe what is sure, ask for the rest."""
+        session: Session = self.session
+        server: Server = self.server
+        if session.sure():
+            server.parameters = session.reset()
+            return self._known()
+        if self.remaining > 0:
+            return self._known()  # the next boundary is as good
+        server.rows = []
+        self._run_ahead(ASKING, [question(*session.question())])
+        return None
+
+    @cython.cfunc
+    def _answered(self, error: Any) -> object:
+        """The server has said what became of the session."""
+        server: Server = self.server
+        session: Session = self.session
+        rows, server.rows = server.rows, None
+        if error is not None or len(rows) != 1:
+            session.cannot_tell()
+        else:
+            server.parameters = session.believe(read_answer(*session.question(), rows[0]))
+        self._known()
+        return self._resume()
+
+    @cython.cfunc
+    def _known(self) -> object:
+        """The session is known again: keep the server for a reason, or give it back."""
+        session: Session = self.session
+        session.pin(self.pool.policy)
+        if session.withholds:
+            self._goes_on(session.parameters.values)
+        self._part()
+        return self._resume() if self.settling else None
+
+    @cython.cfunc
+    def _goes_on(self, told: Any) -> object:
+        """The ReadyForQuery that was withheld, behind what these parameters are for the client."""
+        self.session.withholds = False
+        return self.send(self._told(told) + messages.ready(self.server.status))
+
+    @cython.cfunc
+    def _told(self, values: Any) -> bytes:
+        """Postgres has reported what RESET led to; here it led to what the client began with."""
+        told: list[bytes] = []
+        for name in self.server.reported:
+            own = values.get(name.decode("utf-8", "replace").lower())
+            if own is not None:
+                told.append(messages.parameter_status(name, own.encode()))
+        return b"".join(told)
+
+    @cython.cfunc
+    def _ask_readings(self) -> object:
+        """In a transaction, a PREPARE may have read its text under parameters that end with it."""
+        session: Session = self.session
+        tells: cython.bint = self.server.status == 84 and self.remaining == 0  # T
+        if session.withholds or not tells or self.mode == SESSION or session.impatient():
+            session.read_under(None)
+            return self._restore() if session.withholds else None
+        self.server.rows = []
+        self._run_ahead(READING, [question(*session.question_of_readings())])
+        return None
+
+    @cython.cfunc
+    def _read(self, error: Any) -> object:
+        session: Session = self.session
+        rows, self.server.rows = self.server.rows, None
+        told: cython.bint = error is None and len(rows) == 1
+        answer = read_answer(*session.question_of_readings(), rows[0]) if told else None
+        session.read_under(answer)
+        return self._resume()
+
+    @cython.cfunc
+    def _restore(self) -> object:
+        """In a transaction, RESET leads to what the client began with, too."""
+        self.server.rows = []
+        self._run_ahead(RESTORING, [question(*self.session.question_now())])
+        return None
+
+    @cython.cfunc
+    def _restored(self, what: cython.int, error: Any) -> object:
+        server: Server = self.server
+        session: Session = self.session
+        rows, server.rows = server.rows, None
+        if error is not None or what == RESTORING:
+            told: cython.bint = error is None and len(rows) == 1
+            session.restore(read_answer(*session.question_now(), rows[0]) if told else None)
+            if session.back:
+                self._run_ahead(RESTORED, [settings_query(session.back.items()).encode()])
+                return None
+        if session.back:
+            known = {k: v for k, v in session.back.items() if k in self.pool.reported}
+            server.parameters = server.parameters.with_values(known)
+            session.follow(session.parameters.with_values(known))
+        self._goes_on(session.back)
+        return self._resume()

@@ -1,0 +1,221 @@
+# cython: boundscheck=False, wraparound=False
+"""A server that is lent is made fit for its client: set, and prepared, as the client's session is.
+
+Where that cannot fail it goes ahead of the client's bytes in the same write; where it can, they
+wait for it, and Postgres's refusal is the client's, or that server is replaced by another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cython
+
+from proxy.conditions import PREPARED
+from proxy.errors import PostgresError
+from proxy.session.parameters import (
+    NONE,
+    Prepared,
+    change,
+    difference,
+    stageable,
+    staging,
+    sticks,
+)
+from proxy.session.preparing import stand_in
+from proxy.telemetry.reasons import CloseReason
+
+if cython.compiled:
+    from cython.cimports.proxy.relay.borrower import Borrower
+    from cython.cimports.proxy.relay.clock import now
+    from cython.cimports.proxy.relay.database import NEEDED, Database
+    from cython.cimports.proxy.relay.link import Link
+    from cython.cimports.proxy.relay.server import Server
+    from cython.cimports.proxy.session.parameters import Parameters
+    from cython.cimports.proxy.wire.octets import Pieces
+else:
+    from proxy.relay.borrower import Borrower
+    from proxy.relay.clock import now
+    from proxy.relay.database import NEEDED, Database
+    from proxy.relay.link import Link
+    from proxy.relay.server import Server
+    from proxy.session.parameters import Parameters
+    from proxy.wire.octets import Pieces
+
+    TRANSACTION, SESSION, STATEMENT = range(3)
+    NOTHING, CHECKING, SETTING, PREPARING, ASKING, RESTORING, RESTORED = range(7)
+    LOOKING, LOOKING_BACK, READING = 7, 8, 9
+
+PIECES: Pieces = Pieces()
+"""What goes to the server when it is not one run of the shared buffer."""
+
+RETRIES = 3
+"""How many servers that fail are replaced by others before the client is told."""
+
+NO_STAND_INS: dict[str, Prepared] = {}
+
+
+@cython.cclass
+class Fitting(Borrower):
+    """A client in what it needs its server to be. `hub` knows everything that is not its own.
+
+    `server`: the one it has now; `keeps`: it keeps its server past the boundary (session pooling,
+    or a statement too large to be repeated);
+    `ahead`: its server runs something of ours first: a check, its parameters, its prepared
+    statements, or (behind its transaction) the question what became of its session;
+    `greeting`: it has not been greeted yet; `lacked`: the statements that its server has, or will
+    have, as the last of what runs ahead; `instead`: stand-ins for those that it cannot prepare, as
+    long as it is lent; `retries`: how many servers were no good.
+    """
+
+    hub: Any
+    server: Server
+    pool: Database
+    had: Parameters
+    lacked: dict[str, Prepared]
+    instead: dict[str, Prepared]
+
+    def __init__(self, loop: object, fd: cython.int, hub: Any, number: cython.int) -> None:
+        Link.__init__(self, loop, fd)
+        self.hub = hub
+        self.number = number
+        self.session = None
+        self.server = None
+        self.settling = False
+        self.pool = None
+        self.mode = TRANSACTION
+        self.keeps = False
+        self.ahead = NOTHING
+        self.greeting = False
+        self.retries = 0
+        self.lent_at = 0.0
+        self.had = None
+        self.lacked = NO_STAND_INS
+        self.instead = NO_STAND_INS
+
+    @cython.cfunc
+    def _resume(self) -> object:
+        """Go on with what was held while waiting."""
+        raise NotImplementedError
+
+    @cython.cfunc
+    def _retry(self, server: Server, error: Any, most: cython.int) -> object:
+        """The server is no good (or will not be set so); one of so many others is, or tells why."""
+        raise NotImplementedError
+
+    @cython.ccall
+    def close(self, reason: object, error: object = None) -> object:
+        """Tell the client why (a PgfunnelError), close it, and see to its server."""
+        raise NotImplementedError
+
+    @cython.cfunc
+    def _set_up(self, server: Server, moment: cython.double, wait: cython.bint) -> cython.bint:
+        """Bring the server to this client's session; False when the client waits for that.
+
+        `wait`: nothing of the client's follows in the same write.
+        """
+        if moment - server.idle_since >= self.pool.check_delay:
+            return self._run_ahead(CHECKING, [self.hub.check_query])
+        if self.pool.looks == NEEDED and self.mode != SESSION:
+            return self._run_ahead(LOOKING, [server.look()])
+        return self._set(server, wait)
+
+    @cython.cfunc
+    def _set(self, server: Server, wait: cython.bint) -> cython.bint:
+        """Bring the server to this client's parameters and statements; `wait` until it is done."""
+        have, want = server.parameters, self._wanted()
+        if have is want:
+            return True
+        stage: Parameters = staging(have, want)
+        sql, sure = change(have, stage)
+        if self.greeting:
+            # A value may stand on what was there before (DateStyle): begin from nothing.
+            server.rows = []
+            sql = b";".join(
+                [part for part in (difference(have, NONE), difference(NONE, want)) if part]
+            )
+        self.had = have
+        server.parameters = stage
+        self.lacked = stageable(stage, want)
+        if stage is want and sure and not wait:
+            PIECES.add_bytes(server.query_ahead(sql))
+            return True
+        if sql and not (sure and self.lacked):
+            return self._run_ahead(SETTING, [sql])
+        return self._prepare_on([sql] if sql else [])
+
+    @cython.cfunc
+    def _wanted(self) -> Parameters:
+        """What its server is to be set to and have prepared."""
+        want: Parameters = self.session.parameters
+        there = self.server.parameters.statements
+        instead = {name: each for name, each in self.instead.items() if there.get(name) == each}
+        return want.with_statements({**want.statements, **instead}) if instead else want
+
+    @cython.cfunc
+    def _prepare_on(self, queries: Any) -> cython.bint:
+        """Prepare what the server lacks, behind these queries: always False."""
+        server: Server = self.server
+        there = {**server.parameters.statements, **self.lacked}
+        server.parameters = server.parameters.with_statements(there)
+        texts = [statement.text.encode() for statement in self.lacked.values()]
+        return self._run_ahead(PREPARING, [*queries, *texts])
+
+    @cython.cfunc
+    def _run_ahead(self, what: cython.int, queries: Any) -> cython.bint:
+        """Queries of ours that the client waits for (`on_prepared`): always False."""
+        server: Server = self.server
+        self.ahead = what
+        server.waited_for = True
+        server.errors = []
+        for sql in queries:
+            PIECES.add_bytes(server.query_ahead(sql))
+        size: cython.Py_ssize_t = PIECES.used
+        PIECES.used = 0
+        server.transmit(PIECES.buffer, 0, size)
+        return False
+
+    @cython.cfunc
+    def _go_on(self) -> object:
+        """What ran ahead is done: the next of what the server lacks, or what was held."""
+        self.lent_at = self.server.idle_since = now()
+        wait: cython.bint = self.greeting or self.held is None
+        return self._resume() if self._set_up(self.server, self.lent_at, wait) else None
+
+    @cython.cfunc
+    def _failed(self, server: Server, what: cython.int, error: Any) -> object:
+        """The server was not set as it should be, or could not prepare some statements anew.
+
+        To those it gives a stand-in: EXECUTE says what Postgres says of them now.
+        """
+        names = [*self.lacked]
+        failing = {names[-left]: said for left, said in server.errors if left <= len(names)}
+        if what == SETTING and error.get("C") != "26000":
+            failing = dict.fromkeys(names, error)
+            server.parameters = self.had
+        again: cython.bint = any(name in self.instead for name in failing)
+        if again or not failing or len(failing) < len(server.errors):
+            return self._not_set(server, error)
+        self.session.failing = {**self.session.failing, **failing}
+        self.lacked = {name: stand_in(name) for name in failing}
+        self.instead = {**self.instead, **self.lacked}
+        self._prepare_on([])
+        return None
+
+    @cython.cfunc
+    def _not_set(self, server: Server, error: Any) -> object:
+        """Postgres refused what the client asks for, or the server lacks what it was to give up.
+
+        DEALLOCATE is not rolled back: which prepared statements are left is not known. What was
+        cancelled ran into a time limit of whoever had the server before.
+        """
+        if not self.session.holds and not self.keeps:
+            if error.get("C") in ("26000", "57014"):
+                return self._retry(server, error, RETRIES)
+            if sticks(self.had, self.session.parameters):
+                return self._retry(server, error, self.pool.most)
+        server.parameters = self.had
+        server.rows = None
+        if self.had.statements or self.lacked:
+            self.session.holds |= PREPARED
+        return self.close(CloseReason.REFUSED, PostgresError(error))
