@@ -11,7 +11,7 @@ from typing import Any, Final
 from proxy.admin.look import Look
 from proxy.admin.tables import INT4, TEXT, Column, Table
 from proxy.relay.client import Client
-from proxy.relay.pools import Opening
+from proxy.relay.opening import Opening
 from proxy.relay.replication import Replica
 from proxy.relay.server import Server
 from proxy.telemetry.logs import connection_id

@@ -204,12 +204,12 @@ class Funnel:
         """The client has joined its pool's waiters."""
         pool: Database = client.pool
         now = monotonic()
-        if self.pools_by_key.hopeless(pool, now) and pool.backoff.waits(now):
+        if self.pools_by_key.openings.hopeless(pool, now) and pool.backoff.waits(now):
             pool.leave(client)
             client.waiting = False
             client.close(CloseReason.UPSTREAM_UNREACHABLE, pool.failure)
             return
-        self.pools_by_key.fill(pool)
+        self.pools_by_key.openings.fill(pool)
 
     # -- servers ---------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The pools, and what keeps them going: opening servers, retiring them, cancelling.
+"""The pools: which there are, who gets a place that is free, when servers retire.
 
 Everything here is off the way of a transaction: it runs when a pool has too few servers, when
 one ends, and at each tick of the clock.
@@ -7,50 +7,27 @@ one ends, and at each tick of the clock.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from proxy.auth.keys import KeyCache
-from proxy.auth.upstream import UpstreamLogin
-from proxy.errors import (
-    LoginHopeless,
-    NoLongerServed,
-    PgfunnelError,
-    PostgresError,
-    UpstreamUnreachable,
-)
+from proxy.errors import NoLongerServed
 from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
-from proxy.pool.pool import Pool, PoolSize
-from proxy.relay.attributes import suits
+from proxy.pool.pool import PoolSize
 from proxy.relay.cancels import Cancels
-from proxy.relay.connect import (
-    Address,
-    Asked,
-    LoggedIn,
-    open_session,
-    run_query,
-    take_leave,
-    words_of,
-)
+from proxy.relay.connect import Address
 from proxy.relay.database import Database
-from proxy.relay.hosts import HostTurn
-from proxy.relay.names import Names, peer_of
+from proxy.relay.names import Names
+from proxy.relay.opening import Openings
 from proxy.relay.replication import Replica
 from proxy.relay.server import Server
-from proxy.relay.users import Credentials
 from proxy.settings.databases import Limits, Target
 from proxy.telemetry.reasons import CloseReason
 
 if TYPE_CHECKING:
-    from proxy.relay.client import Client
     from proxy.relay.funnel import Funnel
-
-_AT_ONCE = frozenset({"28P01", "28000", "3D000", "42501", "0A000"})
-"""Refusals of Postgres's that waiting does not mend: passed on without the grace."""
 
 _NOT_FOR_REPLICATION = frozenset({CloseReason.PAUSED, CloseReason.NAME_CHANGED})
 """Why servers are retired at their next boundary: a replication connection has none."""
@@ -59,35 +36,24 @@ _UNUSED = 0.5
 """Seconds for which a server must have been idle to make room for another pool's."""
 
 
-class Opening:
-    """Holds a place in the bounds while a server is being connected."""
-
-    __slots__ = ("expires_at", "idle_since", "pool")
-    state = "connecting"
-
-    def __init__(self, pool: Database) -> None:
-        self.pool = pool
-        self.idle_since = self.expires_at = 0.0
-
-
 class Pools:
-    """Every pool by (database, user of the login to Postgres)."""
+    """Every pool by (database, user of the login to Postgres).
+
+    `openings`: servers that are being opened; `ended`: pools that the settings lead no client to.
+    """
 
     def __init__(self, funnel: Funnel) -> None:
         self._funnel = funnel
         self._by_key: dict[tuple[str, str], Database] = {}
         self._db_bounds: dict[str, Bound] = {}
         self._user_bounds: dict[str, Bound] = {}
-        self._logins: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._keys = KeyCache()
-        self._turns: dict[Database, HostTurn] = {}
         self._places: dict[object, tuple[Address, str]] = {}
         self._names = Names(self._places, self._left)
+        self.openings = Openings(funnel, self, self._places)
         self._cancels = Cancels(self._places, funnel.totals)
         self._heirs: dict[object, Replica] = {}
         self._unused: dict[Database, float] = {}
-        self._ended: set[Database] = set()
+        self.ended: set[Database] = set()
 
     def __iter__(self) -> Iterator[Database]:
         return iter(list(self._by_key.values()))
@@ -147,18 +113,18 @@ class Pools:
         if self._by_key.get((pool.database, pool.user)) is pool:
             del self._by_key[pool.database, pool.user]
         self._unused.pop(pool, None)
-        self._turns.pop(pool, None)
+        self.openings.forget(pool)
         self._funnel.forget(pool)
 
     def reload(self) -> None:
         """Follow the settings; only where Postgres is reached otherwise do servers go."""
         settings = self._funnel.settings
         self._cancels.patience = settings.cancel_wait_timeout or None
-        self._ended.clear()
+        self.ended.clear()
         for pool in self:
             target = settings.target(pool.database)
             if target is None or target.user not in (None, pool.user):
-                self._ended.add(pool)
+                self.ended.add(pool)
                 self._retire_all(pool)
                 pool.resize(replace(pool.size, minimum=0))
                 continue
@@ -188,7 +154,7 @@ class Pools:
             elif not client.keeps and not client.pinned_for:
                 client.dismiss(CloseReason.RELOAD, error)
         if not pool.servers and not pool.clients:
-            self._ended.discard(pool)
+            self.ended.discard(pool)
             self._forget(pool)
 
     def _retire_all(self, pool: Database, reason: CloseReason = CloseReason.RELOAD) -> None:
@@ -229,208 +195,9 @@ class Pools:
         for server in pool.servers:
             if isinstance(server, Server) and server.reason is CloseReason.PAUSED:
                 server.reason = server.reason if server.state == "closing" else None
-        self.fill(pool)
+        self.openings.fill(pool)
 
-    # -- opening ---------------------------------------------------------------------------
-
-    def fill(self, pool: Database) -> None:
-        """Start as many logins as the pool wants and may have."""
-        now = monotonic()
-        coming = sum(1 for server in pool.servers if isinstance(server, Server) and server.coming)
-        wanted = 0 if pool in self._ended else pool.wanted(now, coming)
-        key = str(pool.address)
-        allowed = self._funnel.settings.max_server_logins - self._logins.get(key, 0)
-        for _ in range(min(wanted, allowed)):
-            self._begin(pool, key)
-        if wanted <= 0 and pool.starved():
-            self.make_room(pool)
-
-    def _begin(self, pool: Database, key: str) -> None:
-        """Open a server, or a connection for the replication client whose turn it is."""
-        first = pool.waiters[0].login if pool.waiters else None
-        if isinstance(first, Replica):
-            first.take_place()
-            return
-        if first is None and pool.replicates and not pool.greetings:
-            return
-        opening = Opening(pool)
-        pool.enter(opening)
-        if len(pool.servers) > pool.most:
-            self._funnel.reserve_taken(pool)
-        self._logins[key] = self._logins.get(key, 0) + 1
-        self._start(self._open(pool, opening, key))
-
-    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _open(self, pool: Database, opening: Opening, key: str) -> None:
-        failure: PgfunnelError | None = None
-        logged_in: LoggedIn | None = None
-        limit = self._funnel.settings.server_connect_timeout or None
-        address, target = pool.address, pool.target
-        try:
-            async with asyncio.timeout(limit):
-                address, logged_in = await self._reach(pool, target)
-        except TimeoutError:
-            failure = UpstreamUnreachable(f"login to Postgres at {address} timed out")
-        except (PgfunnelError, OSError) as error:
-            failure = words_of(error)
-        finally:
-            self._logins[key] -= 1
-            pool.opened()
-            if logged_in is None:
-                pool.gone(opening)
-        if logged_in is not None:
-            stale = target.way != pool.target.way
-            self._opened(pool, opening, logged_in, address, stale=stale)
-        elif failure is not None:
-            self._failed(pool, failure)
-        self.fill_all()
-
-    async def _reach(self, pool: Database, target: Target) -> tuple[Address, LoggedIn]:
-        """A session, made ready, at the host whose turn it is, or the next that is as wanted.
-
-        Raises what `open_session` and `run_query` raise.
-        """
-        for _ in target.hosts:
-            address, opened = await self._log_in(pool, target.startup, target.connect_query)
-            if suits(target.session_attrs, opened.reported):
-                return address, opened
-            self._turn_away(pool, address)
-            await take_leave(opened.stream)
-        words = f"no server of {target.host} is {target.session_attrs} (target_session_attrs)"
-        raise UpstreamUnreachable(words)
-
-    async def log_in(self, replica: Replica, asked: Asked) -> LoggedIn:
-        """A session apart, with these parameters. Raises what `open_session` raises."""
-        pool = replica.pool
-        key = str(pool.address)
-        self._logins[key] = self._logins.get(key, 0) + 1
-        try:
-            address, opened = await self._log_in(pool, asked)
-        finally:
-            self._logins[key] -= 1
-        self._places[replica] = address, peer_of(opened.stream.sock)
-        return opened
-
-    async def _log_in(
-        self, pool: Database, asked: Asked, query: str = ""
-    ) -> tuple[Address, LoggedIn]:
-        """A session at the host whose turn it is, with `query` run; another's comes if it fails."""
-        address = self._next_place(pool)
-        try:
-            opened = await open_session(
-                address, pool.target.dbname, lambda bound: self._login(pool, bound), asked
-            )
-            await self._prepare(opened, query)
-        except BaseException:
-            self._turn_away(pool, address)
-            raise
-        return address, opened
-
-    @staticmethod
-    async def _prepare(opened: LoggedIn, query: str) -> None:
-        """Run connect_query, if there is one."""
-        if not query:
-            return
-        try:
-            await run_query(opened, query)
-        except BaseException:
-            opened.stream.close()
-            raise
-
-    def _next_place(self, pool: Database) -> Address:
-        """The one of the pool's hosts whose turn it is."""
-        target = pool.target
-        turn = self._turns.setdefault(pool, HostTurn())
-        return pool.address.at(turn.take(target.hosts, in_turn=target.load_balance))
-
-    def _turn_away(self, pool: Database, address: Address) -> None:
-        target = pool.target
-        turn = self._turns.setdefault(pool, HostTurn())
-        turn.failed(target.hosts, address.host, in_turn=target.load_balance)
-
-    def _login(self, pool: Database, binding: bytes | None) -> UpstreamLogin:
-        known = self._funnel.users.credentials(pool.database, pool.user)
-        if pool.target.password is not None:
-            known = Credentials(pool.target.password)
-        return UpstreamLogin(
-            pool.user,
-            known.password,
-            known.keys,
-            self._keys,
-            md5=known.md5,
-            channel_binding=binding,
-        )
-
-    def _opened(
-        self,
-        pool: Database,
-        opening: Opening,
-        logged_in: LoggedIn,
-        address: Address,
-        *,
-        stale: bool,
-    ) -> None:
-        funnel = self._funnel
-        pool.backoff.succeeded()
-        pool.failure = None
-        pool.counters.server_logins += 1
-        pool.learn_defaults(logged_in.reported)
-        peer = peer_of(logged_in.stream.sock)
-        server = Server(
-            funnel.loop,
-            logged_in.stream.sock.detach(),
-            pool,
-            funnel,
-            logged_in.process_id,
-            logged_in.secret,
-            dict(logged_in.reported),
-            pool.defaults,
-            funnel.settings.max_prepared_statements,
-        )
-        server.tls = logged_in.stream.tls
-        self._places[server] = address, peer
-        lifetime = pool.limits.server_lifetime
-        jitter = 1 - random.random() / 10
-        server.expires_at = monotonic() + lifetime * jitter if lifetime else float("inf")
-        pool.servers.remove(opening)
-        pool.servers.add(server)
-        funnel.server_opened(server)
-        server.watch()
-        # A reload may have come in the meantime.
-        server.reason = CloseReason.RELOAD if stale else None
-        server.free()
-        if pool.paused:
-            self.retire(server, CloseReason.PAUSED)
-
-    def _failed(self, pool: Database, failure: PgfunnelError) -> None:
-        now = monotonic()
-        pool.counters.server_login_failures += 1
-        pool.failure = _told(failure)
-        pool.backoff.failed(now, random.random())
-        self._funnel.server_login_failed(pool, failure)
-        if self.hopeless(pool, now):
-            for client in self.all_waiters(pool):
-                client.close(CloseReason.UPSTREAM_UNREACHABLE, pool.failure)
-
-    def hopeless(self, pool: Database, now: float) -> bool:
-        """Whether a client that needs a new server is better told at once why there is none."""
-        if pool.paused or pool.failure is None or len(pool.servers) > pool.opening:
-            return False
-        if _lasts(pool.failure):
-            return True
-        return pool.backoff.failing_for(now) >= self._funnel.settings.upstream_grace
-
-    @staticmethod
-    def all_waiters(pool: Pool) -> list[Client]:
-        waiters: list[Client] = list(pool.waiters)
-        pool.waiters.clear()
-        for client in waiters:
-            client.waiting = False
-        return waiters
+    # -- room ------------------------------------------------------------------------------
 
     def fill_all(self) -> None:
         """A place has become free: it goes to the pool whose first waiter waits longest."""
@@ -439,7 +206,7 @@ class Pools:
         now = monotonic()
         for pool in sorted(self._by_key.values(), key=lambda p: -p.oldest_wait(now)):
             if pool.waiters or len(pool.servers) < pool.size.minimum:
-                self.fill(pool)
+                self.openings.fill(pool)
 
     def make_room(self, pool: Database) -> None:
         """A shared bound is full: let the pool that others crowd out have a place.
@@ -502,10 +269,10 @@ class Pools:
             for server in list(pool.servers):
                 if isinstance(server, Server):
                     self._check_time(server, now)
-            if pool in self._ended:
+            if pool in self.ended:
                 self._end(pool, now)
             else:
-                self.fill(pool)
+                self.openings.fill(pool)
                 self._forget_unused(pool, now)
 
     def _forget_unused(self, pool: Database, now: float) -> None:
@@ -560,7 +327,7 @@ class Pools:
                 if isinstance(server, Server):
                     server.close(CloseReason.SHUTTING_DOWN)
         self._names.close()
-        tasks = [*self._tasks, *self._cancels.tasks]
+        tasks = [*self.openings.tasks, *self._cancels.tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -572,17 +339,3 @@ def _why_surplus(server: Server, now: float, idle_timeout: float) -> CloseReason
         return CloseReason.LIFETIME
     idle = now - server.idle_since >= idle_timeout > 0
     return CloseReason.IDLE_TIMEOUT if idle else CloseReason.SURPLUS
-
-
-def _lasts(failure: PgfunnelError) -> bool:
-    """Whether waiting does not mend it."""
-    refused = isinstance(failure, PostgresError) and failure.sqlstate in _AT_ONCE
-    return refused or isinstance(failure, LoginHopeless)
-
-
-def _told(failure: PgfunnelError) -> PgfunnelError:
-    """What clients are told of a failed login: Postgres's own words, or ours within PgBouncer's."""
-    if type(failure) is not UpstreamUnreachable:
-        return failure
-    words = f"server login has been failing, cached error: {failure.message} (server_login_retry)"
-    return UpstreamUnreachable(words, hint=failure.advice)

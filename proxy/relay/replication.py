@@ -150,7 +150,9 @@ class Replica:
         asked = dict(self.pool.target.startup) | dict(self.wish.replication)
         try:
             async with asyncio.timeout(limit):
-                logged_in = await self._funnel.pools_by_key.log_in(self, tuple(asked.items()))
+                logged_in = await self._funnel.pools_by_key.openings.log_in(
+                    self, tuple(asked.items())
+                )
         except TimeoutError:
             self._failed(UpstreamUnreachable("login to Postgres for replication timed out"))
         except (PgfunnelError, OSError) as error:
