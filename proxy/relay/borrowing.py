@@ -9,6 +9,7 @@ import cython
 
 from proxy.errors import FeatureRefused, PostgresError, ProtocolViolation, TooManyWaiters
 from proxy.relay.fitting import NO_STAND_INS
+from proxy.session.parameters import FORGET_PLANS
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -161,6 +162,8 @@ class Borrowing(Asking):
         if server.shared and self.pool.careful and not self.greeting:
             server.shared = False
             PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
+        if not self.greeting and server.plans_anew(self.session.parameters.meaning):
+            PIECES.add_bytes(server.query_ahead(FORGET_PLANS))
         return self._set_up(server, moment, self.greeting)
 
     @cython.cfunc

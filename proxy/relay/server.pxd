@@ -5,6 +5,7 @@ cdef class Server(Answering):
     cdef readonly bytes secret
     cdef public long long last
     cdef public bint shared
+    cdef object planned
     cdef bint auditing
     cdef object looking
     cdef long long changes
@@ -23,6 +24,7 @@ cdef class Server(Answering):
     cpdef object run(self, bytes sql)
     cpdef bytes query_ahead(self, bytes sql)
     cpdef object free(self)
+    cpdef bint plans_anew(self, object meaning)
     cpdef bytes look(self)
     cpdef bytes looked(self, object error)
     cdef object _audit(self)

@@ -17,6 +17,7 @@ from proxy.relay.answering import IDLE
 from proxy.session import audit
 from proxy.session.catalog import Look
 from proxy.session.cleaning import cleaning
+from proxy.session.parameters import FORGET_PLANS, NONE, replans
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -88,6 +89,7 @@ class Server(Answering):
         self.changes = 0
         self.last = 0
         self.shared = False
+        self.planned = NONE.meaning
         self.opened_at = self.idle_since = now()
         self.expires_at = self.deadline = self.cancel_again = 0.0
         self.reason = None
@@ -194,6 +196,19 @@ class Server(Answering):
         return self._to_pool()
 
     @cython.ccall
+    def plans_anew(self, meaning: Any) -> cython.bint:
+        """Whether functions here may keep plans that were made under other parameters.
+
+        Then the caller sends DISCARD PLANS. PL/pgSQL and its like plan an expression once, with
+        constants written out (PostgreSQL documentation, "PL/pgSQL under the Hood").
+        """
+        planned, self.planned = self.planned, meaning
+        if not self.pool.catalog.keeps_plans or not replans(planned, meaning):
+            return False
+        self.parameters = self.parameters.planned_anew(meaning)
+        return True
+
+    @cython.ccall
     def look(self) -> bytes:
         """The first of the queries that tell which of the database's functions change sessions.
 
@@ -247,6 +262,9 @@ class Server(Answering):
     def _to_pool(self) -> object:
         if self.farewell:
             return self.close(CloseReason.SERVER_CLOSED)
+        if self.parameters.meaning is not self.planned and self.plans_anew(self.parameters.meaning):
+            self.state = RESETTING
+            return self.run(FORGET_PLANS)
         waiter: Borrower = self.pool.release(self)
         if waiter is not None:
             return waiter.take(self)

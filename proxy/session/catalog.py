@@ -27,10 +27,14 @@ Look = Generator[bytes, Rows, "Catalog"]
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What was seen when the catalogs were in the state of `fingerprint`; no routines: harmless."""
+    """What was seen when the catalogs were in the state of `fingerprint`; no routines: harmless.
+
+    `keeps_plans`: there are functions whose plans live as long as the server.
+    """
 
     fingerprint: str = ""
     routines: Routines | None = None
+    keeps_plans: bool = False
 
 
 UNSEEN = Catalog()
@@ -42,18 +46,19 @@ def look(known: Catalog) -> Look:
 
     Raises ValueError when rows say nothing of what was asked.
     """
-    fingerprint = read_text((yield _unhurried(FINGERPRINT))[0][0]) or ""
+    ((state, keeping),) = yield _unhurried(FINGERPRINT)
+    fingerprint, keeps_plans = read_text(state) or "", keeping is not None
     if fingerprint == known.fingerprint:
         return known
     sources = [[read_text(column) for column in row] for row in (yield _unhurried(SOURCES))]
     found = _first(sources)
     if not found:
-        return Catalog(fingerprint)
+        return Catalog(fingerprint, None, keeps_plans)
     uses = {(read_text(a) or "", read_text(b) or "") for a, b in (yield _unhurried(USES))}
     _spread(found, [*uses, *_calls(sources)])
     routines = Routines(found)
     same = known.routines is not None and known.routines.by_name == found
-    return Catalog(fingerprint, known.routines if same else routines)
+    return Catalog(fingerprint, known.routines if same else routines, keeps_plans)
 
 
 _HARMLESS = (b"TABLE", b"TABLE AS", b"INDEX", b"SEQUENCE", b"TYPE", b"SCHEMA", b"ROLE", b"DATABASE")
@@ -157,7 +162,12 @@ _STATES = (
     _state("pg_constraint", "oid", _CASCADES),
 )
 _ALL_STATES = f"pg_catalog.md5(pg_catalog.concat_ws(';',{','.join(_STATES)}))"
-FINGERPRINT = f"SELECT {text_column(_ALL_STATES)}".encode()
+_KEEPS_PLANS = (
+    f"(SELECT pg_catalog.min(proname::pg_catalog.text) FROM pg_catalog.pg_proc WHERE oid {_OWN}"
+    " AND prolang OPERATOR(pg_catalog.<>) ALL(SELECT oid FROM pg_catalog.pg_language"
+    f" WHERE lanname {_EQ} ANY('{{c,internal,sql}}')))"
+)
+FINGERPRINT = f"SELECT {text_column(_ALL_STATES)},{text_column(_KEEPS_PLANS)}".encode()
 
 _DIRECT = ",".join(["set_config", "setseed", *LOCKS, *UNLOCKS])
 _SOURCE = f"CASE WHEN prosrc {_EQ} '' THEN pg_catalog.pg_get_functiondef(oid) ELSE prosrc END"

@@ -22,7 +22,6 @@ import cython
 _HARMLESS = frozenset(
     {
         "application_name",
-        "bytea_output",
         "client_connection_check_interval",
         "client_min_messages",
         "commit_delay",
@@ -30,7 +29,6 @@ _HARMLESS = frozenset(
         "deadlock_timeout",
         "effective_cache_size",
         "effective_io_concurrency",
-        "extra_float_digits",
         "from_collapse_limit",
         "hash_mem_multiplier",
         "idle_in_transaction_session_timeout",
@@ -50,7 +48,8 @@ _HARMLESS = frozenset(
         "work_mem",
     }
 )
-"""Parameters that cannot change what the text of a statement means once it is parsed.
+"""Parameters that cannot change what a statement means once it is parsed, nor what it returns
+once it is planned: constants are written out then (`bytea_output`, `extra_float_digits`).
 
 Names with a dot (an application's own) and `enable_…` (the planner's) are none that can, either.
 """
@@ -115,6 +114,21 @@ NOBODYS = Prepared("")
 """A statement at a server that no client has made by PREPARE, to be dropped."""
 
 
+_NOT_IN_PLANS = frozenset({"client_encoding", "role", "search_path", "session_authorization"})
+"""Parameters that no plan depends on, or that Postgres looks at itself before it uses one again."""
+
+FORGET_PLANS = b"DISCARD PLANS"
+
+
+@lru_cache(maxsize=4096)
+def replans(planned: Meaning, now: Meaning) -> bool:
+    """Whether plans made under one meaning may give other results than plans under the other."""
+    before, after = (
+        tuple(item for item in each if item[0] not in _NOT_IN_PLANS) for each in (planned, now)
+    )
+    return before != after
+
+
 @cython.cclass
 class Parameters:
     """An immutable, interned mapping of parameter names (lower case) to values.
@@ -160,6 +174,13 @@ class Parameters:
     def with_statements(self, statements: Mapping[str, Prepared]) -> Parameters:
         """The same values with other prepared statements."""
         return self if self.statements == statements else Parameters.of(self.values, statements)
+
+    def planned_anew(self, meaning: Meaning) -> Parameters:
+        """What is left at a server whose plans were discarded: Postgres reads a statement anew
+        when it plans it anew, and what was made under another meaning is to be made again."""
+        there = self.statements.items()
+        kept = {n: NOBODYS if replans(each.meaning, meaning) else each for n, each in there}
+        return self.with_statements(kept)
 
     def but_for(self, startup: Parameters) -> Parameters:
         """What RESET ALL leaves of this set in a session that began as `startup`."""

@@ -381,3 +381,70 @@ def test_what_used_servers_cannot_change(pgfunnel: StartFunnel) -> None:
         twins.ask("fourth", used)
         for name in ("one", "third", "fourth", "other", "fifth"):
             twins.ask(name, "SHOW temp_buffers")
+
+
+PLANNED = """
+CREATE OR REPLACE FUNCTION replay_epoch() RETURNS int LANGUAGE plpgsql AS
+$$ BEGIN RETURN extract(epoch FROM timestamptz '2020-01-01 00:00')::int; END $$;
+CREATE OR REPLACE FUNCTION replay_day() RETURNS text LANGUAGE plpgsql AS
+$$ BEGIN RETURN to_char(date '01/02/2020', 'YYYY-MM-DD'); END $$;
+CREATE OR REPLACE FUNCTION replay_float() RETURNS text LANGUAGE plpgsql AS
+$$ BEGIN RETURN (1.0 / 3)::float8::text; END $$;
+CREATE OR REPLACE FUNCTION replay_bytes() RETURNS text LANGUAGE plpgsql AS
+$$ BEGIN RETURN '\\x41'::bytea::text; END $$;
+"""
+CALLS = ("replay_epoch", "replay_day", "replay_float", "replay_bytes")
+
+
+def test_plans_that_functions_keep_are_nobody_elses(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    """A constant in a plan was read, and is written, under the parameters of who planned it."""
+    postgres.psql(PLANNED)
+    funnel = pgfunnel(default_pool_size=1)
+    own = {
+        "tokyo": {"timezone": "Asia/Tokyo", "extra_float_digits": "-10"},
+        "paris": {"datestyle": "ISO, DMY", "bytea_output": "escape"},
+        "plain": {},
+        "plain too": {},
+    }
+    with Twins(funnel) as twins:
+        for name, settings in own.items():
+            twins.connect(name, **settings)
+        for _ in range(2):
+            for function in CALLS:
+                for name in own:
+                    twins.ask(name, f"SELECT {function}()")
+        twins.ask("plain", "SET timezone = 'Asia/Tokyo'")
+        twins.ask("plain", "SELECT replay_day(), replay_float()")
+        for name in ("tokyo", "plain too", "paris"):
+            twins.ask(name, "SELECT replay_epoch()")
+
+
+def test_what_was_prepared_is_read_as_then_where_plans_are_forgotten(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    postgres.psql(PLANNED)
+    funnel = pgfunnel(default_pool_size=1)
+    with Twins(funnel) as twins:
+        twins.ask("one", "PREPARE p AS SELECT date '01/02/2020' - date '2000-01-01' AS days")
+        twins.ask("one", "EXECUTE p")
+        twins.ask("one", "SET datestyle = 'ISO, DMY'")
+        twins.ask("one", "PREPARE q AS SELECT date '01/02/2020' - date '2000-01-01' AS days")
+        for _ in range(2):
+            for name, sql in (("one", "EXECUTE p"), ("one", "EXECUTE q"), ("two", "SELECT 1")):
+                twins.ask(name, sql)
+            twins.ask("two", "SELECT replay_day()")
+            twins.ask("one", "SELECT replay_day()")
+            twins.ask("one", "SET timezone = 'Asia/Tokyo'")
+
+
+def test_what_is_planned_with_constants_in_it_is_not_shared(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    sql = "SELECT '\\x41'::bytea::text, (1.0 / 3)::float8::text"
+    with Twins(funnel) as twins:
+        twins.connect("one", bytea_output="escape", extra_float_digits="-10")
+        for name in ("one", "two"):
+            twins.send(name, parse("s", sql), SYNC)
+        for name in ("one", "two", "one", "two"):
+            twins.send(name, bind("", "s"), execute(), SYNC)

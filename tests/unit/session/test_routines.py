@@ -108,7 +108,7 @@ def rows(*known: tuple[str | None, ...]) -> list[list[bytes | None]]:
 def test_a_look_follows_who_uses_whom() -> None:
     asked = look(UNSEEN)
     assert FINGERPRINT in next(asked)
-    assert SOURCES in asked.send(rows(("state 1",)))
+    assert SOURCES in asked.send(rows(("state 1", "f")))
     sources = rows(
         ("inner", "sql", "SELECT set_config('app.who', 'x', false)"),
         ("outer", "plpgsql", "BEGIN PERFORM inner(); PERFORM outer(); END"),
@@ -130,11 +130,11 @@ def test_a_look_ends_where_nothing_has_changed_or_is_found() -> None:
     asked = look(known)
     next(asked)
     with pytest.raises(StopIteration) as end:
-        asked.send(rows(("state 1",)))
+        asked.send(rows(("state 1", "f")))
     assert end.value.value is known
     asked = look(known)
     next(asked)
-    asked.send(rows(("state 2",)))
+    asked.send(rows(("state 2", None)))
     with pytest.raises(StopIteration) as end:
         asked.send(rows(("harmless", "sql", "SELECT 1")))
     assert end.value.value == Catalog("state 2", None)
@@ -144,7 +144,7 @@ def test_equal_findings_stay_the_same_object() -> None:
     known = Catalog("state 1", Routines({"f": body("sql", "SELECT pg_advisory_lock(1)")}))
     asked = look(known)
     next(asked)
-    asked.send(rows(("state 2",)))
+    asked.send(rows(("state 2", None)))
     asked.send(rows(("f", "sql", "SELECT pg_advisory_lock(1)")))
     with pytest.raises(StopIteration) as end:
         asked.send([])
