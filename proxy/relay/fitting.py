@@ -52,6 +52,11 @@ PIECES: Pieces = Pieces()
 RETRIES = 3
 """How many servers that fail are replaced by others before the client is told."""
 
+_TAKEN_ALONG = (
+    "What this session has set is set on every server that it is lent; this one refuses it."
+    " Connect again."
+)
+
 NO_STAND_INS: dict[str, Prepared] = {}
 
 
@@ -218,4 +223,4 @@ class Fitting(Borrower):
         server.rows = None
         if self.had.statements or self.lacked:
             self.session.holds |= PREPARED
-        return self.close(CloseReason.REFUSED, PostgresError(error))
+        return self.close(CloseReason.REFUSED, PostgresError({"H": _TAKEN_ALONG, **error}))
