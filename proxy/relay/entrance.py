@@ -352,9 +352,9 @@ class Entrance:
         """`asking` came to cancel what the client with this key runs."""
         client = self._by_key.get(as_told(request.key))
         if client is None:
-            self._funnel.cancel_elsewhere(request.key, asking)
+            self._funnel.cancel_requests.cancel_elsewhere(request.key, asking)
         else:
-            self._funnel.cancel_for(client, asking)
+            self._funnel.cancel_requests.cancel_for(client, asking)
 
     # -- clients go ------------------------------------------------------------------------
 

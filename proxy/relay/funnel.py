@@ -7,7 +7,6 @@ metrics and the console look at (`proxy.telemetry.views.ProxyView`).
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections import Counter
@@ -17,13 +16,13 @@ from time import monotonic
 
 from proxy.auth.login import unprepared
 from proxy.auth.secret import Secret
-from proxy.conditions import words
-from proxy.errors import PgfunnelError, PostgresError, ShuttingDown, UpstreamLost, WaitedTooLong
+from proxy.errors import PgfunnelError, ShuttingDown, UpstreamLost, WaitedTooLong
+from proxy.relay.cancel_requests import CancelRequests
 from proxy.relay.client import Client
 from proxy.relay.connect import Address, Keepalive
 from proxy.relay.database import Database
-from proxy.relay.entrance import Entrance, who
-from proxy.relay.identity import address_here
+from proxy.relay.entrance import Entrance
+from proxy.relay.journal import Journal
 from proxy.relay.limits import TimeLimits
 from proxy.relay.lingering import Lingering
 from proxy.relay.peers import Peers
@@ -33,6 +32,7 @@ from proxy.relay.quota import Quota
 from proxy.relay.replication import Replica
 from proxy.relay.rules import read_gate
 from proxy.relay.server import Server
+from proxy.relay.snapshots import PoolSnapshot
 from proxy.relay.standing import Standing
 from proxy.relay.tls import TlsPolicy
 from proxy.relay.tls_settings import client_tls_policy, server_tls_policies
@@ -41,26 +41,17 @@ from proxy.relay.wish import Wish
 from proxy.session.prepared import new_generation
 from proxy.settings import Settings
 from proxy.settings.databases import Target
-from proxy.telemetry.counters import PoolCounters, Totals
-from proxy.telemetry.logs import connection_id, log_closed, log_event
+from proxy.telemetry.counters import Totals
 from proxy.telemetry.reasons import CloseReason, Side
 from proxy.telemetry.said import closed
-from proxy.telemetry.troubles import USUAL, Trouble, Troubles, without_quoted
+from proxy.telemetry.troubles import USUAL, Trouble
 from proxy.telemetry.views import PinningStatement, PinView
-
-log = logging.getLogger("pgfunnel")
-
-_MOST_NAMES = 20
-"""So many functions that change sessions are named in a log line."""
 
 TICK = 0.1
 """Seconds between looks at deadlines."""
 
 _PATIENCE = 0.02
 """Seconds between looks at clients that are to go."""
-
-_SOON = 0.005
-"""Seconds between looks whether a client's own query runs, which is to be cancelled."""
 
 
 class Funnel:
@@ -71,7 +62,7 @@ class Funnel:
         self.now = monotonic()
         self.started_at = time.time()
         self.totals = Totals()
-        self._troubles = Troubles()
+        self.journal = Journal(self)
         self.pools_by_key = Pools(self)
         self.peers = Peers(self.totals)
         self.quota = Quota()
@@ -79,13 +70,13 @@ class Funnel:
         self.standing = Standing()
         self.limits = TimeLimits(self)
         self.lingering = Lingering()
+        self.cancel_requests = CancelRequests(self)
         self.entrance = Entrance(self)
         self.draining = False
         self.stopping = False
         self.abandon_timeout = 15.0
         self.close_timeout = 600.0
         self._round: Iterator[Client] = iter(())
-        self._server_number = 0
         self._ticking: asyncio.TimerHandle | None = None
         self._policies: dict[str, TlsPolicy] = {}
         self.users = Users({}, None)
@@ -174,23 +165,12 @@ class Funnel:
         if client.pinned_for:
             self.pins.gone(client)
         if reason not in USUAL:
-            self._note(client, reason, error)
+            self.journal.client_gone(client, reason, error)
         self.entrance.gone(client, reason, error)
 
     def linger(self, client: Client) -> None:
         """The client was told why it is closed: it gets the time to read that."""
         self.lingering.take(client, monotonic())
-
-    def _note(self, client: Client, reason: CloseReason, error: object) -> None:
-        if reason is CloseReason.CLIENT_VANISHED and client not in self.clients:
-            return  # as a load balancer does that looks whether the port is open
-        sqlstate = said = ""
-        if isinstance(error, PgfunnelError):
-            sqlstate = error.sqlstate
-            # Postgres's own words may repeat a value of the client's, in quotes or without.
-            said = "" if isinstance(error, PostgresError) else without_quoted(error.message)
-        place = who(client)[:2]
-        self._troubles.note(time.time(), Side.CLIENT, reason, place, sqlstate, said)
 
     def waited_too_long(self, client: Client, now: float) -> None:
         waited = now - client.waiting_since
@@ -213,98 +193,11 @@ class Funnel:
 
     # -- servers ---------------------------------------------------------------------------
 
-    def server_opened(self, server: Server | Replica) -> None:
-        self._server_number += 1
-        server.number = self._server_number
-        if self.settings.log_connections:
-            database, user, peer = self._where(server)
-            log_event(
-                log,
-                logging.INFO,
-                "connected",
-                id=connection_id(Side.SERVER, server.number),
-                database=database,
-                user=user,
-                peer=peer,
-                local=address_here(server.fd),
-            )
-
-    def leaked(self, server: Server, conditions: int) -> None:
-        """An audit found session state on a server that should have been clean."""
-        for kind in words(conditions):
-            server.pool.counters.leaks[kind] += 1
-        log_event(
-            log,
-            logging.ERROR,
-            "leak",
-            id=f"S-{server.number:#x}",
-            database=server.pool.database,
-            user=server.pool.user,
-            kinds=",".join(words(conditions)),
-            last_client=f"C-{server.last:#x}",
-        )
-
-    def routines_found(self, pool: Database) -> None:
-        """Other functions, triggers or views than before change the sessions that use them."""
-        names = sorted(pool.routines.by_name) if pool.routines is not None else []
-        log_event(
-            log,
-            logging.INFO,
-            "routines_change_sessions",
-            database=pool.database,
-            user=pool.user,
-            count=len(names),
-            names=",".join(names[:_MOST_NAMES]),
-        )
-
-    def routines_unknown(self, pool: Database, problem: str) -> None:
-        """Postgres does not tell what its functions do to sessions."""
-        log_event(
-            log,
-            logging.WARNING,
-            "routines_unknown",
-            database=pool.database,
-            user=pool.user,
-            error=problem,
-        )
-
-    def reserve_taken(self, pool: Database) -> None:
-        """A client has waited so long that its pool may have one of its reserve."""
-        log_event(log, logging.WARNING, "reserve_taken", database=pool.database, user=pool.user)
-
-    def server_login_failed(self, pool: Database, failure: PgfunnelError) -> None:
-        said = (failure.sqlstate, failure.message)
-        place = (pool.database, pool.user)
-        reason, severity = CloseReason.CONNECT_FAILED, failure.severity
-        if isinstance(failure, PostgresError):
-            reason, severity = CloseReason.LOGIN_FAILED, failure.fields.get("V", failure.severity)
-        self._troubles.note(time.time(), Side.SERVER, reason, place, *said)
-        log_event(
-            log,
-            logging.WARNING,
-            "server_login_failed",
-            database=pool.database,
-            user=pool.user,
-            peer=str(pool.address),
-            severity=severity,
-            sqlstate=failure.sqlstate,
-            error=failure.message,
-        )
-
     def server_gone(self, server: Server | Replica) -> None:
+        """The server is closed."""
         self.totals.close(Side.SERVER, server.reason)
-        if server.reason not in USUAL:
-            self._troubles.note(time.time(), Side.SERVER, server.reason, self._where(server)[:2])
-        if self.settings.log_disconnections:
-            age = monotonic() - server.opened_at
-            where = self._where(server)
-            log_closed(log, Side.SERVER, server.number, server.reason, *where, age, "")
+        self.journal.server_gone(server)
         self.pools_by_key.gone(server)
-
-    @staticmethod
-    def _where(server: Server | Replica) -> tuple[str, str, str]:
-        pool: Database = server.pool
-        return pool.database, pool.user, str(pool.address)
 
     def lost_words(self, server: Server, reason: CloseReason) -> PgfunnelError:
         return UpstreamLost(
@@ -328,45 +221,11 @@ class Funnel:
             if server.shelf.generation != server.pool.generation:
                 server.shelf.renew(server.pool.generation)
 
-    # -- cancels ---------------------------------------------------------------------------
-
     def cancel(self, server: Server) -> None:
         """Cancel what a server runs whose client has left."""
         self.pools_by_key.cancel(
             server, still=lambda: server.client is None and not server.owed.nothing()
         )
-
-    def cancel_for(self, client: Client, asking: Client) -> None:
-        """`asking` wants to cancel what `client` runs: only while that one has its server.
-
-        What it sent may still wait for a query of ours, which is not to be hit in its place.
-        """
-        server = client.server
-        if server is not None and server.owed.ours():
-            self.loop.call_later(_SOON, self.cancel_for, client, asking)
-            return
-        if client in self.entrance.at_console:
-            client.login.cancel()
-        if client.tunnel is not None:
-            task = self.pools_by_key.cancel(client.login, still=lambda: client.tunnel is not None)
-        elif server is None or not server.owed.ready:
-            self.totals.cancel("nothing_runs")
-            asking.close(CloseReason.CLIENT_LEFT)
-            return
-        else:
-            task = self.pools_by_key.cancel(
-                server, still=lambda: server.client is client and _runs(server)
-            )
-        task.add_done_callback(lambda _: asking.close(CloseReason.CLIENT_LEFT))
-
-    def cancel_elsewhere(self, key: bytes, asking: Client) -> None:
-        """`asking` wants to cancel what a client with this key runs, who is not one of ours."""
-        task = self.peers.forward(key)
-        if task is None:
-            self.totals.cancel("unknown_key")
-            asking.close(CloseReason.CLIENT_LEFT)
-        else:
-            task.add_done_callback(lambda _: asking.close(CloseReason.CLIENT_LEFT))
 
     # -- the clock -------------------------------------------------------------------------
 
@@ -498,7 +357,7 @@ class Funnel:
         return self.pins.statements()
 
     def troubles(self) -> list[Trouble]:
-        return self._troubles.latest()
+        return self.journal.troubles()
 
     def pools(self) -> Iterable[PoolSnapshot]:
         return [PoolSnapshot(pool) for pool in self.pools_by_key]
@@ -506,54 +365,6 @@ class Funnel:
     def servers(self) -> Iterator[Server]:
         for pool in self.pools_by_key:
             yield from (server for server in pool.servers if isinstance(server, Server))
-
-
-class PoolSnapshot:
-    """A pool as `proxy.telemetry.views.PoolView`."""
-
-    __slots__ = ("_pool",)
-
-    def __init__(self, pool: Database) -> None:
-        self._pool = pool
-
-    @property
-    def database(self) -> str:
-        return self._pool.database
-
-    @property
-    def user(self) -> str:
-        return self._pool.user
-
-    @property
-    def size(self) -> int:
-        return self._pool.size.size + self._pool.size.reserve
-
-    @property
-    def counters(self) -> PoolCounters:
-        return self._pool.counters
-
-    @property
-    def waiting(self) -> int:
-        return len(self._pool.waiters)
-
-    @property
-    def clients(self) -> int:
-        return self._pool.clients
-
-    @property
-    def failing(self) -> str:
-        return self._pool.failure.message if self._pool.failure is not None else ""
-
-    def servers_by_state(self) -> Mapping[str, int]:
-        return self._pool.servers_by_state()
-
-    def oldest_wait(self, now: float) -> float:
-        return self._pool.oldest_wait(now)
-
-
-def _runs(server: Server) -> bool:
-    """Whether a query of its client's may be what it runs."""
-    return server.owed.ready > 0 and not server.owed.ours()
 
 
 def _check_delay(settings: Settings) -> float:

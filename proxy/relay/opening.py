@@ -78,7 +78,7 @@ class Openings:
         opening = Opening(pool)
         pool.enter(opening)
         if len(pool.servers) > pool.most:
-            self._funnel.reserve_taken(pool)
+            self._funnel.journal.reserve_taken(pool)
         self._logins[key] = self._logins.get(key, 0) + 1
         self._start(self._open(pool, opening, key))
 
@@ -156,7 +156,7 @@ class Openings:
         server.expires_at = monotonic() + lifetime * jitter if lifetime else float("inf")
         pool.servers.remove(opening)
         pool.servers.add(server)
-        funnel.server_opened(server)
+        funnel.journal.server_opened(server)
         server.watch()
         # A reload may have come in the meantime.
         server.reason = CloseReason.RELOAD if stale else None
@@ -169,7 +169,7 @@ class Openings:
         pool.counters.server_login_failures += 1
         pool.failure = _told(failure)
         pool.backoff.failed(now, random.random())
-        self._funnel.server_login_failed(pool, failure)
+        self._funnel.journal.server_login_failed(pool, failure)
         if self.hopeless(pool, now):
             for client in self.all_waiters(pool):
                 client.close(CloseReason.UPSTREAM_UNREACHABLE, pool.failure)

@@ -175,7 +175,7 @@ class Replica:
         self._tunnel = Tunnel(self._funnel.loop, logged_in.stream.sock.detach(), self)
         tls: Any = logged_in.stream.tls
         self._tunnel.tls = tls
-        self._funnel.server_opened(self)
+        self._funnel.journal.server_opened(self)
         told = [messages.parameter_status(*pair) for pair in logged_in.reported.items()]
         self.client.tunnel = self._tunnel
         self._funnel.entrance.welcome(self.client, self.wish, self._said + b"".join(told))

@@ -232,10 +232,10 @@ class Server(Answering):
             return query
         except StopIteration as end:
             if self.pool.end_look(self.changes, end.value):
-                self.hub.routines_found(self.pool)
+                self.hub.journal.routines_found(self.pool)
         except (ValueError, LookupError) as problem:
             self.pool.end_look(self.changes, self.pool.catalog)
-            self.hub.routines_unknown(self.pool, str(problem))
+            self.hub.journal.routines_unknown(self.pool, str(problem))
         self.looking = self.rows = None
         return b""
 
@@ -254,7 +254,7 @@ class Server(Answering):
         rows, self.rows = self.rows, None
         kinds: cython.int = audit.leaks(self.parameters, rows)
         if kinds:
-            self.hub.leaked(self, kinds)
+            self.hub.journal.leaked(self, kinds)
             self.to_clean(kinds)
         return None
 

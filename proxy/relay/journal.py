@@ -1,0 +1,145 @@
+"""What is told of servers and databases: in the log, and among the latest troubles."""
+
+from __future__ import annotations
+
+import logging
+import time
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.conditions import words
+from proxy.errors import PgfunnelError, PostgresError
+from proxy.relay.client import Client
+from proxy.relay.database import Database
+from proxy.relay.entrance import who
+from proxy.relay.identity import address_here
+from proxy.relay.replication import Replica
+from proxy.relay.server import Server
+from proxy.telemetry.logs import connection_id, log_closed, log_event
+from proxy.telemetry.reasons import CloseReason, Side
+from proxy.telemetry.troubles import USUAL, Trouble, Troubles, without_quoted
+
+if TYPE_CHECKING:
+    from proxy.relay.funnel import Funnel
+
+log = logging.getLogger("pgfunnel")
+
+_MOST_NAMES = 20
+"""So many functions that change sessions are named in a log line."""
+
+
+class Journal:
+    """Servers have numbers there, in the order in which they were opened."""
+
+    def __init__(self, funnel: Funnel) -> None:
+        self._funnel = funnel
+        self._troubles = Troubles()
+        self._server_number = 0
+
+    def troubles(self) -> list[Trouble]:
+        """The latest first."""
+        return self._troubles.latest()
+
+    def client_gone(self, client: Client, reason: CloseReason, error: object) -> None:
+        """The client is being closed, for a reason that nobody wished for."""
+        if reason is CloseReason.CLIENT_VANISHED and client not in self._funnel.clients:
+            return  # as a load balancer does that looks whether the port is open
+        sqlstate = said = ""
+        if isinstance(error, PgfunnelError):
+            sqlstate = error.sqlstate
+            # Postgres's own words may repeat a value of the client's, in quotes or without.
+            said = "" if isinstance(error, PostgresError) else without_quoted(error.message)
+        place = who(client)[:2]
+        self._troubles.note(time.time(), Side.CLIENT, reason, place, sqlstate, said)
+
+    def server_opened(self, server: Server | Replica) -> None:
+        """The server has logged in."""
+        self._server_number += 1
+        server.number = self._server_number
+        if self._funnel.settings.log_connections:
+            database, user, peer = _where(server)
+            log_event(
+                log,
+                logging.INFO,
+                "connected",
+                id=connection_id(Side.SERVER, server.number),
+                database=database,
+                user=user,
+                peer=peer,
+                local=address_here(server.fd),
+            )
+
+    def leaked(self, server: Server, conditions: int) -> None:
+        """An audit found session state on a server that should have been clean."""
+        for kind in words(conditions):
+            server.pool.counters.leaks[kind] += 1
+        log_event(
+            log,
+            logging.ERROR,
+            "leak",
+            id=f"S-{server.number:#x}",
+            database=server.pool.database,
+            user=server.pool.user,
+            kinds=",".join(words(conditions)),
+            last_client=f"C-{server.last:#x}",
+        )
+
+    def routines_found(self, pool: Database) -> None:
+        """Other functions, triggers or views than before change the sessions that use them."""
+        names = sorted(pool.routines.by_name) if pool.routines is not None else []
+        log_event(
+            log,
+            logging.INFO,
+            "routines_change_sessions",
+            database=pool.database,
+            user=pool.user,
+            count=len(names),
+            names=",".join(names[:_MOST_NAMES]),
+        )
+
+    def routines_unknown(self, pool: Database, problem: str) -> None:
+        """Postgres does not tell what its functions do to sessions."""
+        log_event(
+            log,
+            logging.WARNING,
+            "routines_unknown",
+            database=pool.database,
+            user=pool.user,
+            error=problem,
+        )
+
+    def reserve_taken(self, pool: Database) -> None:
+        """A client has waited so long that its pool may have one of its reserve."""
+        log_event(log, logging.WARNING, "reserve_taken", database=pool.database, user=pool.user)
+
+    def server_login_failed(self, pool: Database, failure: PgfunnelError) -> None:
+        said = (failure.sqlstate, failure.message)
+        place = (pool.database, pool.user)
+        reason, severity = CloseReason.CONNECT_FAILED, failure.severity
+        if isinstance(failure, PostgresError):
+            reason, severity = CloseReason.LOGIN_FAILED, failure.fields.get("V", failure.severity)
+        self._troubles.note(time.time(), Side.SERVER, reason, place, *said)
+        log_event(
+            log,
+            logging.WARNING,
+            "server_login_failed",
+            database=pool.database,
+            user=pool.user,
+            peer=str(pool.address),
+            severity=severity,
+            sqlstate=failure.sqlstate,
+            error=failure.message,
+        )
+
+    def server_gone(self, server: Server | Replica) -> None:
+        """The server is closed."""
+        if server.reason not in USUAL:
+            self._troubles.note(time.time(), Side.SERVER, server.reason, _where(server)[:2])
+        if self._funnel.settings.log_disconnections:
+            age = monotonic() - server.opened_at
+            log_closed(log, Side.SERVER, server.number, server.reason, *_where(server), age, "")
+
+
+def _where(server: Server | Replica) -> tuple[str, str, str]:
+    pool: Database = server.pool
+    return pool.database, pool.user, str(pool.address)
