@@ -1,17 +1,10 @@
-from proxy.relay.borrowing cimport Borrowing
+from proxy.relay.judging cimport Judging
 from proxy.session.session cimport Statement
 
 cdef enum:
     MAX_KEPT = 16777216
 
-cdef class Naming(Borrowing):
-    cdef Py_ssize_t _query(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
-    cdef void _forget_unnamed(self)
-    cdef bytes _refusal(self, object said)
-    cdef object _calls(self)
-    cdef int _sequences(self)
-    cdef Py_ssize_t _names(self, object said, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
-    cdef Py_ssize_t _may(self, object said, bytes text, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+cdef class Naming(Judging):
     cdef Py_ssize_t _prepared(self, int kind, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _incomplete(self, Py_ssize_t at, Py_ssize_t end)
     cdef Py_ssize_t _bind(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
@@ -20,11 +13,7 @@ cdef class Naming(Borrowing):
     cdef Statement _statement_at(self, bytearray buffer, Py_ssize_t name, Py_ssize_t stop)
     cdef Py_ssize_t _ask_shape(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _uses(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end)
-    cdef Py_ssize_t _ahead(self, bytes ahead, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _parse(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
-    cdef object _judge_again(self, Statement statement)
-    cdef object _judge(self, bytearray buffer, Py_ssize_t at, Py_ssize_t stop)
-    cdef Py_ssize_t _query_of(self, object said, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end)
     cdef object _parse_unnamed(self, object said, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
     cdef Py_ssize_t _parse_large(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t stop)
     cdef Py_ssize_t _close_name(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end)

@@ -1,0 +1,15 @@
+from proxy.relay.borrowing cimport Borrowing
+from proxy.session.session cimport Statement
+
+cdef class Judging(Borrowing):
+    cdef Py_ssize_t _query(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef void _forget_unnamed(self)
+    cdef bytes _refusal(self, object said)
+    cdef object _calls(self)
+    cdef int _sequences(self)
+    cdef Py_ssize_t _names(self, object said, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+    cdef Py_ssize_t _may(self, object said, bytes text, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+    cdef Py_ssize_t _ahead(self, bytes ahead, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+    cdef object _judge_again(self, Statement statement)
+    cdef object _judge(self, bytearray buffer, Py_ssize_t at, Py_ssize_t stop)
+    cdef Py_ssize_t _query_of(self, object said, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end)

@@ -1,0 +1,225 @@
+# cython: boundscheck=False, wraparound=False
+"""What statements may do to the session: noted as they go out, or refused by policy.
+
+What goes out changed is put together in `PIECES`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import cython
+
+from proxy.conditions import PREPARED, SEQUENCES
+from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
+from proxy.session.prepared import NOTHING_TO_UNDO
+from proxy.session.session import PREFIX, UNREADABLE
+from proxy.session.verdict import NOTHING as HARMLESS
+from proxy.session.verdict import Verdict, verdict
+from proxy.wire import messages
+
+if cython.compiled:
+    from cython.cimports.proxy.relay.borrowing import Borrowing
+    from cython.cimports.proxy.relay.fitting import PIECES, SESSION
+    from cython.cimports.proxy.relay.server import Server
+    from cython.cimports.proxy.session.glance import glance
+    from cython.cimports.proxy.session.owed import OUR_PARSE, OUR_SYNC, QUERY
+    from cython.cimports.proxy.session.routines import Routines
+    from cython.cimports.proxy.session.session import Session, Statement
+    from cython.cimports.proxy.wire.octets import part, zero
+else:
+    from proxy.relay.borrowing import Borrowing
+    from proxy.relay.fitting import PIECES, SESSION
+    from proxy.relay.server import Server
+    from proxy.session.glance import glance
+    from proxy.session.owed import OUR_PARSE, OUR_SYNC, QUERY
+    from proxy.session.routines import Routines
+    from proxy.session.session import Session, Statement
+    from proxy.wire.octets import part, zero
+
+_ENDS = re.compile(rb"\b(?:rollback|abort|commit|end|prepare\s+transaction)\b", re.IGNORECASE)
+"""What may end a transaction that has failed; nothing else in it does anything."""
+
+_OURS = PREFIX.decode()
+_REFUSED: bytes = REFUSED.encode()
+_MAX_RECALLED: cython.Py_ssize_t = 1024
+
+
+@cython.cclass
+class Judging(Borrowing):
+    """A client in what its statements may do."""
+
+    @cython.cfunc
+    def _query(
+        self,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+        n: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
+        server: Server = self.server
+        session: Session = self.session
+        if session.unnamed is not None or server.shelf.unnamed is not None:
+            self._forget_unnamed()
+        self.pool.counters.queries += 1
+        if self.recalls:
+            self.recalled = part(buffer, at + 5, min(n, end - 1, at + 5 + _MAX_RECALLED))
+        if end > n:
+            run = self._may(UNREADABLE, b"", buffer, run, at)
+        else:
+            said: Verdict = self._judge(buffer, at + 5, end - 1)
+            if said is not None:
+                run = self._query_of(said, buffer, run, at, end)
+        server.owed.push(QUERY)
+        return run
+
+    @cython.cfunc
+    def _query_of(
+        self,
+        said: Verdict,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
+        """A Query that concerns the session."""
+        refusal: bytes = self._refusal(said)
+        if not refusal:
+            return self._may(said, part(buffer, at + 5, end - 1), buffer, run, at)
+        PIECES.add(buffer, run, at)
+        PIECES.add_bytes(messages.query(refusal))
+        return end
+
+    @cython.cfunc
+    def _judge(self, buffer: bytearray, at: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> Any:
+        """What the text at [at, stop) may do to the session; None: nothing."""
+        session: Session = self.session
+        routines: Routines = self.pool.routines
+        judge: Any = verdict if routines is None else routines.verdict
+        if not glance(buffer, at, stop, session.backslashes, session.wide) and (
+            routines is None
+            or not routines.named(buffer, at, stop, session.backslashes, session.wide)
+        ):
+            return None
+        said: Verdict = judge(part(buffer, at, stop), session.backslashes, session.wide)
+        return None if said is HARMLESS else said
+
+    @cython.cfunc
+    def _judge_again(self, statement: Statement) -> object:
+        """The database's own functions are others than when the statement was prepared."""
+        text: bytearray = bytearray(statement.tail)
+        stop: cython.Py_ssize_t = zero(text, 0, len(text))
+        said: Any = self._judge(text, 0, stop) if stop >= 0 else statement.verdict
+        return statement.judged(said, self.pool.routines)
+
+    @cython.cfunc
+    def _forget_unnamed(self) -> cython.void:
+        """A simple query destroys the unnamed statement (documentation, "Extended Query")."""
+        server: Server = self.server
+        if server.owed.skipping:
+            return
+        if self.session.unnamed is not None:
+            self.session.forgotten = self.session.unnamed
+            self.session.unnamed = None
+            server.owed.unsettled = True
+        server.shelf.unnamed = None
+        self.keeps = self.mode == SESSION
+
+    @cython.cfunc
+    def _refusal(self, said: Verdict) -> bytes:
+        """What to send in place of a statement that policy refuses: Postgres fails on it.
+
+        So it fails where it stands, and Postgres itself skips what comes behind it; `Server`
+        puts the right words in place of its complaint.
+        """
+        makes: cython.int = self.session.makes(said)
+        refused: cython.int = makes & self.pool.policy.rejected
+        if any(piece.name is not None and piece.name.startswith(_OURS) for piece in said.prepared):
+            refused = NOT_YOURS
+        if not refused and makes & SEQUENCES:
+            refused = self._sequences()
+        return b"%s%d" % (_REFUSED, refused) if refused else b""
+
+    @cython.cfunc
+    def _sequences(self) -> cython.int:
+        """currval() must not see what others left: SEQUENCES when that cannot be had now."""
+        server: Server = self.server
+        self.pool.careful = not self.pool.policy.ignored & SEQUENCES
+        if not server.shared or not self.pool.careful:
+            return 0
+        if not self.at_rest():
+            return SEQUENCES | NOT_NOW
+        server.shared = False
+        PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
+        return 0
+
+    @cython.cfunc
+    def _names(
+        self, said: Verdict, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
+    ) -> cython.Py_ssize_t:
+        """SQL is about to name statements that the protocol's Parse has made: let it find them."""
+        server: Server = self.server
+        if server.status == 69 and not server.owed.runs():  # E
+            return run
+        fails_alone: cython.bint = buffer[at] == QUERY and server.owed.synced()
+        ahead: cython.bint = False
+        for piece in said.prepared:
+            if piece.name is None:
+                server.owed.unsettled = True
+                continue
+            name: bytes = piece.octets
+            statement: Statement = self.session.names.get(name)
+            if statement is not None and not server.knows(piece.name):
+                server.owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
+                run = self._ahead(messages.parse(name, statement.tail), buffer, run, at)
+                server.knows_as(piece.name)
+                self.session.ask(PREPARED)
+                ahead = True
+        if ahead and fails_alone:
+            server.owed.push(OUR_SYNC)
+            PIECES.add_bytes(messages.SYNC)
+        return run
+
+    @cython.cfunc
+    def _calls(self) -> object:
+        """A FunctionCall names its function by a number: it may do anything."""
+        return self.session.touch(UNREADABLE, b"", self.pool.policy, self.pool.reported, False)
+
+    @cython.cfunc
+    def _may(
+        self,
+        said: Verdict,
+        text: bytes,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
+        """A statement goes out that may change the session; where the next run begins.
+
+        `text` may have a NUL and more behind it.
+        """
+        server: Server = self.server
+        session: Session = self.session
+        if server.status == 69 and not server.owed.runs() and not _ENDS.search(text):  # E
+            return run  # it can only fail
+        run = self._names(said, buffer, run, at)
+        idle: cython.bint = server.status == 73  # I
+        alone: cython.bint = idle and server.owed.nothing()
+        session.routines = self.pool.routines
+        session.touch(said, text, self.pool.policy, self.pool.reported, alone)
+        if said.prepared and not said.whole_reset:
+            session.prepares(said, text, not server.owed.runs(), idle)
+        return run
+
+    @cython.cfunc
+    def _ahead(
+        self, ahead: bytes, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
+    ) -> cython.Py_ssize_t:
+        """Put messages of ours in front of the one at `at`."""
+        if not ahead:
+            return run
+        PIECES.add(buffer, run, at)
+        PIECES.add_bytes(ahead)
+        return at
