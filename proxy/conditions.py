@@ -26,6 +26,7 @@ statement, or let it happen and forget it."""
 
 PARAMETERS, LISTEN, ADVISORY, TEMP, HOLD = 1, 2, 4, 8, 16
 LOAD, PREPARED, SEQUENCES, SEED, UNSURE, COMPUTED = 32, 64, 128, 256, 512, 1024
+SERVER_STATE = 2048
 
 CONDITIONS = (
     Condition(
@@ -105,10 +106,17 @@ CONDITIONS = (
         "It set a parameter whose name is computed (set_config('app.' || ..., ...)).",
         "Write the name as one constant, or pass it whole: set_config($1, $2, false).",
     ),
+    Condition(
+        SERVER_STATE,
+        "server_state",
+        False,
+        "It has begun a backup, a temporary replication slot or the like, which its server holds.",
+        "Do it over a connection straight to Postgres; give dblink a connection string each time.",
+    ),
 )
 
 # What code that cannot be read may do and Postgres can be asked about. The others would pin for
-# good on a mere suspicion: nothing tells whether a library was loaded or a seed set.
+# good on a mere suspicion: nothing tells whether a library was loaded, a seed set, a backup begun.
 ANYTHING = PARAMETERS | LISTEN | ADVISORY | TEMP | HOLD | PREPARED
 
 BY_BIT = {condition.bit: condition for condition in CONDITIONS}

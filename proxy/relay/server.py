@@ -11,7 +11,7 @@ from typing import Any
 
 import cython
 
-from proxy.conditions import COMPUTED, LOAD, PARAMETERS, PREPARED, SEED, UNSURE
+from proxy.conditions import COMPUTED, LOAD, PARAMETERS, PREPARED, SEED, SERVER_STATE, UNSURE
 from proxy.errors import PostgresError
 from proxy.relay.answering import IDLE
 from proxy.session import audit
@@ -143,7 +143,7 @@ class Server(Answering):
     @cython.ccall
     def to_clean(self, conditions: cython.int) -> object:
         """Its client is leaving and may have left this behind."""
-        if conditions & (LOAD | SEED | UNSURE):
+        if conditions & (LOAD | SEED | SERVER_STATE | UNSURE):
             self.reason = CloseReason.UNCLEAN
         if conditions & (SURE | COMPUTED):
             conditions |= PARAMETERS  # what a reset has put back was never taken note of

@@ -9,9 +9,9 @@ import re
 
 import cython
 
-from proxy.conditions import ADVISORY, COMPUTED, LOAD, SEED, SEQUENCES, TEMP
+from proxy.conditions import ADVISORY, COMPUTED, LOAD, SEED, SEQUENCES, SERVER_STATE, TEMP
 from proxy.session.findings import UNLOCK_ALL
-from proxy.session.glance import LOCKS, RUNNERS, UNLOCKS
+from proxy.session.glance import BEGINNERS, LOCKS, RUNNERS, SLOT_MAKERS, UNLOCKS
 
 if cython.compiled:
     from cython.cimports.proxy.session.findings import Findings
@@ -25,13 +25,16 @@ else:
 # More than so many words that may matter are not read: the text may then do anything.
 MANY = 1000
 # Words as arguments.
-_NULL, _TRUE = "null", "true"
+_NULL, _TRUE, _FALSE = "null", "true", "false"
 _TRUTHS = (b"t", b"true", b"y", b"yes", b"on", b"1", _TRUE)
+_UNTRUTHS = (b"f", b"false", b"n", b"no", b"off", b"0", _FALSE, _NULL)
+_BEGINNERS = "|".join([*BEGINNERS, *SLOT_MAKERS]).encode()
 # Of conditions outside of ANYTHING: how they look in what is not read.
 _HINTS = (
     (LOAD, re.compile(rb"\bload\s+'", re.IGNORECASE)),
     (SEED, re.compile(rb"\b(?:set)?seed\b", re.IGNORECASE)),
     (SEQUENCES, re.compile(rb"\b(?:curr|last)val\b", re.IGNORECASE)),
+    (SERVER_STATE, re.compile(rb"\b(?:%s)\b" % _BEGINNERS, re.IGNORECASE)),
     # 'SET app.' || ..., format('SET app.%I ...'), 'set_config(''app.'' || ...'
     (
         COMPUTED,
@@ -173,6 +176,26 @@ class Calls:
     def call_runner(self) -> None:
         self.unreadable()
 
+    def call_beginner(self) -> None:
+        self.found.make(SERVER_STATE)
+
+    def call_slot_maker(self) -> None:
+        """The third argument says whether the slot is temporary, or one that is named so."""
+        call: Arguments = Arguments.__new__(Arguments)
+        call.behind(self.tokens)
+        for _ in range(3):
+            third = call.next(_CONSTANTS)
+        if call.many == 3:
+            temporary = third is None or third not in _UNTRUTHS
+        else:
+            temporary = b"temporary" in self.tokens.raw.lower()
+        if temporary:
+            self.found.make(SERVER_STATE)
+
+    def call_set_limit(self) -> None:
+        """Of pg_trgm."""
+        self.found.change("pg_trgm.similarity_threshold", True, False)
+
     def temporary_path(self) -> None:
         """Where search_path begins with pg_temp, in a constant too, tables are temporary."""
         if self.paths and self.tokens.names_temporary():
@@ -213,11 +236,14 @@ _CALLS = Words(
         "currval": Calls.call_sequence,
         "lastval": Calls.call_sequence,
         "set_config": Calls.call_set_config,
+        "set_limit": Calls.call_set_limit,
         "setseed": Calls.call_seed,
+        **dict.fromkeys(BEGINNERS, Calls.call_beginner),
         **dict.fromkeys(LOCKS, Calls.call_lock),
         **dict.fromkeys(RUNNERS, Calls.call_runner),
+        **dict.fromkeys(SLOT_MAKERS, Calls.call_slot_maker),
         **dict.fromkeys(UNLOCKS, Calls.call_unlock),
         "pg_advisory_unlock_all": Calls.call_unlock_all,
     }
 )
-_CONSTANTS = Words({_NULL: _NULL, _TRUE: _TRUE})
+_CONSTANTS = Words({word: word for word in (_NULL, _TRUE, _FALSE)})

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from proxy.conditions import ANYTHING
 from proxy.session.findings import NOTHING, Verdict
-from proxy.session.glance import LOCKS, UNLOCKS
+from proxy.session.glance import FUNCTIONS
 from proxy.session.inquiry import read_text, text_column
 from proxy.session.routines import Routines, joined
 from proxy.session.tokens import Tokens
@@ -169,7 +169,7 @@ _KEEPS_PLANS = (
 )
 FINGERPRINT = f"SELECT {text_column(_ALL_STATES)},{text_column(_KEEPS_PLANS)}".encode()
 
-_DIRECT = ",".join(["set_config", "setseed", *LOCKS, *UNLOCKS])
+_DIRECT = ",".join(FUNCTIONS)
 _SOURCE = f"CASE WHEN prosrc {_EQ} '' THEN pg_catalog.pg_get_functiondef(oid) ELSE prosrc END"
 _ROUTINES = (
     f"SELECT proname,(SELECT lanname FROM pg_catalog.pg_language l WHERE l.oid {_EQ} prolang),"

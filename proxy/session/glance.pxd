@@ -1,6 +1,6 @@
 cdef unsigned int _temporary
-cdef unsigned int *_calls
-cdef unsigned int *_opens
+cdef unsigned long long *_calls
+cdef unsigned long long *_opens
 cdef unsigned int *_hashes
 
 cpdef bint glance(bytearray buffer, Py_ssize_t start, Py_ssize_t end, bint backslashes, int wide=*)

@@ -62,8 +62,19 @@ RUNNERS = """
     connectby crosstab crosstab2 crosstab3 crosstab4 query_to_xml query_to_xml_and_xmlschema
     query_to_xmlschema ts_rewrite ts_stat xpath_table
 """.split()  # noqa: SIM905
-OTHERS = ["currval", "lastval", "pg_settings", "set_config", "setseed", "temp", "temporary"]
-WORDS = [*LOCKS, *UNLOCKS, *RUNNERS, *OTHERS]
+# Functions that begin what lives in the server's process; those that make a replication slot do so
+# where it is temporary.
+BEGINNERS = """
+    dblink_connect dblink_connect_u pg_backup_start pg_replication_origin_session_setup
+    pg_start_backup sepgsql_setcon
+""".split()  # noqa: SIM905
+SLOT_MAKERS = """
+    pg_copy_logical_replication_slot pg_copy_physical_replication_slot
+    pg_create_logical_replication_slot pg_create_physical_replication_slot
+""".split()  # noqa: SIM905
+OTHERS = ["currval", "lastval", "set_config", "set_limit", "setseed"]
+FUNCTIONS = [*LOCKS, *UNLOCKS, *RUNNERS, *BEGINNERS, *SLOT_MAKERS, *OTHERS]
+WORDS = [*FUNCTIONS, "pg_settings", "temp", "temporary"]
 
 _SLOTS = 256
 
@@ -88,21 +99,22 @@ def _slots(words: list[str]) -> list[int]:
 def _lengths(words: list[str]) -> list[int]:
     """Of each first byte a mask of the lengths (bit n: n bytes) that the words have."""
     masks = [0] * 256
+    bit: cython.ulonglong = 1
     for word in words:
         for letter in (word[0], word[0].upper()):
-            masks[ord(letter)] |= 1 << len(word)
+            masks[ord(letter)] |= bit << len(word)
     return masks
 
 
-CALLS = array("I", _lengths(WORDS))
-OPENS = array("I", _lengths([*WORDS, *COMMANDS]))
+CALLS = array("Q", _lengths(WORDS))
+OPENS = array("Q", _lengths([*WORDS, *COMMANDS]))
 HASHES = array("I", _slots([*WORDS, *COMMANDS]))
 
 # A server's own schema for temporary objects is pg_temp_3 or the like: its beginning tells it.
 _temporary = _hash(b"pg_temp")
 if cython.compiled:
-    _calls = cython.cast(carray, CALLS).data.as_uints
-    _opens = cython.cast(carray, OPENS).data.as_uints
+    _calls = cython.cast(carray, CALLS).data.as_ulonglongs
+    _opens = cython.cast(carray, OPENS).data.as_ulonglongs
     _hashes = cython.cast(carray, HASHES).data.as_uints
 else:
     _calls, _opens, _hashes = CALLS, OPENS, HASHES
@@ -174,8 +186,8 @@ def matters(
     if size < 2:
         return False
     code: cython.uint = p[at]
-    lengths: cython.uint = _opens[code] if first else _calls[code]
-    if size < 32 and lengths >> size & 1 and _listed(_hashed(p, at, stop)):
+    lengths: cython.ulonglong = _opens[code] if first else _calls[code]
+    if size < 64 and lengths >> size & 1 and _listed(_hashed(p, at, stop)):
         return True
     return code | 32 == LOWER_P and size >= 7 and _hashed(p, at, at + 7) == _temporary
 

@@ -23,6 +23,7 @@ from proxy.conditions import (
     PREPARED,
     SEED,
     SEQUENCES,
+    SERVER_STATE,
     TEMP,
     UNSURE,
 )
@@ -47,7 +48,7 @@ PREFIX = b"pgfunnel_"
 if not cython.compiled:
     SURE = 1 << 30
 
-FOR_EVER = LOAD | SEED | COMPUTED
+FOR_EVER = LOAD | SEED | COMPUTED | SERVER_STATE
 """Conditions that nothing but a reset ends, or the end of the connection to Postgres."""
 
 UNREADABLE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)

@@ -1,7 +1,7 @@
 from proxy.session.words cimport Words
 
 cdef enum:
-    LONGEST_WORD = 32
+    LONGEST_WORD = 63
     LONGEST_CALL = 32
     COMMA = 44
     COLON = 58

@@ -62,7 +62,7 @@ else:
     from proxy.session.words import Words, lowered, part, same
 
 if not cython.compiled:
-    LONGEST_WORD, LONGEST_CALL = 32, 32
+    LONGEST_WORD, LONGEST_CALL = 63, 32
     COMMA, COLON = b",:"
     (UNDERSCORE,) = b"_"
 

@@ -1,5 +1,5 @@
 cdef enum:
-    TOO_LONG = 32
+    TOO_LONG = 64
     LOWER_A = 97
     UPPER_A = 65
     UPPER_Z = 90

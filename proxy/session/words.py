@@ -12,7 +12,7 @@ if cython.compiled:
     from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
     from cython.cimports.cpython.unicode import PyUnicode_DecodeUTF8
 else:
-    TOO_LONG = 32
+    TOO_LONG = 64
     LOWER_A, UPPER_A, UPPER_Z = b"aAZ"
 
 

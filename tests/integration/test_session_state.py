@@ -344,6 +344,7 @@ REJECTED = [
     ("hold_cursor", "DECLARE c CURSOR WITH HOLD FOR SELECT 1"),
     ("load", "LOAD 'auto_explain'"),
     ("seed", "SELECT setseed(0.5)"),
+    ("server_state", "SELECT dblink_connect('x')"),
 ]
 
 

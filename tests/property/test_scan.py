@@ -18,6 +18,7 @@ from proxy.conditions import (
     PARAMETERS,
     PREPARED,
     SEQUENCES,
+    SERVER_STATE,
     TEMP,
 )
 from proxy.session import lexer
@@ -73,6 +74,7 @@ KNOWN = [
     part("close c", 0, HOLD),
     part("load 'x'", LOAD),
     part("select currval ( 's' )", SEQUENCES),
+    part("select pg_backup_start ( 'x' )", SERVER_STATE),
     prepared("prepare p ( int ) as select $1", "PREPARE", "p"),
     prepared("explain ( analyze ) execute P ( 1 , 'a' )", "EXECUTE", "p"),
     prepared('create table x ( a ) as execute "É" ( 1 )', "EXECUTE", "É"),

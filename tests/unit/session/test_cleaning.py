@@ -13,6 +13,7 @@ from proxy.conditions import (
     PREPARED,
     SEED,
     SEQUENCES,
+    SERVER_STATE,
     TEMP,
     UNSURE,
 )
@@ -29,7 +30,7 @@ def test_a_condition_is_ended_by_what_the_scan_knows_to_end_it(condition: int) -
     assert said.whole_reset
 
 
-@pytest.mark.parametrize("condition", [LOAD, SEED, SEQUENCES, UNSURE])
+@pytest.mark.parametrize("condition", [LOAD, SEED, SEQUENCES, SERVER_STATE, UNSURE])
 def test_nothing_undoes_the_others(condition: int) -> None:
     assert cleaning(condition) == b""
 
