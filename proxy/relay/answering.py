@@ -315,13 +315,12 @@ class Answering(Link):
         """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind, DDL outdates them."""
         if (buffer[at + 1] == 82 and buffer[at] != 80) or buffer[at] == 65:
             # CREATE, DROP, ALTER, not PREPARE
-            self.altered = True
-            self.alters_routines |= changes_routines(part(buffer, at, end - 1))
-            self.hub.schema_changed(self.pool, self.alters_routines)
-            return None
-        if end - at < 12 or buffer[at] != 68 or (buffer[at + 1] == 69 and buffer[at + 2] == 76):
-            return None  # not D…, or DELETE
+            return self._alters(part(buffer, at, end - 1))
+        if end - at < 12 or buffer[at] > 68 or (buffer[at + 1] == 69 and buffer[at + 2] == 76):
+            return None  # behind D…, or DELETE
         tag: bytes = part(buffer, at, end - 1)
+        if tag == b"COMMIT PREPARED":
+            return self._alters(tag)
         if tag != b"DISCARD ALL" and tag != b"DEALLOCATE ALL":
             return None
         session: Session = None if self.client is None else self.client.session
@@ -332,6 +331,13 @@ class Answering(Link):
         elif session is not None:
             session.follow(session.parameters.with_statements({}))
         return None
+
+    @cython.cfunc
+    def _alters(self, tag: bytes) -> object:
+        """DDL was run, maybe by whoever prepared the transaction."""
+        self.altered = True
+        self.alters_routines |= changes_routines(tag)
+        return self.hub.schema_changed(self.pool, self.alters_routines)
 
     @cython.ccall
     def knows(self, name: str) -> cython.bint:

@@ -29,7 +29,7 @@ if cython.compiled:
         STATEMENT,
     )
     from cython.cimports.proxy.relay.server import Server
-    from cython.cimports.proxy.session.session import Session
+    from cython.cimports.proxy.session.session import DEFINES, Session
 else:
     from proxy.relay.asking import Asking
     from proxy.relay.clock import now
@@ -46,7 +46,7 @@ else:
         STATEMENT,
     )
     from proxy.relay.server import Server
-    from proxy.session.session import Session
+    from proxy.session.session import DEFINES, Session
 
     STAYS, LEAVES, DISMISSED = range(3)
 
@@ -251,8 +251,12 @@ class Borrowing(Asking):
             self._see_off()
         if session.holds and self.pool.waiters:
             session.ask(session.holds)
-        if session.watches:
-            session.ask(session.watches)
+        watches: cython.int = session.watches | self.pool.watches
+        if watches:
+            session.ask(watches)
+        if session.asks & DEFINES:
+            session.asks ^= DEFINES
+            self.hub.schema_changed(self.pool, True)
         if self.pool.looks == NEEDED and self.mode != SESSION and self.remaining == 0:
             self._run_ahead(LOOKING_BACK, [self.server.look()])
             return None

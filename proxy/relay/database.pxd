@@ -24,6 +24,7 @@ cdef class Database(Pool):
     cdef double audit_debt
     cdef readonly object catalog
     cdef readonly Routines routines
+    cdef readonly int watches
     cdef readonly int looks
     cdef readonly long long changes
     cdef double looked_at

@@ -6,6 +6,7 @@ from collections import Counter
 
 import cython
 
+from proxy.conditions import TEMP
 from proxy.errors import PgfunnelError
 from proxy.pool.backoff import Backoff
 from proxy.pool.bound import Bound
@@ -41,7 +42,8 @@ class Database(Pool):
     `replicates`: replication connections were asked for;
     `generation`: see `proxy.session.prepared`; `routines`: the database's own functions and the
     like that change sessions, None where there are none; `looks`: whether a server that is given
-    back is to be asked for them, which may be DUE, or, since they may have changed, NEEDED.
+    back is to be asked for them, which may be DUE, or, since they may have changed, NEEDED;
+    `watches`: what is asked about at every boundary, since no statement need show it.
     """
 
     target: Target
@@ -81,6 +83,7 @@ class Database(Pool):
         self.audit_debt = 0.0
         self.catalog = UNSEEN
         self.routines = None
+        self.watches = 0
         self.changes = 0
         self.looked_at = 0.0
         self.watch_sessions(limits)
@@ -131,6 +134,7 @@ class Database(Pool):
             self.looks = NOT_NOW
         other = found.routines is not self.routines
         self.catalog, self.routines = found, found.routines
+        self.watches = TEMP if found.temporary else 0
         return other
 
     def learn_defaults(self, reported: dict[bytes, bytes]) -> None:

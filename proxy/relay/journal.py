@@ -86,7 +86,8 @@ class Journal:
 
     def routines_found(self, pool: Database) -> None:
         """Other functions, triggers or views than before change the sessions that use them."""
-        names = sorted(pool.routines.by_name) if pool.routines is not None else []
+        known = {} if pool.routines is None else pool.routines.by_name
+        names = sorted(name for name, said in known.items() if said.makes)
         log_event(
             log,
             logging.INFO,

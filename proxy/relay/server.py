@@ -28,7 +28,7 @@ if cython.compiled:
     from cython.cimports.proxy.relay.database import Database
     from cython.cimports.proxy.session.owed import DESCRIBE, OUR_QUERY, SYNC, Owed
     from cython.cimports.proxy.session.parameters import Parameters
-    from cython.cimports.proxy.session.session import SURE
+    from cython.cimports.proxy.session.session import DEFINES, SURE
 else:
     from proxy.relay.answering import Answering
     from proxy.relay.borrower import Borrower
@@ -36,7 +36,7 @@ else:
     from proxy.relay.database import Database
     from proxy.session.owed import DESCRIBE, OUR_QUERY, SYNC, Owed
     from proxy.session.parameters import Parameters
-    from proxy.session.session import SURE
+    from proxy.session.session import DEFINES, SURE
 
 _MUST_FAIL = messages.message(b"D", b"Ppgfunnel has no such portal\0")
 """Rolls back an implicit transaction that its client left without a Sync."""
@@ -145,6 +145,8 @@ class Server(Answering):
         """Its client is leaving and may have left this behind."""
         if conditions & (LOAD | SEED | SERVER_STATE | UNSURE):
             self.reason = CloseReason.UNCLEAN
+        if conditions & DEFINES:
+            self.altered = self.alters_routines = True
         if conditions & (SURE | COMPUTED):
             conditions |= PARAMETERS  # what a reset has put back was never taken note of
         if conditions & PARAMETERS:

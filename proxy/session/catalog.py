@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.conditions import ANYTHING
 from proxy.session.findings import NOTHING, Verdict
 from proxy.session.glance import FUNCTIONS
 from proxy.session.inquiry import read_text, text_column
+from proxy.session.reading import DEFINING
 from proxy.session.routines import Routines, joined
 from proxy.session.tokens import Tokens
 from proxy.session.verdict import read
@@ -29,15 +30,18 @@ Look = Generator[bytes, Rows, "Catalog"]
 class Catalog:
     """What was seen when the catalogs were in the state of `fingerprint`; no routines: harmless.
 
-    `keeps_plans`: there are functions whose plans live as long as the server.
+    `keeps_plans`: there are functions whose plans live as long as the server;
+    `temporary`: objects that a session makes are temporary unless it says otherwise.
     """
 
     fingerprint: str = ""
     routines: Routines | None = None
     keeps_plans: bool = False
+    temporary: bool = False
 
 
 UNSEEN = Catalog()
+_DEFINES = Verdict(defines=True)
 _OPAQUE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
 
 
@@ -46,31 +50,32 @@ def look(known: Catalog) -> Look:
 
     Raises ValueError when rows say nothing of what was asked.
     """
-    ((state, keeping),) = yield _unhurried(FINGERPRINT)
-    fingerprint, keeps_plans = read_text(state) or "", keeping is not None
-    if fingerprint == known.fingerprint:
+    ((state, keeping, path),) = yield _unhurried(FINGERPRINT)
+    seen = Catalog(read_text(state) or "", None, keeping is not None, path == b"t")
+    if seen == replace(known, routines=None):
         return known
     sources = [[read_text(column) for column in row] for row in (yield _unhurried(SOURCES))]
     found = _first(sources)
     if not found:
-        return Catalog(fingerprint, None, keeps_plans)
+        return seen
     uses = {(read_text(a) or "", read_text(b) or "") for a, b in (yield _unhurried(USES))}
     _spread(found, [*uses, *_calls(sources)])
     routines = Routines(found)
     same = known.routines is not None and known.routines.by_name == found
-    return Catalog(fingerprint, known.routines if same else routines, keeps_plans)
+    return replace(seen, routines=known.routines if same else routines)
 
 
-_HARMLESS = (b"TABLE", b"TABLE AS", b"INDEX", b"SEQUENCE", b"TYPE", b"SCHEMA", b"ROLE", b"DATABASE")
+_HARMLESS = (b"TABLE", b"TABLE AS", b"INDEX", b"SEQUENCE", b"TYPE", b"ROLE", b"DATABASE")
 
 
 def changes_routines(tag: bytes) -> bool:
     """Whether a command of this tag may give a name another meaning for sessions.
 
-    CREATE TABLE and the like are harmless as long as nothing else changes, DROP takes away only.
+    CREATE TABLE and the like are harmless unless their text says otherwise (`Verdict.defines`),
+    DROP takes away only. COMMIT PREPARED does what nobody knows.
     """
     verb, _, what = tag.partition(b" ")
-    return verb == b"ALTER" or (verb == b"CREATE" and what not in _HARMLESS)
+    return verb in (b"ALTER", b"COMMIT") or (verb == b"CREATE" and what not in _HARMLESS)
 
 
 # -- what is found ---------------------------------------------------------------------------
@@ -93,7 +98,10 @@ def body(language: str, text: str | None) -> Verdict:
     """What a function's body may do; None for one that is too long to be had."""
     if text is None or language not in ("sql", "plpgsql"):
         return _OPAQUE
-    said = read(text.encode(), body=language == "plpgsql")
+    octets = text.encode()
+    said = read(octets, body=language == "plpgsql")
+    if DEFINING.search(octets):
+        said = joined([said, _DEFINES])
     if not said.everything:
         return said
     # An application's own parameters are in no catalogue: what looks like one is asked for.
@@ -152,24 +160,47 @@ def _state(catalog: str, key: str, condition: str = "true") -> str:
     return f"(SELECT {rows} FROM pg_catalog.{catalog} WHERE {key} {_OWN} AND {condition})"
 
 
+# What has columns of a domain.
+_DOMAINS = (
+    "(SELECT pg_catalog.string_agg(d.objid::pg_catalog.text,',' ORDER BY d.objid)"
+    " FROM pg_catalog.pg_type t,pg_catalog.pg_depend d"
+    f" WHERE t.oid {_OWN} AND t.typtype {_EQ} 'd' AND d.refobjid {_EQ} t.oid"
+    f" AND d.refclassid {_EQ} 'pg_catalog.pg_type'::pg_catalog.regclass)"
+)
 _STATES = (
     _state("pg_proc", "oid"),
     _state("pg_rewrite", "oid"),
     _state("pg_trigger", "oid"),
+    _state("pg_event_trigger", "oid"),
     _state("pg_policy", "oid"),
     _state("pg_attrdef", "oid"),
     _state("pg_inherits", "inhrelid"),
-    _state("pg_constraint", "oid", _CASCADES),
+    _state("pg_constraint", "oid", f"(contype {_EQ} 'c' OR {_CASCADES})"),
+    _state("pg_index", "indexrelid", "(indexprs IS NOT NULL OR indpred IS NOT NULL)"),
+    _state("pg_type", "oid", f"typtype {_EQ} 'd'"),
+    _DOMAINS,
 )
-_ALL_STATES = f"pg_catalog.md5(pg_catalog.concat_ws(';',{','.join(_STATES)}))"
 _KEEPS_PLANS = (
     f"(SELECT pg_catalog.min(proname::pg_catalog.text) FROM pg_catalog.pg_proc WHERE oid {_OWN}"
     " AND prolang OPERATOR(pg_catalog.<>) ALL(SELECT oid FROM pg_catalog.pg_language"
     f" WHERE lanname {_EQ} ANY('{{c,internal,sql}}')))"
 )
-FINGERPRINT = f"SELECT {text_column(_ALL_STATES)},{text_column(_KEEPS_PLANS)}".encode()
 
-_DIRECT = ",".join(FUNCTIONS)
+# Objects are made in the first schema that exists (PostgreSQL documentation, "search_path").
+_FIRST = '^search_path=("([$]user)?" *, *)*"?pg_temp(_[0-9]+)?"? *(,|$)'
+_LEADS = f"OPERATOR(pg_catalog.~*) '{_FIRST}'"
+_DEFAULT_PATHS = (
+    "SELECT pg_catalog.concat('search_path=',reset_val) FROM pg_catalog.pg_settings"
+    f" WHERE name {_EQ} 'search_path' UNION ALL SELECT pg_catalog.unnest(s.setconfig)"
+    " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a,"
+    f" pg_catalog.pg_db_role_setting s WHERE (s.setdatabase {_EQ} 0 OR s.setdatabase {_EQ} a.datid)"
+    f" AND (s.setrole {_EQ} 0 OR s.setrole {_EQ} a.usesysid)"
+)
+"""What search_path is by default, on this server and on those that log in from now on."""
+_TEMPORARY = f"EXISTS(SELECT FROM ({_DEFAULT_PATHS}) p(path) WHERE path {_LEADS})"
+_ALL_STATES = f"pg_catalog.md5(pg_catalog.concat_ws(';',{','.join(_STATES)}))"
+FINGERPRINT = f"SELECT {text_column(_ALL_STATES)},{text_column(_KEEPS_PLANS)},{_TEMPORARY}".encode()
+
 _SOURCE = f"CASE WHEN prosrc {_EQ} '' THEN pg_catalog.pg_get_functiondef(oid) ELSE prosrc END"
 _ROUTINES = (
     f"SELECT proname,(SELECT lanname FROM pg_catalog.pg_language l WHERE l.oid {_EQ} prolang),"
@@ -177,39 +208,87 @@ _ROUTINES = (
     f" AND prolang OPERATOR(pg_catalog.<>) ALL(SELECT oid FROM pg_catalog.pg_language"
     f" WHERE lanname {_EQ} ANY('{{c,internal}}'))"
 )
-# Of what a view calls only functions of a user's own are noted as dependencies.
-_CALLED = "pg_catalog.strpos(r.ev_action::pg_catalog.text,pg_catalog.concat(':funcid ',p.oid,' '))"
-_VIEWS = (
-    "SELECT c.relname,'sql',pg_catalog.pg_get_viewdef(c.oid)"
-    " FROM pg_catalog.pg_rewrite r, pg_catalog.pg_class c, pg_catalog.pg_proc p"
-    f" WHERE r.oid {_OWN} AND c.oid {_EQ} r.ev_class AND p.proname {_EQ} ANY('{{{_DIRECT}}}')"
-    f" AND {_CALLED} OPERATOR(pg_catalog.>) 0"
+_PATHS = (
+    "SELECT proname,'sql','CREATE TEMP TABLE t ()' FROM pg_catalog.pg_proc"
+    f" WHERE oid {_OWN} AND EXISTS(SELECT FROM pg_catalog.unnest(proconfig) p(path)"
+    f" WHERE path {_LEADS})"
+)
+# Of what an expression calls only functions of a user's own are noted as dependencies.
+_DIRECT = (
+    "(SELECT pg_catalog.concat(':(?:relid ','pg_catalog.pg_settings'::pg_catalog.regclass::"
+    "pg_catalog.oid,'|funcid (?:',pg_catalog.string_agg(oid::pg_catalog.text,'|'),')) ')"
+    f" FROM pg_catalog.pg_proc WHERE proname {_EQ} ANY('{{{','.join(FUNCTIONS)}}}'))"
+)
+
+
+def _expression(catalog: str, owner: str, tree: str, definition: str) -> str:
+    """Names of relations (or domains) of which an expression calls what changes sessions.
+
+    The words in front of it keep its definition from being read as a command.
+    """
+    of, name = ("pg_type", "typname") if owner == "contypid" else ("pg_class", "relname")
+    return (
+        f"SELECT c.{name},'sql',pg_catalog.concat({definition}) FROM pg_catalog.{catalog} o,"
+        f" pg_catalog.{of} c WHERE o.oid {_OWN} AND c.oid {_EQ} o.{owner}"
+        f" AND o.{tree}::pg_catalog.text OPERATOR(pg_catalog.~) {_DIRECT}"
+    )
+
+
+# Whoever updates a view over pg_settings sets parameters.
+_RULE = (
+    f"'BY ',CASE WHEN pg_catalog.pg_relation_is_updatable(c.oid,false) OPERATOR(pg_catalog.&) 4"
+    f" {_EQ} 4 THEN 'UPDATE ' END,pg_catalog.pg_get_ruledef(o.oid)"
+)
+_CHECK = "'BY ',pg_catalog.pg_get_constraintdef(o.oid)"
+_EXPRESSIONS = (
+    _expression("pg_rewrite", "ev_class", "ev_action", _RULE),
+    _expression("pg_attrdef", "adrelid", "adbin", "pg_catalog.pg_get_expr(o.adbin,o.adrelid)"),
+    _expression("pg_trigger", "tgrelid", "tgqual", "'BY ',pg_catalog.pg_get_triggerdef(o.oid)"),
+    _expression("pg_policy", "polrelid", "polqual", "pg_catalog.pg_get_expr(o.polqual,o.polrelid)"),
+    _expression(
+        "pg_policy",
+        "polrelid",
+        "polwithcheck",
+        "pg_catalog.pg_get_expr(o.polwithcheck,o.polrelid)",
+    ),
+    _expression("pg_constraint", "conrelid", "conbin", _CHECK),
+    _expression("pg_constraint", "contypid", "conbin", _CHECK),
+    (
+        "SELECT typname,'sql',typdefault FROM pg_catalog.pg_type"
+        f" WHERE oid {_OWN} AND typtype {_EQ} 'd' AND typdefaultbin IS NOT NULL"
+    ),
+    (
+        "SELECT proname,'sql',pg_catalog.pg_get_expr(proargdefaults,0) FROM pg_catalog.pg_proc"
+        f" WHERE oid {_OWN} AND proargdefaults::pg_catalog.text OPERATOR(pg_catalog.~) {_DIRECT}"
+    ),
 )
 _BODY = (
     f"CASE WHEN pg_catalog.octet_length(body) OPERATOR(pg_catalog.<=) {_LONGEST} THEN"
     f" {text_column('body')} END"
 )
+_ALL_SOURCES = (_ROUTINES, _PATHS, *_EXPRESSIONS)
 SOURCES = (
     f"SELECT {text_column('name')},{text_column('language')},{_BODY}"
-    f" FROM ({_ROUTINES} UNION ALL {_VIEWS}) s(name,language,body)"
+    f" FROM ({' UNION ALL '.join(_ALL_SOURCES)}) s(name,language,body)"
 ).encode()
 
 
-def _owner(catalog: str, relation: str) -> str:
-    """Names of relations whose part (a rule, a trigger, ...) depends on something."""
+def _depending(kind: str, key: str, name: str, tables: str, condition: str = "true") -> str:
+    """Names of what has a part (a rule, a trigger, ...) that depends on something."""
     return (
-        f"SELECT c.relname,d.refclassid,d.refobjid FROM pg_catalog.pg_depend d,"
-        f" pg_catalog.{catalog} o, pg_catalog.pg_class c WHERE d.classid {_EQ}"
-        f" 'pg_catalog.{catalog}'::pg_catalog.regclass AND o.oid {_EQ} d.objid"
-        f" AND c.oid {_EQ} o.{relation} AND d.refobjid {_OWN}"
+        f"SELECT {name},d.refclassid,d.refobjid FROM pg_catalog.pg_depend d,{tables}"
+        f" WHERE d.classid {_EQ} 'pg_catalog.{kind}'::pg_catalog.regclass AND {key} {_EQ} d.objid"
+        f" AND d.refobjid {_OWN} AND {condition}"
     )
 
 
-_PROCEDURES = (
-    "SELECT p.proname,d.refclassid,d.refobjid FROM pg_catalog.pg_depend d, pg_catalog.pg_proc p"
-    f" WHERE d.classid {_EQ} 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid {_EQ} d.objid"
-    f" AND d.refobjid {_OWN}"
-)
+def _owner(catalog: str, owner: str) -> str:
+    tables = f"pg_catalog.{catalog} o,pg_catalog.pg_class c"
+    return _depending(catalog, "o.oid", "c.relname", tables, f"c.oid {_EQ} o.{owner}")
+
+
+def _is(column: str, catalog: str) -> str:
+    return f"{column} {_EQ} 'pg_catalog.{catalog}'::pg_catalog.regclass"
 
 
 def _reached(catalog: str, source: str, other: str, condition: str = "true") -> str:
@@ -221,27 +300,63 @@ def _reached(catalog: str, source: str, other: str, condition: str = "true") -> 
     )
 
 
+# Whatever fires an event trigger has one of these words in it (PostgreSQL documentation, "Event
+# Trigger Firing Matrix").
+_EVENTS = (
+    "SELECT word,'pg_catalog.pg_proc'::pg_catalog.regclass,evtfoid"
+    " FROM pg_catalog.pg_event_trigger,pg_catalog.unnest('{alter,comment,create,drop,grant,import,"
+    "into,refresh,reindex,revoke,security}'::pg_catalog.name[]) word"
+)
 _OWNERS = (
     _owner("pg_rewrite", "ev_class"),
     _owner("pg_trigger", "tgrelid"),
     _owner("pg_policy", "polrelid"),
     _owner("pg_attrdef", "adrelid"),
     _owner("pg_constraint", "conrelid"),
-    _PROCEDURES,
+    _depending("pg_proc", "p.oid", "p.proname", "pg_catalog.pg_proc p"),
+    # Indexes by their expressions, tables by the domains of their columns, domains by theirs.
+    _depending(
+        "pg_class",
+        "o.indexrelid",
+        "c.relname",
+        "pg_catalog.pg_index o,pg_catalog.pg_class c",
+        f"c.oid {_EQ} o.indrelid AND {_is('d.refclassid', 'pg_proc')}",
+    ),
+    _depending(
+        "pg_class",
+        "c.oid",
+        "c.relname",
+        "pg_catalog.pg_class c",
+        _is("d.refclassid", "pg_type"),
+    ),
+    _depending("pg_type", "t.oid", "t.typname", "pg_catalog.pg_type t", f"t.typtype {_EQ} 'd'"),
+    _depending(
+        "pg_constraint",
+        "o.oid",
+        "t.typname",
+        "pg_catalog.pg_constraint o,pg_catalog.pg_type t",
+        f"t.oid {_EQ} o.contypid",
+    ),
+    _EVENTS,
     _reached("pg_inherits", "inhparent", "inhrelid"),
     _reached("pg_constraint", "confrelid", "conrelid", _CASCADES),
 )
 
 
-def _used(catalog: str, name: str) -> str:
+def _used(catalog: str, name: str, condition: str = "true") -> str:
     return (
-        f"SELECT u.name,o.{name} FROM ({' UNION ALL '.join(_OWNERS)}) u(name,kind,oid),"
-        f" pg_catalog.{catalog} o WHERE u.kind {_EQ} 'pg_catalog.{catalog}'::pg_catalog.regclass"
-        f" AND o.oid {_EQ} u.oid"
+        f"SELECT u.name,o.{name} FROM u,pg_catalog.{catalog} o WHERE {_is('u.kind', catalog)}"
+        f" AND o.oid {_EQ} u.oid AND {condition}"
     )
 
 
+_ALL_USED = (
+    _used("pg_proc", "proname"),
+    _used("pg_class", "relname"),
+    _used("pg_type", "typname", f"o.typtype {_EQ} 'd'"),
+)
 USES = (
-    f"SELECT {text_column('u.name')},{text_column('u.used')} FROM"
-    f" ({_used('pg_proc', 'proname')} UNION {_used('pg_class', 'relname')}) u(name,used)"
+    f"WITH u(name,kind,oid) AS ({' UNION ALL '.join(_OWNERS)})"
+    f" SELECT {text_column('used.name')},{text_column('used.used')}"
+    f" FROM ({' UNION '.join(_ALL_USED)}) used(name,used)"
 ).encode()

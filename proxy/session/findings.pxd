@@ -19,6 +19,7 @@ cdef class Verdict:
     cdef readonly bint whole_reset
     cdef readonly bint opaque
     cdef readonly int unseen
+    cdef readonly bint defines
 
 cdef class Findings:
     cdef list names
@@ -30,6 +31,7 @@ cdef class Findings:
     cdef int does
     cdef bint everything
     cdef bint opaque
+    cdef bint defines
     cdef object make(self, int conditions)
     cdef object clear(self, int conditions)
     cdef object begin(self)
@@ -40,4 +42,6 @@ cdef class Findings:
     cdef object unknown(self)
     cdef object anything(self)
     cdef object put_back(self, int what)
+    cdef object create(self)
+    cdef object define(self)
     cdef Verdict verdict(self, bint whole_reset)

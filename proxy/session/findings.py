@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import cython
 
-from proxy.conditions import ANYTHING, PARAMETERS, SEED
+from proxy.conditions import ANYTHING, PARAMETERS, SEED, TEMP
 
 # What a text puts back in full, a mask: `Verdict.does`.
 DISCARD_ALL, DISCARD_TEMP, DISCARD_SEQUENCES, DISCARD_PLANS, RESET_ALL = 1, 2, 4, 8, 16
 CLOSE_ALL, UNLISTEN_ALL, UNLOCK_ALL, DEALLOCATE_ALL = 32, 64, 128, 256
+# Beside them: it makes objects (CREATE).
+CREATES = 512
 
 # The first three end with the transaction, however they are set (PostgreSQL documentation, SET
 # TRANSACTION).
@@ -74,9 +76,10 @@ class Verdict:
 
     `names`: parameters whose value it may change, in lower case; `resets`: those of them that it
     may put back to their default; `everything`: which ones cannot be told. `does`: a mask of the
-    resets in it; `whole_reset`: it consists of nothing else. `opaque`: it runs code that the text
-    does not show (CALL, dynamic SQL); `unseen`: what of `makes` only code may do that is called
-    by name and cannot be read.
+    resets in it, and CREATES; `whole_reset`: it consists of nothing else. `opaque`: it runs code
+    that the text does not show (CALL, dynamic SQL); `unseen`: what of `makes` only code may do that
+    is called by name and cannot be read. `defines`: it may give names of the database another
+    meaning for sessions where no CommandComplete tells.
     """
 
     names: tuple[str, ...]
@@ -95,6 +98,7 @@ class Verdict:
         whole_reset: bool = False,
         opaque: bool = False,
         unseen: int = 0,
+        defines: bool = False,
     ) -> None:
         self.makes = makes
         self.clears = clears
@@ -106,6 +110,7 @@ class Verdict:
         self.whole_reset = whole_reset
         self.opaque = opaque
         self.unseen = unseen
+        self.defines = defines
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Verdict) and self._fields() == other._fields()
@@ -118,7 +123,7 @@ class Verdict:
 
     def _fields(self) -> tuple[object, ...]:
         found = self.makes, self.clears, self.names, self.resets, self.everything, self.prepared
-        return *found, self.does, self.whole_reset, self.opaque, self.unseen
+        return *found, self.does, self.whole_reset, self.opaque, self.unseen, self.defines
 
 
 NOTHING = Verdict()
@@ -139,7 +144,7 @@ class Findings:
 
     def begin(self) -> None:
         self.makes = self.clears = self.does = 0
-        self.everything = self.opaque = False
+        self.everything = self.opaque = self.defines = False
         self.alike = True
         self.names = self.resets = self.prepared = None
 
@@ -154,6 +159,14 @@ class Findings:
     def put_back(self, what: cython.int) -> None:
         """It puts this back in full."""
         self.does |= what
+
+    def create(self) -> None:
+        """It makes objects."""
+        self.does |= CREATES
+
+    def define(self) -> None:
+        """It may run DDL out of sight."""
+        self.defines = True
 
     def change(self, name: str, sets: cython.bint, resets: cython.bint) -> None:
         """The parameter may be set, or put back to its default."""
@@ -203,7 +216,7 @@ class Findings:
         self.clear(ANYTHING)
 
     def verdict(self, whole_reset: cython.bint) -> Verdict:
-        if not (self.makes or self.clears or self.does):
+        if not (self.makes or self.clears or self.does or self.defines):
             return NOTHING
         said: Verdict = Verdict.__new__(Verdict)
         said.makes, said.clears, said.does, said.unseen = self.makes, self.clears, self.does, 0
@@ -212,6 +225,8 @@ class Findings:
         said.prepared = () if self.prepared is None else tuple(self.prepared)
         said.everything, said.opaque = self.everything, self.opaque
         said.whole_reset = whole_reset
+        # A table is made whose defaults, say, change sessions.
+        said.defines = self.defines or bool(self.does & CREATES and self.makes & ~TEMP)
         return said
 
 

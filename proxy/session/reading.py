@@ -6,6 +6,7 @@ documentation, "SQL Commands".
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import cython
@@ -45,6 +46,12 @@ else:
 
 _DEEPEST_BODY = 3
 _LONGEST_HEAD = 16
+DEFINING = re.compile(
+    rb"\balter\b|\bcreate\b(?!\s+(?:(?:local\s+|global\s+)?temp|(?:unlogged|table|index|sequence)\b))",
+    re.IGNORECASE,
+)
+"""DDL in code out of sight, whose outcome no CommandComplete tells, but for what is harmless and
+frequent there (`proxy.session.catalog.changes_routines`)."""
 
 
 @cython.final
@@ -265,6 +272,9 @@ class Reading(Calls):
             self.create_from(ahead)
 
     def create(self) -> None:
+        tokens = self.tokens
+        if not (tokens.says(b"temp") or tokens.says(b"temporary")):
+            self.found.create()
         self.create_from(self.tokens.ahead())
 
     def create_from(self, ahead: Tokens) -> None:
@@ -347,7 +357,10 @@ class Reading(Calls):
     def body(self, text: bytes | None) -> None:
         if text is None or self.depth == _DEEPEST_BODY:
             self.found.anything()
+            self.found.define()
             return
+        if DEFINING.search(text):
+            self.found.define()
         outer = self.tokens
         inner: Statements = Statements.__new__(Statements)
         inner.read(text, outer.backslashes, outer.wide, True)

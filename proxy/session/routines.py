@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import cython
 
-from proxy.session.findings import NOTHING, Verdict
+from proxy.conditions import TEMP
+from proxy.session.findings import CREATES, NOTHING, Verdict
 from proxy.session.identifiers import LONGEST_NAME
 from proxy.session.lexer import masked
 from proxy.session.verdict import verdict
@@ -133,7 +134,9 @@ def joined(verdicts: Iterable[Verdict]) -> Verdict:
         return own
     everything = [own, *others]
     plain = [own, *(other for other in others if not other.opaque)]
-    unseen = _union(other.makes for other in others) & ~_union(said.makes for said in plain)
+    called = _union(other.makes for other in others)
+    unseen = called & ~_union(said.makes for said in plain)
+    builds = own.does & CREATES and called & ~TEMP
     return Verdict(
         makes=_union(said.makes for said in everything),
         clears=_union(said.clears for said in everything),
@@ -144,6 +147,7 @@ def joined(verdicts: Iterable[Verdict]) -> Verdict:
         does=own.does,
         opaque=any(said.opaque for said in everything),
         unseen=unseen | own.unseen,
+        defines=bool(builds) or any(said.defines for said in everything),
     )
 
 

@@ -2,6 +2,7 @@ from proxy.session.parameters cimport Parameters
 
 cdef enum:
     SURE = 0x40000000
+    DEFINES = 0x20000000
 
 cdef class Statement:
     cdef object __weakref__

@@ -27,7 +27,7 @@ from proxy.conditions import (
     TEMP,
     UNSURE,
 )
-from proxy.session.findings import DISCARD_ALL, RESET_ALL, Piece, Verdict
+from proxy.session.findings import CREATES, DISCARD_ALL, RESET_ALL, Piece, Verdict
 from proxy.session.inquiry import ASKABLE, Answer, Doubt
 from proxy.session.lexer import width
 from proxy.session.parameters import IDENTITY, IMPATIENT, NOBODYS, NONE, hasty
@@ -44,9 +44,10 @@ else:
 PREFIX = b"pgfunnel_"
 """How names of prepared statements of pgfunnel's own begin."""
 
-# In `Session.asks`: a statement runs whose outcome need not be asked for, unless it fails.
+# In `Session.asks`: a statement runs whose outcome need not be asked for, unless it fails; one runs
+# behind which the catalogs are to be looked at.
 if not cython.compiled:
-    SURE = 1 << 30
+    SURE, DEFINES = 1 << 30, 1 << 29
 
 FOR_EVER = LOAD | SEED | COMPUTED | SERVER_STATE
 """Conditions that nothing but a reset ends, or the end of the connection to Postgres."""
@@ -239,10 +240,12 @@ class Session:
             asks &= ~PARAMETERS
         if verdict.prepared:
             self.doubt.dropped.update(self.deallocated(verdict))
+        if verdict.does & CREATES:
+            may |= TEMP  # where search_path says so
         if may & ~(PARAMETERS | PREPARED) | may & policy.pinned:
             self.texts = [*(self.texts or [])[-9:], (may, text)]
         self.holds |= asks & FOR_EVER | asks & SEQUENCES & policy.pinned
-        self.asks |= asks & ~(FOR_EVER | SEQUENCES)
+        self.asks |= asks & ~(FOR_EVER | SEQUENCES) | (DEFINES if verdict.defines else 0)
         return None
 
     def _inner(self, said: Verdict) -> list[Verdict]:

@@ -11,7 +11,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from tests.conftest import StartFunnel
+from tests.conftest import StartFunnel, StartPostgres
 from tests.funnel import Funnel, start_funnel
 from tests.integration.observe import eventually, until, waiters
 from tests.postgres import Postgres
@@ -237,3 +237,197 @@ async def test_a_time_limit_does_not_keep_postgres_from_telling(pgfunnel: StartF
             await one.execute("SELECT 1")
             await asyncio.sleep(0.12)
     assert "routines_unknown" not in funnel.log()
+
+
+MADE = [
+    (
+        [
+            "CREATE FUNCTION made.f() RETURNS text LANGUAGE sql AS $$ SELECT @set $$",
+            "CREATE TABLE made.t (a text DEFAULT made.f(), b int)",
+        ],
+        "INSERT INTO made.t (b) VALUES (1)",
+    ),
+    (
+        [
+            "CREATE FUNCTION made.f2() RETURNS text LANGUAGE sql AS $$ SELECT @set $$",
+            "CREATE TABLE made.t2 (a text DEFAULT made.f2(), b int)",
+            "CREATE TABLE made.like_it (LIKE made.t2 INCLUDING ALL)",
+        ],
+        "INSERT INTO made.like_it (b) VALUES (1)",
+    ),
+    (
+        [
+            "CREATE FUNCTION made.f3() RETURNS text LANGUAGE sql AS $$ SELECT @set $$",
+            "CREATE TABLE made.t3 (a text DEFAULT made.f3(), b int)",
+            "CREATE TABLE made.child () INHERITS (made.t3)",
+        ],
+        "INSERT INTO made.child (b) VALUES (1)",
+    ),
+    (["CREATE TABLE made.own (a text DEFAULT @set, b int)"], "INSERT INTO made.own (b) VALUES (1)"),
+    (
+        ["CREATE TABLE made.checked (a int CHECK (@set IS NOT NULL))"],
+        "INSERT INTO made.checked VALUES (1)",
+    ),
+    (
+        [
+            (
+                "CREATE FUNCTION made.nop() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RETURN new; END $$"
+            ),
+            "CREATE TABLE made.fired (a int)",
+            (
+                "CREATE TRIGGER x BEFORE INSERT ON made.fired FOR EACH ROW WHEN (@set IS NOT NULL)"
+                " EXECUTE FUNCTION made.nop()"
+            ),
+        ],
+        "INSERT INTO made.fired VALUES (1)",
+    ),
+    (
+        [
+            "CREATE TABLE made.secured (a int)",
+            "INSERT INTO made.secured VALUES (1)",
+            "ALTER TABLE made.secured ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY p ON made.secured USING (@set IS NOT NULL)",
+            "GRANT SELECT ON made.secured TO alice",
+            "GRANT USAGE ON SCHEMA made TO alice",
+        ],
+        "BEGIN; SET LOCAL ROLE alice; TABLE made.secured; COMMIT",
+    ),
+    (["CREATE SCHEMA made_too CREATE VIEW v AS SELECT @set AS v"], "SELECT * FROM made_too.v"),
+    (
+        [
+            (
+                "DO $$ BEGIN EXECUTE 'create function made.g() returns text language plpgsql as"
+                " $x$ begin set @guc = off; return 1; end $x$'; END $$"
+            )
+        ],
+        "SELECT made.g()",
+    ),
+    (
+        [
+            (
+                "DO $d$ BEGIN CREATE FUNCTION made.h() RETURNS text LANGUAGE sql AS"
+                " $$ SELECT @set $$; END $d$"
+            )
+        ],
+        "SELECT made.h()",
+    ),
+    (
+        [
+            "BEGIN",
+            "CREATE FUNCTION made.two() RETURNS text LANGUAGE sql AS $$ SELECT @set $$",
+            "PREPARE TRANSACTION 'made'",
+            "COMMIT PREPARED 'made'",
+        ],
+        "SELECT made.two()",
+    ),
+    (
+        ["CREATE VIEW made.settings AS SELECT name, setting FROM pg_settings"],
+        "UPDATE made.settings SET setting = 'off' WHERE name = '@guc'",
+    ),
+    (
+        [
+            (
+                "CREATE FUNCTION made.i(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM @set; RETURN n; END $$"
+            ),
+            "CREATE TABLE made.indexed (a int)",
+            "CREATE INDEX ON made.indexed (made.i(a))",
+        ],
+        "INSERT INTO made.indexed VALUES (1)",
+    ),
+    (
+        [
+            (
+                "CREATE FUNCTION made.valid(text) RETURNS bool LANGUAGE sql AS"
+                " $$ SELECT @set IS NOT NULL $$"
+            ),
+            "CREATE DOMAIN made.dom AS text CHECK (made.valid(value))",
+        ],
+        "SELECT 'x'::made.dom",
+    ),
+    (["CREATE DOMAIN made.direct AS text CHECK (@set IS NOT NULL)"], "SELECT 'x'::made.direct"),
+    (
+        [
+            "CREATE DOMAIN made.other AS text CHECK (@set IS NOT NULL)",
+            "CREATE TABLE made.domains (a made.other)",
+        ],
+        "INSERT INTO made.domains VALUES ('x')",
+    ),
+    (
+        ["CREATE FUNCTION made.arg(a text DEFAULT @set) RETURNS text LANGUAGE sql AS 'SELECT a'"],
+        "SELECT made.arg()",
+    ),
+    (
+        [
+            (
+                "CREATE FUNCTION made.event() RETURNS event_trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM @set; END $$"
+            ),
+            "CREATE EVENT TRIGGER made ON ddl_command_end EXECUTE FUNCTION made.event()",
+        ],
+        "COMMENT ON SCHEMA made IS 'x'",
+    ),
+]
+SWITCHES = """
+    seqscan indexscan bitmapscan hashjoin mergejoin nestloop sort material hashagg memoize tidscan
+    async_append parallel_append parallel_hash partition_pruning indexonlyscan incremental_sort
+    gathermerge
+""".split()  # noqa: SIM905
+
+
+def test_what_is_made_through_pgfunnel_is_known_at_once(
+    pgfunnel: StartFunnel, start_postgres: StartPostgres
+) -> None:
+    upstream = start_postgres(settings={"max_prepared_transactions": "2"})
+    upstream.psql("CREATE SCHEMA made")
+    funnel = pgfunnel(upstream, default_pool_size=1, query_wait_timeout=2)
+    with (
+        psycopg.connect(funnel.dsn(), autocommit=True, prepare_threshold=None) as one,
+        psycopg.connect(funnel.dsn(), autocommit=True, prepare_threshold=None) as other,
+    ):
+        for (making, use), switch in zip(MADE, SWITCHES, strict=True):
+            guc = f"enable_{switch}"
+            for sql in [*making, "RESET ALL", use]:
+                change = f"set_config('{guc}', 'off', false)"
+                one.execute(sql.replace("@set", change).replace("@guc", guc))
+            assert other.execute(f"SHOW {guc}").fetchone() == ("on",), use
+            assert one.execute(f"SHOW {guc}").fetchone() == ("off",), use
+            one.execute("RESET ALL")
+        one.execute("DROP EVENT TRIGGER made")
+
+
+def test_temporary_where_no_text_says_so(
+    pgfunnel: StartFunnel, start_postgres: StartPostgres
+) -> None:
+    upstream = start_postgres()
+    upstream.psql("ALTER ROLE alice SET search_path = 'pg_temp', 'public'")
+    upstream.psql(
+        "CREATE FUNCTION makes() RETURNS void LANGUAGE sql SET search_path = pg_temp AS"
+        " $$ CREATE TABLE made (a int) $$;"
+        "CREATE FUNCTION guarded() RETURNS void LANGUAGE sql SECURITY DEFINER"
+        " SET search_path = public, pg_temp AS $$ SELECT 1 $$"
+    )
+    funnel = pgfunnel(upstream, default_pool_size=2, query_wait_timeout=2)
+    seen = (
+        "SELECT count(*) FROM pg_class WHERE relname = 'made'"
+        " AND relnamespace = pg_my_temp_schema()"
+    )
+    for user, sql, options in (
+        ("alice", "CREATE TABLE made AS SELECT 'own' AS a", ""),
+        ("", "SELECT makes()", ""),
+        ("", "CREATE TABLE made (a int)", "-c search_path=pg_temp,public"),
+    ):
+        with (
+            psycopg.connect(funnel.dsn(user), autocommit=True, options=options) as one,
+            psycopg.connect(funnel.dsn(user), autocommit=True) as other,
+        ):
+            one.execute(sql)
+            until(lambda: [pin["reason"] for pin in pins(funnel)] == ["temporary"])
+            assert str(pins(funnel)[0]["statement"]).split()[:2] == sql.split()[:2]
+            assert other.execute(seen).fetchone() == (0,)
+            assert one.execute(seen).fetchone() == (1,)
+        until(lambda: pins(funnel) == [])
+    with psycopg.connect(funnel.dsn(), autocommit=True) as one:
+        one.execute("SELECT guarded()")
+    assert "guarded" not in funnel.log()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.conditions import ADVISORY, ANYTHING, LISTEN, PARAMETERS
+from proxy.conditions import ADVISORY, ANYTHING, LISTEN, PARAMETERS, TEMP
 from proxy.session.catalog import (
     FINGERPRINT,
     SOURCES,
@@ -105,10 +105,14 @@ def rows(*known: tuple[str | None, ...]) -> list[list[bytes | None]]:
     return [[None if v is None else v.encode().hex().encode() for v in row] for row in known]
 
 
+def state(fingerprint: str, temporary: bool = False) -> list[list[bytes | None]]:
+    return [[fingerprint.encode().hex().encode(), None, b"t" if temporary else b"f"]]
+
+
 def test_a_look_follows_who_uses_whom() -> None:
     asked = look(UNSEEN)
     assert FINGERPRINT in next(asked)
-    assert SOURCES in asked.send(rows(("state 1", "f")))
+    assert SOURCES in asked.send(state("state 1"))
     sources = rows(
         ("inner", "sql", "SELECT set_config('app.who', 'x', false)"),
         ("outer", "plpgsql", "BEGIN PERFORM inner(); PERFORM outer(); END"),
@@ -130,21 +134,58 @@ def test_a_look_ends_where_nothing_has_changed_or_is_found() -> None:
     asked = look(known)
     next(asked)
     with pytest.raises(StopIteration) as end:
-        asked.send(rows(("state 1", "f")))
+        asked.send(state("state 1"))
     assert end.value.value is known
     asked = look(known)
     next(asked)
-    asked.send(rows(("state 2", None)))
+    asked.send(state("state 2"))
     with pytest.raises(StopIteration) as end:
         asked.send(rows(("harmless", "sql", "SELECT 1")))
     assert end.value.value == Catalog("state 2", None)
+
+
+def test_a_look_tells_where_objects_are_temporary_by_default() -> None:
+    asked = look(UNSEEN)
+    next(asked)
+    asked.send(state("state 1", temporary=True))
+    with pytest.raises(StopIteration) as end:
+        asked.send([])
+    assert end.value.value == Catalog("state 1", None, temporary=True)
+
+
+@pytest.mark.parametrize(
+    "text, defines",
+    [
+        ("BEGIN EXECUTE 'create function f() ...'; END", True),
+        ("BEGIN ALTER TABLE t ADD b text; END", True),
+        ("BEGIN EXECUTE 'create ' || what; END", True),
+        ("BEGIN CREATE TEMP TABLE t (a int); END", False),
+        ("BEGIN CREATE UNLOGGED TABLE t (a int); CREATE INDEX ON t (a); END", False),
+        ("BEGIN CREATE TABLE t (a text DEFAULT set_config('a.b', 'x', false)); END", True),
+        ("BEGIN PERFORM create_user(altered); END", False),
+    ],
+)
+def test_ddl_out_of_sight(text: str, defines: bool) -> None:
+    assert bool(body("plpgsql", text).defines) is defines
+    assert bool(verdict(b"DO $$ %s $$" % text.encode()).defines) is defines
+
+
+def test_what_is_made_with_a_name_that_changes_sessions_may_change_them_too() -> None:
+    routines = Routines({"log_in": SETS, "harmless": Verdict(makes=TEMP)})
+    assert routines.verdict(b"CREATE TABLE t (a text DEFAULT log_in('x'))").defines
+    assert routines.verdict(b"SELECT 1; CREATE INDEX ON t (log_in(a))").defines
+    assert not routines.verdict(b"CREATE TABLE t (a text DEFAULT harmless())").defines
+    assert not routines.verdict(b"SELECT log_in('x')").defines
+    assert not routines.verdict(b"CREATE TABLE t (a int)").defines
+    assert verdict(b"CREATE TABLE t (a text DEFAULT set_config('a', 'b', false))").defines
+    assert not verdict(b"CREATE TEMP TABLE t AS SELECT 1").defines
 
 
 def test_equal_findings_stay_the_same_object() -> None:
     known = Catalog("state 1", Routines({"f": body("sql", "SELECT pg_advisory_lock(1)")}))
     asked = look(known)
     next(asked)
-    asked.send(rows(("state 2", None)))
+    asked.send(state("state 2"))
     asked.send(rows(("f", "sql", "SELECT pg_advisory_lock(1)")))
     with pytest.raises(StopIteration) as end:
         asked.send([])
@@ -159,6 +200,8 @@ def test_equal_findings_stay_the_same_object() -> None:
         (b"CREATE TRIGGER", True),
         (b"CREATE EXTENSION", True),
         (b"ALTER TABLE", True),
+        (b"CREATE SCHEMA", True),
+        (b"COMMIT PREPARED", True),
         (b"CREATE TABLE", False),
         (b"CREATE TABLE AS", False),
         (b"CREATE INDEX", False),

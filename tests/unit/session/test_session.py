@@ -14,6 +14,7 @@ from proxy.conditions import (
     PREPARED,
     SEED,
     SEQUENCES,
+    SERVER_STATE,
     TEMP,
     UNSURE,
     words,
@@ -100,10 +101,20 @@ def test_what_may_end_a_hold_is_asked_of_those_who_have_it(condition: int, text:
 
 
 def test_conditions_that_nobody_can_tell_of_hold_at_once_and_for_ever() -> None:
-    session = touched("LOAD 'x'", "SELECT setseed(0.5)")
-    assert (session.holds, session.asks) == (LOAD | SEED, 0)
+    session = touched("LOAD 'x'", "SELECT setseed(0.5)", "SELECT pg_backup_start('x')")
+    assert (session.holds, session.asks) == (LOAD | SEED | SERVER_STATE, 0)
     touched("SELECT 1", session=session)
-    assert session.holds == LOAD | SEED
+    assert session.holds == LOAD | SEED | SERVER_STATE
+
+
+def test_what_may_be_temporary_is_known_to_whoever_asks_why() -> None:
+    session = touched("CREATE TABLE t (a int)")
+    assert (session.asks, session.texts) == (0, [(TEMP, b"CREATE TABLE t (a int)")])
+
+
+def test_a_boundary_behind_ddl_out_of_sight_is_told_of_it() -> None:
+    assert words(touched("DO $$ BEGIN ALTER TABLE t ADD a int; END $$").asks) == []
+    assert touched("DO $$ BEGIN ALTER TABLE t ADD a int; END $$").asks != 0
 
 
 def test_currval_pins_only_where_the_policy_says_so() -> None:

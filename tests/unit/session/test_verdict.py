@@ -17,6 +17,7 @@ from proxy.conditions import (
     PREPARED,
     SEED,
     SEQUENCES,
+    SERVER_STATE,
     TEMP,
 )
 from proxy.session import findings
@@ -47,18 +48,18 @@ from proxy.session.verdict import Verdicts, read, verdict
         "select pg_advisory_xact_lock(1), pg_try_advisory_xact_lock(1), nextval('s')",
         "prepare transaction 'x'",
         "commit prepared 'x'; rollback prepared 'y'",
-        "create trigger t after insert on x for each row execute function f()",
-        "create trigger t before update on x for each row when (true) execute procedure f()",
         "grant execute on function f to bob",
         "select 1 as execute from x",
-        "create view v as select 1 as execute from x",
         "explain select (1) execute from x",
         "insert into temp values (1)",
         "merge into temp using x on true when matched then delete",
         "select temp, temporary from local",
         "create temp table t (a int) on commit drop",
         "create temporary table t on commit drop as select 1",
-        "create table t (a int)",
+        "select pg_create_physical_replication_slot('a')",
+        "select pg_copy_logical_replication_slot('a', 'b')",
+        "select pg_create_logical_replication_slot($1, $2, FALSE)",
+        "select pg_backup_start, dblink_connect from x",
         "declare c cursor for select 1",
         "declare c cursor without hold for select 1",
         'select "PG_ADVISORY_LOCK"(1)',
@@ -68,6 +69,19 @@ from proxy.session.verdict import Verdicts, read, verdict
 )
 def test_nothing_lasts(text: str) -> None:
     assert read(text.encode()) is NOTHING
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "create trigger t after insert on x for each row execute function f()",
+        "create trigger t before update on x for each row when (true) execute procedure f()",
+        "create view v as select 1 as execute from x",
+        "create table t (a int)",
+    ],
+)
+def test_nothing_lasts_but_what_is_made(text: str) -> None:
+    assert read(text.encode()) == findings.Verdict(does=findings.CREATES)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +229,16 @@ def test_which_parameter_cannot_be_told(text: str) -> None:
         ("select set_config('seed', '0.5', false)", SEED, 0),
         ("do $$ begin listen x; drop table y; create temp table z (); end $$", LISTEN | TEMP, TEMP),
         ("do $$ begin for i in 1..2 loop perform pg_advisory_lock(i); end loop; end $$", 4, 0),
+        ("select * from pg_backup_start('x', true)", SERVER_STATE, 0),
+        ("select PG_REPLICATION_ORIGIN_SESSION_SETUP('x')", SERVER_STATE, 0),
+        ("select dblink_connect($1), x.dblink_connect_u('a', 'b')", SERVER_STATE, 0),
+        ("select pg_create_physical_replication_slot('a', false, true)", SERVER_STATE, 0),
+        ("select pg_create_physical_replication_slot('a', temporary => $1)", SERVER_STATE, 0),
+        ("select pg_create_logical_replication_slot('a', 'b', $1)", SERVER_STATE, 0),
+        ("select \"pg_copy_logical_replication_slot\"('a', 'b', 1 = 1)", SERVER_STATE, 0),
+        ("select pg_copy_logical_replication_slot('a', 'b', true)", SERVER_STATE, 0),
+        ("select pg_copy_physical_replication_slot('a', 'b', true)", SERVER_STATE, 0),
+        ("select set_limit(0.9)", PARAMETERS, 0),
         ("discard sequences", 0, SEQUENCES),
         ("discard temporary", 0, TEMP),
         ("discard plans", 0, 0),
@@ -256,6 +280,9 @@ def test_dynamic_sql_hints_at_what_no_server_can_tell() -> None:
     body = "do $$ begin execute 'load ''x'''; execute 'select setseed(1), lastval()'; end $$"
     assert read(body.encode()).makes == ANYTHING | LOAD | SEED | SEQUENCES
     assert read(b"do $$ begin execute 'select payload'; end $$").makes == ANYTHING
+    assert read(b"do $$ begin execute 'select dblink_connect(x)'; end $$").makes == (
+        ANYTHING | SERVER_STATE
+    )
     assert read(b"set a = 1;" * 2000 + b"load 'x'").makes == ANYTHING | LOAD
 
 
