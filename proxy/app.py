@@ -61,6 +61,14 @@ def run(settings: Settings, reload: Callable[[], Settings], notes: Sequence[str]
     _set_up_log(settings)
     for note in notes:
         log_event(log, logging.WARNING, "setting_has_no_effect", note=note)
+    try:
+        return _run(settings, reload)
+    except SettingsError as error:
+        tell_log(settings, error.problems)
+        raise
+
+
+def _run(settings: Settings, reload: Callable[[], Settings]) -> int:
     pid_file = PidFile(Path(settings.pidfile)) if settings.pidfile else None
     try:
         with asyncio.Runner(loop_factory=_loop_factory(settings.event_loop)) as runner:
@@ -68,6 +76,18 @@ def run(settings: Settings, reload: Callable[[], Settings], notes: Sequence[str]
     finally:
         if pid_file is not None:
             pid_file.remove()
+
+
+def tell_log(settings: Settings, problems: Sequence[str]) -> None:
+    """Say why there is no start in the logs other than stderr, which has it from the caller."""
+    if not settings.logfile and not settings.syslog:
+        return
+    with contextlib.suppress(SettingsError):
+        if settings.run_as:
+            become(settings.run_as)
+        _set_up_log(settings)
+    for problem in problems:
+        log_event(log, logging.CRITICAL, "start_failed", problem=problem)
 
 
 def _set_up_log(settings: Settings) -> None:
@@ -174,13 +194,20 @@ class _App:
         settings = self._settings
         if settings.http_port is None or settings.http_port < 0:
             return None
-        return await web.start(
-            funnel,
-            settings.http_addr,
-            settings.http_port,
-            page=settings.http_page,
-            stop=self._stop if settings.quitquitquit else None,
-        )
+        try:
+            return await web.start(
+                funnel,
+                settings.http_addr,
+                settings.http_port,
+                page=settings.http_page,
+                stop=self._stop if settings.quitquitquit else None,
+            )
+        except SettingsError as error:
+            if "http_port" in settings.model_fields_set:
+                raise
+            # Nobody has asked for it: PgBouncer's own exporter, for one, has the same port.
+            log_event(log, logging.WARNING, "http_not_served", problem=error.message)
+            return None
 
     def _stop(self) -> None:
         self._signals.put_nowait(signal.SIGTERM)

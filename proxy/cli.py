@@ -236,9 +236,14 @@ def serve(words: Sequence[str]) -> int:
     """Run the proxy until it is told to stop."""
     parser = _settings_parser("serve", "Run the proxy. Every setting is an option.")
     read = _loader("serve", vars(parser.read(words)))
-    understood = read()
     from proxy import app
 
+    try:
+        understood = read()
+    except SettingsError as error:
+        if error.understood is not None:
+            app.tell_log(error.understood, error.problems)
+        raise
     return app.run(understood.settings, reload=lambda: read().settings, notes=understood.notes)
 
 

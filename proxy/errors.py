@@ -6,7 +6,7 @@ and retry loops know (PostgreSQL documentation, appendix A).
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class PgfunnelError(Exception):
@@ -164,10 +164,14 @@ class PostgresError(PgfunnelError):
 
 
 class SettingsError(PgfunnelError):
-    """A configuration that cannot work; `problems` names every one of them."""
+    """A configuration that cannot work; `problems` names every one of them.
+
+    `understood`: the settings that are left without those that are wrong, if any could be read.
+    """
 
     sqlstate = "F0000"
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], understood: Any = None) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.understood = understood

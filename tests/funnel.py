@@ -129,7 +129,7 @@ def start_funnel(
             stderr=log,
             preexec_fn=die_with_parent(signal.SIGKILL),
         )
-    port, http_port = (int(str(ports[name])) for name in ("listen_port", "http_port"))
+    port, http_port = (int(str(ports[name] or 0)) for name in ("listen_port", "http_port"))
     funnel = Funnel(process, port, http_port, log_file, upstream)
     _await_listening(funnel)
     return funnel

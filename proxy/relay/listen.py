@@ -105,14 +105,21 @@ class Listener:
 
 
 async def open_sockets(settings: Settings) -> list[socket.socket]:
-    """Bound and listening sockets for the settings. Raises SettingsError naming the address."""
+    """Bound and listening sockets for the settings; the log names addresses that cannot be had.
+
+    Raises SettingsError when there is none at all.
+    """
     sockets: list[socket.socket] = []
+    failed: list[str] = []
     try:
         port = settings.listen_port
         for address in settings.listen_addresses:
             for family, target in await _resolved(address, port):
-                sockets.append(_listening(family, target, settings))
-                port = port or int(sockets[-1].getsockname()[1])
+                try:
+                    sockets.append(_listening(family, target, settings))
+                    port = port or int(sockets[-1].getsockname()[1])
+                except OSError as error:
+                    failed.append(_unavailable(target, error))
         if settings.unix_socket_dir:
             sockets.append(_unix(settings, port))
     except BaseException:
@@ -120,8 +127,16 @@ async def open_sockets(settings: Settings) -> list[socket.socket]:
             sock.close()
         raise
     if not sockets:
-        raise SettingsError(["nothing to listen on: set listen_addr or unix_socket_dir"])
+        raise SettingsError(failed or ["nothing to listen on: set listen_addr or unix_socket_dir"])
     return sockets
+
+
+def _unavailable(target: tuple[object, ...], error: OSError) -> str:
+    """Say so in the log: an address may be another machine's for now (a virtual one)."""
+    said = {"addr": target[0], "port": target[1], "error": error.strerror}
+    log_event(log, logging.WARNING, "cannot_listen", **said)
+    words = f"cannot listen on {target[0]}:{target[1]}: {error.strerror}"
+    return f"{words}; change listen_addr or listen_port"
 
 
 async def _resolved(address: str, port: int) -> list[tuple[int, tuple[object, ...]]]:
@@ -142,6 +157,7 @@ async def _resolved(address: str, port: int) -> list[tuple[int, tuple[object, ..
 
 
 def _listening(family: int, target: tuple[object, ...], settings: Settings) -> socket.socket:
+    """Raises OSError."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -153,10 +169,9 @@ def _listening(family: int, target: tuple[object, ...], settings: Settings) -> s
         if settings.tcp_defer_accept:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED)
         sock.listen(settings.listen_backlog)
-    except OSError as error:
+    except OSError:
         sock.close()
-        words = f"cannot listen on {target[0]}:{target[1]}: {error.strerror}"
-        raise SettingsError([f"{words}; change listen_addr or listen_port"]) from None
+        raise
     sock.setblocking(False)
     return sock
 

@@ -70,7 +70,7 @@ def understand(
         if not check.looks_at & wrong:
             problems += [_line(name, sources, text) for name, text in check.run(settings)]
     if problems:
-        raise SettingsError(problems)
+        raise SettingsError(problems, settings)
     notes = tuple(note for source in sources for note in source.notes)
     settings.keep_unused({key: text for s in sources for key, text in s.unused.items()})
     return Understood(settings, tuple(_given(settings, sources)), notes)

@@ -60,7 +60,10 @@ class Listening(BaseModel):
     """Where clients connect"""
 
     listen_addr: str = setting(
-        "127.0.0.1", "Addresses, separated by commas; * is all, empty is no TCP.", reload=False
+        "127.0.0.1",
+        "Addresses, separated by commas; * is all, empty is no TCP; the log names those that cannot"
+        " be had.",
+        reload=False,
     )
     listen_port: Port = setting(6432, "TCP port for clients, 0 for a free one.", reload=False)
     listen_backlog: Positive = setting(
@@ -373,7 +376,10 @@ class Outside(BaseModel):
 
     http_addr: str = setting("127.0.0.1", "Address of the HTTP port.", reload=False)
     http_port: PortOrOff = setting(
-        9127, "Port of metrics and health, 0 for a free one, -1 or off for none.", reload=False
+        9127,
+        "Port of metrics and health, 0 for a free one, -1 or off for none; a default that is taken"
+        " is done without.",
+        reload=False,
     )
     http_page: bool = setting(
         default=True, doc="Serve a page on the HTTP port that shows what goes on.", reload=False

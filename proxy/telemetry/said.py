@@ -31,7 +31,9 @@ EVENTS: Final = MappingProxyType(
         "draining": "got {told}, shutting down, waiting for {waits_for}",
         "stopping": "got {told}, fast exit",
         "stopping_again": "got {told} while shutting down, fast exit",
+        "cannot_listen": "cannot listen on {addr}:{port}: {error}",
         "listening": "listening on {addr}:{port}",
+        "start_failed": "{problem}",
         "up": "process up: pgfunnel {version}",
         "stats": "stats: {xacts_per_s} xacts/s, {queries_per_s} queries/s,"
         " {client_parses_per_s} client parses/s, {server_parses_per_s} server parses/s,"

@@ -37,9 +37,8 @@ class WebServer:
             web._server = await asyncio.start_server(web._accept, host, port)
         except OSError as error:
             why = error.strerror or str(error)
-            raise SettingsError(
-                [f"http_port: cannot listen on {host}:{port} ({why}); choose another address."]
-            ) from None
+            words = f"http_port: cannot listen on {host}:{port} ({why})"
+            raise SettingsError([f"{words}; set it to a free one, or off"]) from None
         log_event(_log, logging.INFO, "listening", host=host, port=web.port)
         return web
 
