@@ -151,6 +151,8 @@ class Borrowing(Asking):
         if server.last != self.number:
             server.shared = server.shared or server.last != 0
             server.last = self.number
+            if self.pool.once and server.reason is None:
+                server.reason = CloseReason.LIFETIME
         if (
             server.parameters is self.session.parameters
             and moment - server.idle_since < self.pool.check_delay

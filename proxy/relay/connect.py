@@ -319,10 +319,10 @@ async def open_session(
     raise AssertionError("no way to connect")
 
 
-async def run_query(logged_in: LoggedIn, sql: str) -> None:
+async def run_query(logged_in: LoggedIn, sql: str) -> PostgresError | None:
     """Run `connect_query` on a session that was just opened; rows are of no interest.
 
-    Raises PostgresError, UpstreamUnreachable, ProtocolViolation.
+    Returns how it failed. Raises UpstreamUnreachable, ProtocolViolation.
     """
     stream = logged_in.stream
     await stream.send(messages.query(sql.encode()))
@@ -336,12 +336,10 @@ async def run_query(logged_in: LoggedIn, sql: str) -> None:
             failure = PostgresError(messages.read_error(body))
         elif kind in b"GHW":
             raise ProtocolViolation("connect_query begins a COPY; give another statement")
-        elif kind == b"Z" and failure is not None:
-            raise failure
         elif kind == b"Z" and body != b"I":
             raise ProtocolViolation("connect_query leaves a transaction open; end it")
         elif kind == b"Z":
-            return
+            return failure
 
 
 async def _hang_up(stream: Stream) -> None:

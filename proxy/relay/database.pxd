@@ -18,6 +18,7 @@ cdef class Database(Pool):
     cdef readonly object reported
     cdef public bint careful
     cdef public bint resets
+    cdef readonly bint once
     cdef public bint replicates
     cdef public long long generation
     cdef public double audit_share

@@ -39,6 +39,7 @@ class Database(Pool):
     `check_delay`: a server that was idle for as many seconds is checked before it is lent;
     `greetings`: for the parameters that clients asked for, what they come to and the
     ParameterStatus messages that tell so; `resets`: server_reset_query runs in any pool mode;
+    `once`: a server that a client has had is closed;
     `replicates`: replication connections were asked for;
     `generation`: see `proxy.session.prepared`; `routines`: the database's own functions and the
     like that change sessions, None where there are none; `looks`: whether a server that is given
@@ -71,7 +72,6 @@ class Database(Pool):
         Pool.__init__(self, target.database, login_user, size, bounds, backoff, PoolCounters())
         self.check_delay = check_delay
         self.target = target
-        self.limits = limits
         self.address = address
         self.failure = None
         self.defaults = {}
@@ -86,10 +86,12 @@ class Database(Pool):
         self.watches = 0
         self.changes = 0
         self.looked_at = 0.0
-        self.watch_sessions(limits)
+        self.follow(limits)
 
-    def watch_sessions(self, limits: Limits) -> None:
-        """What is done about session state from now on."""
+    def follow(self, limits: Limits) -> None:
+        """What holds from now on."""
+        self.limits = limits
+        self.once = limits.server_lifetime == 0
         self.policy = Policy.of(limits.session_policy)
         self.audit_share = limits.session_audit
         self.looks = NEEDED if limits.session_catalog_interval > 0 else NOT_NOW

@@ -132,6 +132,18 @@ class Journal:
             error=failure.message,
         )
 
+    def connect_query_failed(self, pool: Database, failure: PostgresError) -> None:
+        """The server is used all the same."""
+        log_event(
+            log,
+            logging.WARNING,
+            "connect_query_failed",
+            database=pool.database,
+            user=pool.user,
+            sqlstate=failure.sqlstate,
+            error=failure.message,
+        )
+
     def server_gone(self, server: Server | Replica) -> None:
         """The server is closed."""
         if server.reason not in USUAL:

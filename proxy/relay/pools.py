@@ -138,8 +138,10 @@ class Pools:
         limits = settings.limits(target, pool.user)
         self._bound(self._db_bounds, pool.database, limits.max_db_connections)
         self._bound(self._user_bounds, pool.user, limits.max_user_connections)
-        pool.target, pool.limits, pool.address = target, limits, self._funnel.address(target)
-        pool.watch_sessions(limits)
+        pool.target, pool.address = target, self._funnel.address(target)
+        if limits.server_lifetime == 0 < pool.limits.server_lifetime:
+            self._retire_all(pool, CloseReason.LIFETIME)
+        pool.follow(limits)
         pool.resize(self.size_of(limits))
         pool.resets = settings.server_reset_query_always
         pool.check_delay = self._funnel.check_delay

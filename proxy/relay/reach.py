@@ -53,22 +53,23 @@ class Reach:
             opened = await open_session(
                 address, pool.target.dbname, lambda bound: self._login(pool, bound), asked
             )
-            await self._prepare(opened, query)
+            await self._prepare(pool, opened, query)
         except BaseException:
             self._turn_away(pool, address)
             raise
         return address, opened
 
-    @staticmethod
-    async def _prepare(opened: LoggedIn, query: str) -> None:
-        """Run connect_query, if there is one."""
+    async def _prepare(self, pool: Database, opened: LoggedIn, query: str) -> None:
+        """Run connect_query, if there is one; what Postgres says against it is for the log."""
         if not query:
             return
         try:
-            await run_query(opened, query)
+            failure = await run_query(opened, query)
         except BaseException:
             opened.stream.close()
             raise
+        if failure is not None:
+            self._funnel.journal.connect_query_failed(pool, failure)
 
     def _next_place(self, pool: Database) -> Address:
         """The one of the pool's hosts whose turn it is."""

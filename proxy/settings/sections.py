@@ -214,7 +214,7 @@ class Servers(BaseModel):
 
     server_lifetime: Seconds = setting(
         3600.0,
-        "An unused server older than this is closed; 0 is after each use.",
+        "An unused server older than this is closed; with 0, as soon as a client has had it.",
         unit="s",
         differs="shortened by up to a tenth, so that servers do not end together",
     )

@@ -115,7 +115,7 @@ class CloseReason(StrEnum):
         "A transaction took longer than transaction_timeout and could not be rolled back.",
     )
     NAME_CHANGED = "name_changed", None, "The name of its host leads elsewhere now."
-    LIFETIME = "lifetime", None, "It was older than server_lifetime."
+    LIFETIME = "lifetime", None, "It was older than server_lifetime, or that is 0 and it was used."
 
     # Servers that are of no more use
     SERVER_LOST = (

@@ -108,6 +108,31 @@ def test_server_lifetime_of_a_database(pgfunnel: StartFunnel, postgres: Postgres
         assert peer.rows("SELECT pg_backend_pid()") != first
 
 
+@pytest.mark.parametrize("pure", [False, True])
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_server_for_each_use(
+    pgfunnel: StartFunnel, postgres: Postgres, mode: str, pure: bool
+) -> None:
+    brief = {"dbname": postgres.database, "server_lifetime": 0, "min_pool_size": 1}
+    funnel = pgfunnel(databases={"brief": brief}, pool_mode=mode, pure=pure, stats_period=0.3)
+
+    def ended() -> int:
+        return funnel.log().count("closing because: server lifetime over")
+
+    with log_in(funnel, database="brief") as peer:
+        peer.query("BEGIN")
+        first = peer.rows("SELECT pg_backend_pid()")
+        before = ended()
+        assert peer.rows("SELECT pg_backend_pid()") == first
+        peer.query("COMMIT")
+        assert (peer.rows("SELECT pg_backend_pid()") == first) is (mode == "session")
+        assert ended() > before or mode == "session"
+    until(lambda: postgres.client_backends("alice") == 1)
+    before, periods = ended(), funnel.log().count("stats:")
+    until(lambda: funnel.log().count("stats:") >= periods + 2)
+    assert ended() == before, "one that nobody has had stays"
+
+
 @pytest.mark.parametrize("setting", ["pool_idle_timeout", "autodb_idle_timeout"])
 def test_pools_are_forgotten(pgfunnel: StartFunnel, postgres: Postgres, setting: str) -> None:
     databases = {"own": {"dbname": postgres.database}, "*": {"dbname": postgres.database}}
