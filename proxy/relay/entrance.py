@@ -197,7 +197,7 @@ class Entrance:
         if self._funnel.draining:
             raise ShuttingDown("pooler is shutting down")
         limit = self._most_clients
-        if limit and len(self.clients) >= limit:
+        if len(self.clients) >= limit:
             hint = f"Retry with backoff, or raise max_client_conn, which is {limit}."
             raise TooManyClients("no more connections allowed (max_client_conn)", hint=hint)
         return None

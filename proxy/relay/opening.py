@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _AT_ONCE = frozenset({"28P01", "28000", "3D000", "42501", "0A000"})
 """Refusals of Postgres's that waiting does not mend: passed on without the grace."""
 
+_GRACE = "Retry with backoff; upstream_grace is how long clients wait for Postgres to be back."
+
 
 class Opening:
     """Holds a place in the bounds while a server is being connected."""
@@ -202,4 +204,4 @@ def _told(failure: PgfunnelError) -> PgfunnelError:
     if type(failure) is not UpstreamUnreachable:
         return failure
     words = f"server login has been failing, cached error: {failure.message} (server_login_retry)"
-    return UpstreamUnreachable(words, hint=failure.advice)
+    return UpstreamUnreachable(words, hint=failure.advice or _GRACE)

@@ -28,9 +28,9 @@ from proxy.settings.types import (
 
 
 def _hosts(value: str) -> str:
-    hosts = [part.strip() for part in value.split(",")]
-    if not all(hosts):
-        raise ValueError("has an empty name in its list; give names separated by commas")
+    hosts = [part.strip() for part in value.split(",") if part.strip()]
+    if value and not hosts:
+        raise ValueError("has no name in its list; give names separated by commas")
     if len({host[:1] in "/@" for host in hosts}) > 1:
         raise ValueError("mixes unix sockets with others; give entries of their own to them")
     return ",".join(hosts)

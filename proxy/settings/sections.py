@@ -36,6 +36,7 @@ from proxy.settings.types import (
     SslMode,
     SslNegotiation,
     Statement,
+    Switch,
     SyslogFacility,
     TlsProtocols,
     Upstream,
@@ -69,7 +70,12 @@ class Listening(BaseModel):
     listen_backlog: Positive = setting(
         1024, "Connections that the kernel queues before they are accepted.", reload=False
     )
-    unix_socket_dir: Folder = setting("", "Folder of the unix socket, or empty.", reload=False)
+    unix_socket_dir: Folder = setting(
+        "",
+        "Folder of the unix socket, or empty.",
+        reload=False,
+        differs="a folder that is not there is an error",
+    )
     unix_socket_mode: FileMode = setting(
         0o777, "File permissions of the unix socket.", reload=False
     )
@@ -81,7 +87,7 @@ class Listening(BaseModel):
         0, "The number of this process among its peers; 0 is none: it has no peers then."
     )
     peers: Peers = setting({}, "The other processes behind the same address, by their numbers.")
-    tcp_defer_accept: bool = setting(
+    tcp_defer_accept: Switch = setting(
         default=False,
         doc="Accept a TCP connection only when its first bytes are there.",
         reload=False,
@@ -95,12 +101,14 @@ class Login(BaseModel):
         "scram-sha-256", "How clients prove who they are.", differs="see below for each"
     )
     auth_file: ReadableFile = setting(
-        None, "Users and their secrets, in the format of PgBouncer's userlist.txt."
+        None,
+        "Users and their secrets, in the format of PgBouncer's userlist.txt.",
+        differs="one that cannot be read is an error: there, nobody of it comes in",
     )
     auth_hba_file: ReadableFile = setting(
         None,
         "With auth_type hba: the rules that say who may come in from where, and how.",
-        differs="a line that is not understood is an error; see below",
+        differs="a line that is not understood is an error, and so is none with auth_type hba",
     )
     auth_ident_file: ReadableFile = setting(
         None, "Maps from names of certificates and Unix users to users, for auth_hba_file."
@@ -175,8 +183,10 @@ class Pools(BaseModel):
     max_user_connections: Count = setting(
         0, "Servers for one user, over all databases; 0 is no limit.", unit="servers"
     )
-    max_client_conn: Positive = setting(
-        10000, "Clients that may be connected; one more is refused.", unit="clients"
+    max_client_conn: Count = setting(
+        10000,
+        "Clients that may be connected; one more is refused, with 0 all but operators.",
+        unit="clients",
     )
     max_db_client_connections: Count = setting(
         0, "Clients that may be connected to one database; 0 is no limit.", unit="clients"
@@ -228,7 +238,8 @@ class Servers(BaseModel):
         15.0,
         "The longest pause between two tries to log in after a failure.",
         unit="s",
-        differs="a pause is a quarter of the time that it has failed for, from 0.1 s up to this",
+        differs="a pause is a quarter of the time that it has failed for, from 0.1 s up to this;"
+        " clients are told after upstream_grace",
     )
     max_server_logins: Positive = setting(
         8, "Logins that run side by side at one Postgres.", unit="servers"

@@ -123,6 +123,15 @@ def _octal(value: object) -> object:
     return int(digits, 8)
 
 
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _switch(value: object) -> object:
+    """Any number but 0 switches on what PgBouncer counts and has one value for."""
+    return int(value) != 0 if isinstance(value, str) and value.isdecimal() else value
+
+
 def _off(value: object) -> object:
     return -1 if value == "off" else value
 
@@ -169,15 +178,16 @@ def _ciphers(value: str) -> str:
 def openssl_ciphers(value: str) -> str:
     """PgBouncer's shortcuts as OpenSSL calls them."""
     shortcuts = {"secure": "DEFAULT", "fast": "DEFAULT", "normal": "DEFAULT", "all": "ALL"}
-    return {"default": "DEFAULT", **shortcuts}.get(value, value)
+    return {"default": "DEFAULT", **shortcuts}.get(value.lower(), value)
 
 
 def _curve(value: str) -> str:
-    if value == "none":
+    if value.lower() == "none":
         raise ValueError("is none, which TLS 1.3 cannot be without; give auto or a curve")
+    if value.lower() == "auto":
+        return "auto"
     try:
-        if value != "auto":
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve(value)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve(value)
     except (ValueError, ssl.SSLError):
         raise ValueError("is not a curve that OpenSSL knows; give auto or prime256v1") from None
     return value
@@ -272,7 +282,10 @@ def _check_choice(word: str) -> None:
         raise ValueError(f"says {word!r}; write {condition}= and one of {', '.join(choices)}")
 
 
+ANY_CASE: Final = BeforeValidator(_lower)
+"""Words to choose from are taken in upper case, too, as PgBouncer takes them."""
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0), Kind("a whole number, 0 or more")]
+Switch = Annotated[bool, BeforeValidator(_switch), Kind("true or false")]
 Positive = Annotated[int, BeforeValidator(_no_bool), Field(ge=1), Kind("a whole number, 1 or more")]
 Seconds = Annotated[
     float,
@@ -296,6 +309,7 @@ PortOrOff = Annotated[
     int,
     BeforeValidator(_no_bool),
     BeforeValidator(_off),
+    ANY_CASE,
     Field(ge=-1, le=65535),
     Kind("a port from 1 to 65535, 0 for a free one, or off"),
 ]
@@ -354,40 +368,48 @@ Secret = Annotated[SecretStr, Kind("text")]
 AuthType = Annotated[
     Literal["trust", "password", "md5", "scram-sha-256", "any", "cert", "peer", "hba"],
     BeforeValidator(_method),
+    ANY_CASE,
     Kind("one of trust, password (also called plain), md5, scram-sha-256, any, cert, peer, hba"),
 ]
 TlsProtocols = Annotated[
     str,
     AfterValidator(_protocols),
+    ANY_CASE,
     Kind("secure, all, or versions from tlsv1.0 to tlsv1.3 separated by commas"),
 ]
 Ciphers = Annotated[
     str, AfterValidator(_ciphers), Kind("default, all, or a list of ciphers as OpenSSL writes it")
 ]
 Curve = Annotated[str, AfterValidator(_curve), Kind("auto, or the name of an elliptic curve")]
-SslNegotiation = Literal["postgres", "direct"]
-PoolMode = Literal["session", "transaction", "statement"]
-SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-HostChoice = Literal["round-robin", "disable"]
-SessionAttrs = Literal["any", "read-write", "read-only", "primary", "standby"]
-SyslogFacility = Literal[
-    "auth",
-    "authpriv",
-    "daemon",
-    "user",
-    "local0",
-    "local1",
-    "local2",
-    "local3",
-    "local4",
-    "local5",
-    "local6",
-    "local7",
+SslNegotiation = Annotated[Literal["postgres", "direct"], ANY_CASE]
+PoolMode = Annotated[Literal["session", "transaction", "statement"], ANY_CASE]
+SslMode = Annotated[
+    Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"], ANY_CASE
 ]
-LogFormat = Literal["text", "json"]
+HostChoice = Annotated[Literal["round-robin", "disable"], ANY_CASE]
+SessionAttrs = Annotated[Literal["any", "read-write", "read-only", "primary", "standby"], ANY_CASE]
+SyslogFacility = Annotated[
+    Literal[
+        "auth",
+        "authpriv",
+        "daemon",
+        "user",
+        "local0",
+        "local1",
+        "local2",
+        "local3",
+        "local4",
+        "local5",
+        "local6",
+        "local7",
+    ],
+    ANY_CASE,
+]
+LogFormat = Annotated[Literal["text", "json"], ANY_CASE]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     BeforeValidator(_verbosity),
+    ANY_CASE,
     Kind("one of debug, info, warning, error"),
 ]
-EventLoop = Literal["auto", "uvloop", "asyncio"]
+EventLoop = Annotated[Literal["auto", "uvloop", "asyncio"], ANY_CASE]

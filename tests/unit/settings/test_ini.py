@@ -174,7 +174,7 @@ def test_no_secret_is_explained(file: Path) -> None:
     ],
 )
 def test_refused_by_name_and_line(file: Path, line: str, words: str) -> None:
-    text = f"[databases]\nx = host=h\n[pgbouncer]\nauth_type = trust\n{line}\n"
+    text = f"[databases]\nx = host=h user=u\n[pgbouncer]\nauth_type = trust\n{line}\n"
     (problem,) = problems(file, text)
     assert problem.startswith(f"{text.count(chr(10))}: ")
     assert words in problem
@@ -191,7 +191,7 @@ def test_a_line_before_any_section(file: Path) -> None:
     [
         ("[pgbouncer]\ndefault_pool_size = none", "default_pool_size"),
         ("[databases]\na = pool_size=none", "databases.a.pool_size"),
-        ("[databases]\na = host=h,,i", "databases.a.host"),
+        ("[databases]\na = host=,", "databases.a.host"),
         ("[databases]\na = host=h,/run", "databases.a.host"),
         (f"[databases]\na = password={SECRET}", "databases.a"),
         ("[pgbouncer]\nauth_type = pam", "auth_type"),
@@ -206,7 +206,7 @@ def test_a_line_before_any_section(file: Path) -> None:
     ],
 )
 def test_a_wrong_value_is_named_with_its_line(file: Path, line: str, name: str) -> None:
-    text = f"[databases]\nx = host=h\n[pgbouncer]\nauth_type = trust\n{line}\n"
+    text = f"[databases]\nx = host=h user=u\n[pgbouncer]\nauth_type = trust\n{line}\n"
     (problem,) = problems(file, text)
     assert problem.startswith(f"{name} (6): ")
     assert SECRET not in problem
@@ -262,3 +262,43 @@ def test_the_environment_and_toml_say_the_same(file: Path, tmp_path: Path) -> No
     assert load(environ={}, file=toml).model_dump() == ini.model_dump()
     assert load(environ=environ).model_dump() == ini.model_dump()
     assert isinstance(ini, Settings)
+
+
+@pytest.mark.parametrize(
+    "line, value",
+    [
+        ("pool_mode = Transaction", "transaction"),
+        ("auth_type = TRUST", "trust"),
+        ("auth_type = Any", "any"),
+        ("server_tls_sslmode = PREFER", "prefer"),
+        ("client_tls_sslmode = Disable", "disable"),
+        ("client_tls_protocols = TLSv1.2", "tlsv1.2"),
+        ("client_tls_protocols = Secure", "secure"),
+        ("client_tls_ciphers = Default", "Default"),
+        ("client_tls_ecdhcurve = Auto", "auto"),
+        ("syslog_facility = DAEMON", "daemon"),
+        ("log_pooler_errors = Off", False),
+        ("tcp_defer_accept = 45", True),
+        ("tcp_defer_accept = 0", False),
+        ("tcp_defer_accept = on", True),
+        ("max_client_conn = 0", 0),
+    ],
+)
+def test_what_pgbouncer_takes(file: Path, line: str, value: object) -> None:
+    here = f"[databases]\nx = host=h user=u\n[pgbouncer]\nauth_type = trust\n{line}\n"
+    assert getattr(read(file, here).settings, line.partition(" ")[0]) == value
+
+
+def test_words_of_databases_and_users_in_upper_case(file: Path) -> None:
+    settings = read(
+        file,
+        "[databases]\nx = host=a,b, pool_mode=Session target_session_attrs=READ-ONLY"
+        " load_balance_hosts=Disable\n[users]\nu = pool_mode=STATEMENT\n"
+        "[pgbouncer]\nauth_type = trust\n",
+    ).settings
+    target = settings.target("x")
+    assert target is not None
+    assert target.hosts == ("a", "b")
+    assert (target.pool_mode, target.session_attrs) == ("session", "read-only")
+    assert not target.load_balance
+    assert settings.users["u"].pool_mode == "statement"
