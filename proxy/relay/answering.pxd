@@ -21,6 +21,7 @@ cdef class Answering(Link):
     cdef public int status
     cdef readonly Py_ssize_t remaining
     cdef readonly bint dropping
+    cdef Py_ssize_t unsaid
     cdef readonly bint farewell
     cdef readonly bint waited_for
     cdef readonly object error
@@ -36,7 +37,7 @@ cdef class Answering(Link):
     cdef bint _seen_whole(self, int kind)
     cdef bint _account(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef object _described(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
-    cdef bint _withhold(self)
+    cdef bint _withhold(self, bytearray buffer, Py_ssize_t at)
     cdef bint _piece(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef bint _answer_due(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end)
     cdef object _pass_on(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end, bint pieces)

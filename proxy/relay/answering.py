@@ -41,6 +41,8 @@ else:
 _PIECES: Pieces = Pieces()
 """What goes to the client when it is not one run of the shared buffer."""
 
+_OPENED = (messages.command_complete("BEGIN"), messages.command_complete("START TRANSACTION"))
+
 IDLE = "idle"
 
 
@@ -53,7 +55,8 @@ class Answering(Link):
     with the number of queries that were still to be answered then;
     `status` is that of the last ReadyForQuery (I, T or E); `remaining`: bytes still to come of a
     message that is passed on (or dropped, when `dropping`); `farewell`: it has said why it closes
-    the connection; `waited_for`: its client waits for a query of ours.
+    the connection; `waited_for`: its client waits for a query of ours; `unsaid`: so many bytes in
+    front of a message that is held back are not said either.
     """
 
     hub: Any
@@ -91,7 +94,7 @@ class Answering(Link):
         self.client = None
         self.state = IDLE
         self.status = 73  # I
-        self.remaining = 0
+        self.remaining = self.unsaid = 0
         self.dropping = False
         self.farewell = False
         self.waited_for = False
@@ -210,8 +213,10 @@ class Answering(Link):
         swallow: cython.bint = owed.answer(kind) != 0
         if kind == 71 and self.client is not None:  # G
             self.client.on_copy_in()
-        if kind == 90 and self.client is not None and self.client.session.asks:  # Z
-            return swallow or self._withhold()
+        if kind == 90 and self.client is not None:  # Z
+            if self.client.session.asks or self.client.blockless:
+                return swallow or self._withhold(buffer, at)
+            return swallow
         if kind == 69:  # E
             return self._error(part(buffer, at + 5, min(n, end)), ours) or swallow
         return swallow
@@ -242,18 +247,25 @@ class Answering(Link):
         return None
 
     @cython.cfunc
-    def _withhold(self) -> cython.bint:
-        """Whether this ReadyForQuery waits until the client's session is known again."""
-        if self.status == 69 or self.waited_for or not self.owed.nothing():  # E
+    def _withhold(self, buffer: bytearray, at: cython.Py_ssize_t) -> cython.bint:
+        """Whether this ReadyForQuery waits until the client's session is known again.
+
+        Or does not come: who may open no transaction block is told so in its place.
+        """
+        if self.waited_for or not self.owed.nothing():
             return False
-        return self.client.session.withhold()
+        if self.client.blockless and self.status != 73:  # I
+            self.unsaid = _opening_before(buffer, at)
+            return True
+        return self.status != 69 and self.client.session.withhold()  # E
 
     @cython.cfunc
     def _piece(
         self, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
     ) -> cython.bint:
         """Take buffer[run:at] for the client, and what stands in place of the message there."""
-        _PIECES.add(buffer, run, at)
+        _PIECES.add(buffer, run, at - self.unsaid)
+        self.unsaid = 0
         if self.instead is not None:
             _PIECES.add_bytes(self.instead)
             self.instead = None
@@ -376,3 +388,11 @@ class Answering(Link):
         if fields.get("R") == "RevalidateCachedQuery" and fields.get("C") == "0A000":
             self.hub.schema_changed(self.pool, False)
         return self.instead is not None
+
+
+def _opening_before(buffer: bytearray, at: int) -> int:
+    """The size of the message in front that says that a transaction block is open; 0: none."""
+    for opened in _OPENED:
+        if at >= len(opened) and buffer[at - len(opened) : at] == opened:
+            return len(opened)
+    return 0

@@ -4,6 +4,7 @@ from proxy.session.session cimport Session
 cdef class Borrower(Link):
     cdef public Session session
     cdef public bint settling
+    cdef public bint blockless
     cpdef object on_settled(self)
     cpdef object on_boundary(self)
     cpdef object on_copy_in(self)

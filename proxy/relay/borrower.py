@@ -19,11 +19,12 @@ class Borrower(Link):
     """Whoever may borrow a server: a client, as its server sees it.
 
     `session` is what it believes of its Postgres session; `settling`: it holds messages back
-    until what its names stand for is certain.
+    until what its names stand for is certain; `blockless`: it may open no transaction block.
     """
 
     session: Session
     settling: bool
+    blockless: bool
 
     @cython.ccall
     def on_boundary(self) -> object:

@@ -26,7 +26,6 @@ if cython.compiled:
         PREPARING,
         SESSION,
         SETTING,
-        STATEMENT,
     )
     from cython.cimports.proxy.relay.server import Server
     from cython.cimports.proxy.session.session import DEFINES, Session
@@ -43,7 +42,6 @@ else:
         PREPARING,
         SESSION,
         SETTING,
-        STATEMENT,
     )
     from proxy.relay.server import Server
     from proxy.session.session import DEFINES, Session
@@ -273,9 +271,9 @@ class Borrowing(Asking):
         self.pool.counters.query_time += self.active_at - self.asked_at
         if self.leaving == LEAVES:
             return self.close(CloseReason.CLIENT_LEFT)
-        if self.mode == STATEMENT:
+        if self.blockless:
             error = FeatureRefused(
-                "transaction blocks are not allowed in statement pooling mode",
+                "transaction blocks not allowed in statement pooling mode",
                 hint='Set pool_mode to "transaction" for this database or user.',
             )
             return self.close(CloseReason.REFUSED, error)

@@ -250,6 +250,7 @@ class Entrance:
         client.mode = place.mode
         client.recalls = place.recalls
         client.keeps = place.mode == SESSION
+        client.blockless = place.mode == STATEMENT
         if self._extended_only:
             client.simple = -1
         if wish.replication:

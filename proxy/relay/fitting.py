@@ -89,6 +89,7 @@ class Fitting(Borrower):
         self.settling = False
         self.pool = None
         self.mode = TRANSACTION
+        self.blockless = False
         self.keeps = False
         self.ahead = NOTHING
         self.greeting = False

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import psycopg
 import pytest
 
+from proxy.wire import messages
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
 from tests.integration.peer import Peer
@@ -49,14 +52,28 @@ def test_nothing_of_a_session_is_left(pgfunnel: StartFunnel, goodbye: str) -> No
         assert two.rows(held) == [[b"t", b"0", b"0", b"0"]]
 
 
-def test_statement_pooling_refuses_transaction_blocks(pgfunnel: StartFunnel) -> None:
-    funnel = pgfunnel(pool_mode="statement", default_pool_size=1)
+BLOCKLESS = "transaction blocks not allowed in statement pooling mode"
+
+
+@pytest.mark.parametrize("pure", [False, True])
+@pytest.mark.parametrize("block, kinds", [("BEGIN", b"E"), ("BEGIN; SELECT nonsense", b"CEE")])
+def test_statement_pooling_refuses_transaction_blocks(
+    pgfunnel: StartFunnel, pure: bool, block: str, kinds: bytes
+) -> None:
+    funnel = pgfunnel(pool_mode="statement", default_pool_size=1, pure=pure)
     with logged_in(funnel) as one:
         assert one.rows("SELECT 1") == [[b"1"]]
-        one.send(b"Q\0\0\0\x0aBEGIN\0")
-        refused = one.error()
-        assert refused["C"] == "0A000"
-        assert "statement pooling" in refused["M"]
+        one.send(messages.query(block.encode()))
+        told = []
+        with contextlib.suppress(EOFError):
+            while True:
+                told.append(one.message())
+        assert b"".join(kind for kind, _ in told) == kinds
+        refused = messages.read_error(told[-1][1])
+        assert (refused["C"], refused["M"]) == ("0A000", BLOCKLESS)
+    connection = psycopg.connect(funnel.dsn("alice"))
+    with pytest.raises(psycopg.Error, match=BLOCKLESS):
+        connection.execute("SELECT 1")
     with logged_in(funnel) as two:
         assert two.rows("SELECT pg_current_xact_id_if_assigned() IS NULL") == [[b"t"]]
 
