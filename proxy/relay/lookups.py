@@ -31,6 +31,7 @@ log = logging.getLogger("pgfunnel")
 Key = tuple[str, str]
 """The database as the client calls it, and the user."""
 
+_ONE = "auth_query has one parameter, $1, the name of the user"
 _MOST_FOUND = 10_000
 _LINGERS = 5.0
 """Seconds for which a connection that nobody needs is kept while its place is not needed."""
@@ -208,7 +209,9 @@ class Desk:
             except asyncpg.PostgresError as error:
                 raise _failed(error) from None
             except asyncpg.InterfaceError as error:
-                raise OSError(str(error)) from None
+                said = str(error).partition("\n")[0]
+                lost = self._connection.is_closed()
+                raise OSError(said) if lost else _Refusal(f"{said}: {_ONE}") from None
         self._backoff.succeeded()
         self.state = "idle"
         self.idle_since = monotonic()

@@ -71,9 +71,18 @@ def understand(
             problems += [_line(name, sources, text) for name, text in check.run(settings)]
     if problems:
         raise SettingsError(problems, settings)
-    notes = tuple(note for source in sources for note in source.notes)
+    notes = (*(note for source in sources for note in source.notes), *_doubts(settings))
     settings.keep_unused({key: text for s in sources for key, text in s.unused.items()})
     return Understood(settings, tuple(_given(settings, sources)), notes)
+
+
+def _doubts(settings: Settings) -> Iterator[str]:
+    """What can be told of the settings to have no effect."""
+    places = {f"databases.{name}": entry for name, entry in settings.databases.items()}
+    queries = {f"{name}.auth_query": entry.auth_query for name, entry in places.items()}
+    for name, query in {"auth_query": settings.auth_query, **queries}.items():
+        if settings.looks_users_up and query and "$1" not in query:
+            yield f"{name} finds nobody: it has no $1 in it, the name of the user"
 
 
 def _given(settings: Settings, sources: tuple[Source, ...]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -268,6 +269,18 @@ def test_a_hash_of_its_password_is_not_enough(
     funnel = pgfunnel(own_postgres, auth_file=lookers, auth_user="looker")
     assert told(funnel, "alice", USERS["alice"])["C"] == "28P01"
     until(lambda: "must be known in plain" in funnel.log())
+
+
+def test_a_query_that_asks_for_nobody(pgfunnel: StartFunnel, postgres: Postgres) -> None:
+    """It is told at the start, and nobody waits for it."""
+    funnel = pgfunnel(auth_file=None, auth_user=postgres.user, auth_query="SELECT 1")
+    assert "auth_query finds nobody: it has no $1 in it" in funnel.log()
+    began = time.monotonic()
+    assert told(funnel, "alice", USERS["alice"])["C"] == "28P01"
+    assert time.monotonic() - began < 3
+    (line,) = [ln for ln in funnel.log().splitlines() if "error response from auth_query" in ln]
+    assert "expects 0 arguments" in line
+    assert "$1, the name of the user" in line
 
 
 def test_a_database_of_its_own(
