@@ -10,16 +10,26 @@ import os
 import pwd
 import socket
 import time
+from importlib import import_module
 from pathlib import Path
 
 from proxy.errors import SettingsError
+
+_LATER = ("asyncpg", "concurrent.futures.thread", "encodings.idna", "uvloop")
+"""Modules that are not imported until they are needed, by us, asyncio or the resolver."""
 
 _FIRST_INHERITED = 3
 """File descriptor of the first socket (sd_listen_fds(3), SD_LISTEN_FDS_START)."""
 
 
 def become(user: str) -> None:
-    """Give up root for this account. Raises SettingsError; nothing to do if it is us already."""
+    """Give up root for this account. Raises SettingsError; nothing to do if it is us already.
+
+    The account may not be able to read Python's folders: modules that may be needed come first.
+    """
+    for name in _LATER:
+        with contextlib.suppress(ImportError):
+            import_module(name)
     entry = pwd.getpwnam(user)
     if os.geteuid() == entry.pw_uid:
         return

@@ -6,7 +6,10 @@ from proxy.telemetry.views import ProxyView
 from proxy.web.http import JSON, Request, Respond, Response
 from proxy.web.status import Status
 
-_HERE = Path(__file__).parent
+
+def _octets(name: str) -> bytes:
+    return Path(__file__).with_name(name).read_bytes()
+
 
 # Nothing from elsewhere, nothing inline, in nobody's frame, nothing to send.
 _POLICY = (
@@ -20,14 +23,15 @@ _HEADERS = (
     ("cache-control", "no-store"),
 )
 _FILES = {
-    "/": ("page.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/": (_octets("page.html"), "text/html; charset=utf-8"),
+    "/page.css": (_octets("page.css"), "text/css; charset=utf-8"),
+    "/page.js": (_octets("page.js"), "text/javascript; charset=utf-8"),
 }
+"""Read when this is imported: afterwards nobody may be able to (`run_as`)."""
 
 
 def paths(view: ProxyView) -> dict[str, Respond]:
-    """The page's files, read now, and /status.json."""
+    """The page's files, and /status.json."""
     status = Status(view)
 
     async def status_json(_request: Request) -> Response:
@@ -36,9 +40,7 @@ def paths(view: ProxyView) -> dict[str, Respond]:
     return {path: _file(*what) for path, what in _FILES.items()} | {"/status.json": status_json}
 
 
-def _file(name: str, content_type: str) -> Respond:
-    octets = (_HERE / name).read_bytes()
-
+def _file(octets: bytes, content_type: str) -> Respond:
     async def respond(_request: Request) -> Response:
         return Response(200, octets, content_type, _HEADERS)
 
