@@ -16,7 +16,13 @@ from time import monotonic
 
 from proxy.auth.login import unprepared
 from proxy.auth.secret import Secret
-from proxy.errors import PgfunnelError, ShuttingDown, UpstreamLost, WaitedTooLong
+from proxy.errors import (
+    NoLongerServed,
+    PgfunnelError,
+    ShuttingDown,
+    UpstreamLost,
+    WaitedTooLong,
+)
 from proxy.relay.cancel_requests import CancelRequests
 from proxy.relay.client import Client
 from proxy.relay.connect import Address, Keepalive
@@ -42,7 +48,7 @@ from proxy.session.prepared import new_generation
 from proxy.settings import Settings
 from proxy.settings.databases import Target
 from proxy.telemetry.counters import Totals
-from proxy.telemetry.reasons import CloseReason, Side
+from proxy.telemetry.reasons import CHANGED, CloseReason, Side
 from proxy.telemetry.said import closed
 from proxy.telemetry.troubles import USUAL, Trouble
 from proxy.telemetry.views import PinningStatement, PinView
@@ -200,6 +206,9 @@ class Funnel:
         self.pools_by_key.gone(server)
 
     def lost_words(self, server: Server, reason: CloseReason) -> PgfunnelError:
+        if server.state == "closing" and reason in CHANGED:
+            hint = "Connect again; nothing was under way."
+            return NoLongerServed(closed(Side.SERVER, reason), hint=hint)
         return UpstreamLost(
             closed(Side.SERVER, reason),
             hint=f"The connection to Postgres was lost ({reason.value}): connect again; whether the"

@@ -25,7 +25,7 @@ from proxy.session.wording import digest, normalised
 from proxy.settings import Settings
 from proxy.settings.databases import Times
 from proxy.telemetry.logs import log_event
-from proxy.telemetry.reasons import CloseReason
+from proxy.telemetry.reasons import CHANGED, CloseReason
 from proxy.wire import messages
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("pgfunnel")
 
 _QUEUED = messages.notice("No server connection available in postgres backend, client being queued")
-_TO_GO = frozenset({CloseReason.RELOAD, CloseReason.NAME_CHANGED})
-"""Reasons to close a server that do not wait for the end of a session (server_fast_close)."""
-
 _ROUND = 10
 """Ticks in which every client is looked at once."""
 
@@ -115,7 +112,7 @@ class TimeLimits:
         """`quiet`, `resting`: when the server was last seen with nothing to do, and in no
         transaction."""
         if client.at_rest():
-            if server.reason in _TO_GO and self._funnel.settings.server_fast_close:
+            if server.reason in CHANGED and self._funnel.settings.server_fast_close:
                 server.close(server.reason)
             return
         limit, idle = self._of(client), server.owed.nothing()

@@ -24,7 +24,7 @@ from proxy.relay.opening import Openings
 from proxy.relay.replication import Replica
 from proxy.relay.server import Server
 from proxy.settings.databases import Limits, Target
-from proxy.telemetry.reasons import CloseReason
+from proxy.telemetry.reasons import CHANGED, CloseReason
 
 if TYPE_CHECKING:
     from proxy.relay.funnel import Funnel
@@ -252,7 +252,7 @@ class Pools:
             return
         if server.client is None and server.state == "idle":
             server.close(reason)
-        elif server.reason is None:
+        elif server.reason is None or reason in CHANGED:
             server.reason = reason
 
     def _left(self, server: object) -> None:

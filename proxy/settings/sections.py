@@ -265,7 +265,7 @@ class Servers(BaseModel):
     server_fast_close: bool = setting(
         default=False,
         doc="In session pooling, close a server that is to go without waiting for its client.",
-        differs="also where a client is pinned",
+        differs="where a client is pinned, too",
     )
     dns_max_ttl: Seconds = setting(
         15.0,

@@ -4,7 +4,7 @@ There is no word for "something else": whoever closes a connection knows why.
 """
 
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 
 class Side(StrEnum):
@@ -177,3 +177,7 @@ class CloseReason(StrEnum):
     def meaning(self, side: Side) -> str | None:
         """What the word means for a connection of this side; None if it is never said of one."""
         return self.client if side is Side.CLIENT else self.server
+
+
+CHANGED: Final = frozenset({CloseReason.RELOAD, CloseReason.RECONNECT, CloseReason.NAME_CHANGED})
+"""Reasons that lie in the configuration: they count over others that let a server go in time."""

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import StartFunnel, StartPostgres
 from tests.funnel import Funnel
+from tests.integration.console import Operator
 from tests.integration.observe import until
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres
@@ -184,13 +185,39 @@ def test_sessions_end_first_unless_told_to_close_fast(ini: Ini, *, fast: bool) -
         ini.reload(ini.line("one", "pool_mode=session timezone=UTC"), settings=settings)
         assert busy.rows("SELECT 1") == [[b"1"]]
         if fast:
-            assert idle.error()["C"] == "08006"
+            told = idle.error()
+            assert (told["C"], told["M"]) == ("57P01", "database configuration changed")
             busy.query("COMMIT")
-            assert busy.error()["C"] == "08006"
+            assert busy.error()["M"] == "database configuration changed"
         else:
             busy.query("COMMIT")
             assert backend(idle) == before
     until(lambda: ini.funnel.log().count("reason=reload)") == 2)
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [
+        ["RECONNECT"],
+        ["SET server_fast_close=0", "RECONNECT", "RELOAD"],
+    ],
+)
+@pytest.mark.parametrize("lifetime", [3600, 0])
+def test_reconnect_ends_sessions_fast(ini: Ini, orders: list[str], lifetime: int) -> None:
+    """Those whose server is to go for its age, too."""
+    settings = f"server_fast_close = 1\nserver_lifetime = {lifetime}\n"
+    settings += f"admin_users = {ini.postgres.user}"
+    ini.write(ini.line("one", "pool_mode=session"), settings=settings)
+    ini.start()
+    with ini.log_in("one") as idle, ini.log_in("one") as busy, Operator(ini.funnel) as operator:
+        backend(idle)
+        busy.query("BEGIN")
+        for order in orders:
+            operator.say(order)
+        assert idle.error()["M"] == "database configuration changed"
+        assert busy.rows("SELECT 1") == [[b"1"]]
+        busy.query("COMMIT")
+        assert busy.error()["M"] == "database configuration changed"
 
 
 def test_a_name_that_leads_elsewhere(
