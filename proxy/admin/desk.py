@@ -152,6 +152,7 @@ class Desk:
 
     def _say_no(self, error: PgfunnelError) -> None:
         self.send(messages.error_response(error, "ERROR"))
+        self._client.hub.entrance.log_refused(self._client, error)
 
     def _go_on(self) -> None:
         """The command is done: the next one, if it is there already."""

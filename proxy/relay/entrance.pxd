@@ -50,4 +50,4 @@ cdef class Entrance:
     cpdef object welcome(self, Client client, Wish wish, bytes said)
     cdef bytes _new_key(self, Client client)
     cpdef object gone(self, Client client, object reason, object error)
-    cdef object _log_refused(self, Client client, object error)
+    cpdef object log_refused(self, Client client, object error)

@@ -373,8 +373,8 @@ class Entrance:
         self.totals.close(Side.CLIENT, reason)
         if isinstance(error, PgfunnelError):
             self.totals.refusal(error.sqlstate)
-            if self._log_refusals and reason is not CloseReason.SHUTTING_DOWN:
-                self._log_refused(client, error)
+            if reason is not CloseReason.SHUTTING_DOWN:
+                self.log_refused(client, error)
         if self._log_closed:
             database, user, peer = who(client)
             age = now() - client.opened_at
@@ -382,8 +382,11 @@ class Entrance:
             log_closed(log, Side.CLIENT, client.number, reason, database, user, peer, age, told)
         return None
 
-    @cython.cfunc
-    def _log_refused(self, client: Client, error: Any) -> object:
+    @cython.ccall
+    def log_refused(self, client: Client, error: Any) -> object:
+        """The client, or an operator, is told this error of ours."""
+        if not self._log_refusals:
+            return None
         database, user, peer = who(client)
         log_event(
             log,

@@ -149,7 +149,8 @@ class Pools:
 
     def _end(self, pool: Database, now: float) -> None:
         """The settings no longer lead clients here: who is at a boundary is to connect again."""
-        error = NoLongerServed(f'database "{pool.database}" is no longer served as it was')
+        served = self._funnel.settings.target(pool.database) is not None
+        error = NoLongerServed("database configuration changed" if served else "database removed")
         for client in [client for client in self._funnel.clients if client.pool is pool]:
             if client.silent(now) and client.server is None:
                 client.close(CloseReason.RELOAD, error)

@@ -184,7 +184,7 @@ json` has every field by name instead):
 2026-11-23 13:40:01.123 UTC [71] LOG C-0x1a2b: app/alice@10.0.0.7:5123 login attempt: db=app \
 user=alice tls=no replication=no
 2026-11-23 13:40:13.423 UTC [71] LOG C-0x1a2b: app/alice@10.0.0.7:5123 closing because: client \
-close request (age=12.3s, reason=client_left)
+close request (age=12s, reason=client_left)
 ```
 
 - `login attempt: …` is written when the client is in (in PgBouncer before its password is asked

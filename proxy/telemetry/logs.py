@@ -1,7 +1,7 @@
 """Structured logs on stderr: one line for an event, as text or JSON.
 
     2026-11-23 13:40:01.123 UTC [71] LOG C-0x1a2b: appdb/alice@10.0.0.7:5123 closing because: \
-client close request (age=12.3s, reason=client_left)
+client close request (age=12s, reason=client_left)
 
 An event is a short word with fields; in text, PgBouncer's words stand for it where it has them
 (`proxy.telemetry.said`). Five fields say who it is about and why (`id`, `database`, `user`, `peer`,
@@ -134,9 +134,8 @@ def log_closed(
 
     `told`: what the client was told; empty if it was told nothing.
     """
-    age = int(age_s * 1000 + 0.5) / 1000
     words = _bare(told) if told else closed(side, reason)
-    said = f"closing because: {words} (age={age}s, reason={reason})"
+    said = f"closing because: {words} (age={int(age_s)}s, reason={reason})"
     if _connection(logger, side, number, database, user, peer, said):
         return None
     log_event(
@@ -149,7 +148,7 @@ def log_closed(
         peer=peer,
         reason=reason.value,
         said=words,
-        age_s=age,
+        age_s=int(age_s * 1000 + 0.5) / 1000,
     )
     return None
 
@@ -405,10 +404,15 @@ def _said(event: str, fields: dict[str, object]) -> tuple[str, set[str]]:
     """An event in words, and the fields that these contain."""
     words, used = _SAID.get(event, ("", set()))
     if words and used <= fields.keys():
-        told = {n: _word(fields[n]) if n in _PLACED else _bare(fields[n]) for n in used}
+        told = {n: _word(fields[n]) if n in _PLACED else _bare(_whole(fields[n])) for n in used}
         return words.format_map(told), used
     reason = f": {_word(fields['reason'])}" if "reason" in fields else ""
     return _bare(event) + reason, set()
+
+
+def _whole(value: object) -> object:
+    """PgBouncer's words have whole numbers."""
+    return int(value) if isinstance(value, float) else value
 
 
 def _who(fields: dict[str, object]) -> str:

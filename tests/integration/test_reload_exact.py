@@ -151,7 +151,7 @@ def test_a_database_that_is_gone(ini: Ini) -> None:
         second = backend(two)
         ini.reload(ini.line("two"))
         error = idle.error()
-        assert (error["C"], error["M"]) == ("57P01", 'database "one" is no longer served as it was')
+        assert (error["C"], error["M"]) == ("57P01", "database removed")
         assert busy.rows("SELECT 1") == [[b"1"]]
         busy.query("COMMIT")
         assert busy.error()["C"] == "57P01"

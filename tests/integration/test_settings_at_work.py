@@ -19,6 +19,7 @@ import pytest
 from proxy.wire import messages
 from tests.conftest import StartFunnel, StartPostgres
 from tests.funnel import Funnel
+from tests.integration.console import Operator
 from tests.integration.observe import pool_metric, until
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres
@@ -358,7 +359,12 @@ def test_no_simple_queries(pgfunnel: StartFunnel, pure: bool) -> None:
 
 @pytest.mark.parametrize("said", [True, False])
 def test_errors_in_the_log(pgfunnel: StartFunnel, *, said: bool) -> None:
-    funnel = pgfunnel(log_pooler_errors=said)
+    funnel = pgfunnel(log_pooler_errors=said, admin_users="alice")
+    with Operator(funnel, "alice") as operator:
+        operator.refusal("SET pool_mode=nonsense")
+        operator.refusal("KILL zzz")
+    for words in ("SET failed", "no such database: zzz"):
+        assert (f"pooler error: {words}" in funnel.log()) is said
     refusal(funnel, database="postgres-is-not-my-name")
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(funnel.dsn("alice", password="wrong"))
