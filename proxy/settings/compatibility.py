@@ -199,7 +199,8 @@ connections exceeded (max_db_client_connections)`, `query_wait_timeout`, `query 
 `client_idle_timeout`, `idle transaction timeout`, `transaction timeout`, `client_login_timeout`,
 `no such database: …`, `database "…" is disabled`, `SSL required`, `server conn crashed?`, `server
 login has been failing, cached error: … (server_login_retry)`, `pooler is shutting down`, `admin
-forced disconnect`; a hint says what to do. What differs: SQLSTATEs, by which drivers decide whether
+forced disconnect`, `database removed`, `database configuration changed`, `transaction blocks not
+allowed in statement pooling mode`; a hint says what to do. What differs: SQLSTATEs, by which drivers decide whether
 to try again (PgBouncer says 08P01 of everything), the words for a wrong password, which are
 Postgres's, and errors of Postgres itself, which come as they are.
 """
