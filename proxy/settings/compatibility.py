@@ -200,9 +200,9 @@ connections exceeded (max_db_client_connections)`, `query_wait_timeout`, `query 
 `no such database: …`, `database "…" is disabled`, `SSL required`, `server conn crashed?`, `server
 login has been failing, cached error: … (server_login_retry)`, `pooler is shutting down`, `admin
 forced disconnect`, `database removed`, `database configuration changed`, `transaction blocks not
-allowed in statement pooling mode`; a hint says what to do. What differs: SQLSTATEs, by which drivers decide whether
-to try again (PgBouncer says 08P01 of everything), the words for a wrong password, which are
-Postgres's, and errors of Postgres itself, which come as they are.
+allowed in statement pooling mode`; a hint says what to do. What differs: SQLSTATEs, by which
+drivers decide whether to try again (PgBouncer says 08P01 of everything), the words for a wrong
+password, which are Postgres's, and errors of Postgres itself, which come as they are.
 """
 
 
