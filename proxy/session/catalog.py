@@ -137,8 +137,14 @@ def _spread(found: dict[str, Verdict], uses: Iterable[tuple[str, str]]) -> None:
 
 
 def _unhurried(query: bytes) -> bytes:
-    """The query, whatever time limits and kinds of transactions the session has by default."""
-    return b"SET LOCAL statement_timeout=0;SET TRANSACTION ISOLATION LEVEL READ COMMITTED;" + query
+    """The query, whatever time limits and kinds of transactions the session has by default.
+
+    What shows a rule's definition runs queries itself, whose operators are those of search_path.
+    """
+    return (
+        b"SET LOCAL statement_timeout=0;SET LOCAL search_path=pg_catalog;"
+        b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;" + query
+    )
 
 
 # -- what is asked ---------------------------------------------------------------------------
