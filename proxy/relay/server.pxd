@@ -1,4 +1,5 @@
 from proxy.relay.answering cimport Answering
+from proxy.session.parameters cimport Parameters
 
 cdef class Server(Answering):
     cdef readonly int process_id
@@ -6,7 +7,7 @@ cdef class Server(Answering):
     cdef public long long last
     cdef public bint shared
     cdef object planned
-    cdef bint auditing
+    cdef Parameters audited
     cdef object looking
     cdef long long changes
     cdef readonly int cancels

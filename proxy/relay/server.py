@@ -58,9 +58,10 @@ class Server(Answering):
     `cancels`: cancel requests under way for it, during which it is lent to nobody; `cancel_again`:
     when to repeat one (0: never), since Postgres ignores a cancel that comes ahead of what it is to
     cancel; `cleanings`: queries to run before its next client; `looking`: it tells what the
-    database's own functions do.
+    database's own functions do; `audited`: what it was asked to confirm.
     """
 
+    audited: Parameters
     cleanings: list[bytes]
     looking: Look
     reason: CloseReason
@@ -84,7 +85,7 @@ class Server(Answering):
         self.cancels = 0
         self.cancelled = False
         self.cleanings = []
-        self.auditing = False
+        self.audited = None
         self.looking = None
         self.changes = 0
         self.last = 0
@@ -245,16 +246,16 @@ class Server(Answering):
     def _audit(self) -> object:
         """Ask the server whether it is as it is believed to be, before it is lent again."""
         self.state = RESETTING
-        self.auditing = True
+        self.audited = self.parameters
         self.rows = []
-        return self.run(audit.query(self.parameters))
+        return self.run(audit.query(self.audited))
 
     @cython.cfunc
     def _audited(self) -> object:
         """Count, tell and repair what should not be there."""
-        self.auditing = False
+        believed, self.audited = self.audited, None
         rows, self.rows = self.rows, None
-        kinds: cython.int = audit.leaks(self.parameters, rows)
+        kinds: cython.int = audit.leaks(believed, rows)
         if kinds:
             self.hub.journal.leaked(self, kinds)
             self.to_clean(kinds)
@@ -294,7 +295,7 @@ class Server(Answering):
             # A cancel that arrives late must hit nothing of the next client's.
             self.cancelled = False
             return self.run(b"")
-        if self.auditing:
+        if self.audited is not None:
             self._audited()
         if self.cleanings:
             return self._clean()

@@ -442,6 +442,18 @@ async def test_an_audit_finds_what_a_function_left(pgfunnel: StartFunnel) -> Non
         await one.execute("DROP FUNCTION sly()")
 
 
+async def test_an_audit_knows_what_it_asked(pgfunnel: StartFunnel, own_postgres: Postgres) -> None:
+    """Postgres is told to reload, and says so ahead of its answer to the audit."""
+    funnel = pgfunnel(own_postgres, default_pool_size=1, session_audit=1)
+    async with client(funnel, user="") as one:
+        for style in ("German", "ISO", "SQL") * 5:
+            await one.execute(f"ALTER SYSTEM SET datestyle = '{style}'")
+            await one.fetch("SELECT pg_reload_conf()")
+            await one.fetch("SELECT 1")
+    assert "protocol_violation" not in funnel.log()
+    assert not [name for name in funnel.metrics() if name.startswith("pgfunnel_leaks_total")]
+
+
 async def test_an_audit_finds_nothing_where_nothing_is(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(default_pool_size=2, session_audit=1)
     asked = {"work_mem": "64000kB", "datestyle": "german", "my.tag": "x", "timezone": "utc"}

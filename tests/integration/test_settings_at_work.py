@@ -113,6 +113,7 @@ def test_server_lifetime_of_a_database(pgfunnel: StartFunnel, postgres: Postgres
 def test_a_server_for_each_use(
     pgfunnel: StartFunnel, postgres: Postgres, mode: str, pure: bool
 ) -> None:
+    others = postgres.client_backends("alice")
     brief = {"dbname": postgres.database, "server_lifetime": 0, "min_pool_size": 1}
     funnel = pgfunnel(databases={"brief": brief}, pool_mode=mode, pure=pure, stats_period=0.3)
 
@@ -127,7 +128,7 @@ def test_a_server_for_each_use(
         peer.query("COMMIT")
         assert (peer.rows("SELECT pg_backend_pid()") == first) is (mode == "session")
         assert ended() > before or mode == "session"
-    until(lambda: postgres.client_backends("alice") == 1)
+    until(lambda: postgres.client_backends("alice") <= others + 1)
     before, periods = ended(), funnel.log().count("stats:")
     until(lambda: funnel.log().count("stats:") >= periods + 2)
     assert ended() == before, "one that nobody has had stays"
@@ -338,7 +339,8 @@ def test_a_word_of_welcome(pgfunnel: StartFunnel) -> None:
 
 
 @pytest.mark.parametrize("pure", [False, True])
-def test_no_simple_queries(pgfunnel: StartFunnel, pure: bool) -> None:
+def test_no_simple_queries(pgfunnel: StartFunnel, postgres: Postgres, pure: bool) -> None:
+    others = postgres.client_backends("alice")
     funnel = pgfunnel(disable_pqexec=True, admin_users="alice", pure=pure)
     with log_in(funnel) as peer:
         peer.send(
@@ -354,7 +356,7 @@ def test_no_simple_queries(pgfunnel: StartFunnel, pure: bool) -> None:
         assert peer.ended()
     with log_in(funnel, database="pgbouncer") as operator:
         assert operator.rows("SHOW VERSION")
-    until(lambda: funnel.upstream.client_backends("alice") == 1)
+    until(lambda: postgres.client_backends("alice") <= others + 1)
 
 
 @pytest.mark.parametrize("said", [True, False])
@@ -363,8 +365,9 @@ def test_errors_in_the_log(pgfunnel: StartFunnel, *, said: bool) -> None:
     with Operator(funnel, "alice") as operator:
         operator.refusal("SET pool_mode=nonsense")
         operator.refusal("KILL zzz")
-    for words in ("SET failed", "no such database: zzz"):
-        assert (f"pooler error: {words}" in funnel.log()) is said
+    if said:
+        for words in ("SET failed", "no such database: zzz"):
+            until(lambda: f"pooler error: {words}" in funnel.log())  # noqa: B023 - done within
     refusal(funnel, database="postgres-is-not-my-name")
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(funnel.dsn("alice", password="wrong"))
