@@ -146,11 +146,13 @@ class Borrowing(Asking):
         server.client = self
         server.state = "active"
         self.lent_at = self.begun_at = self.asked_at = moment
-        if server.last != self.number:
+        if server.last != self.number and not self.greeting:
             server.shared = server.shared or server.last != 0
             server.last = self.number
             if self.pool.once and server.reason is None:
                 server.reason = CloseReason.LIFETIME
+            if server.plans_anew(self.session.parameters.meaning):
+                PIECES.add_bytes(server.query_ahead(FORGET_PLANS))
         if (
             server.parameters is self.session.parameters
             and moment - server.idle_since < self.pool.check_delay
@@ -162,8 +164,6 @@ class Borrowing(Asking):
         if server.shared and self.pool.careful and not self.greeting:
             server.shared = False
             PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
-        if not self.greeting and server.plans_anew(self.session.parameters.meaning):
-            PIECES.add_bytes(server.query_ahead(FORGET_PLANS))
         return self._set_up(server, moment, self.greeting)
 
     @cython.cfunc

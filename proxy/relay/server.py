@@ -17,7 +17,7 @@ from proxy.relay.answering import IDLE
 from proxy.session import audit
 from proxy.session.catalog import Look
 from proxy.session.cleaning import cleaning
-from proxy.session.parameters import FORGET_PLANS, NONE, replans
+from proxy.session.parameters import NONE, replans
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -58,7 +58,8 @@ class Server(Answering):
     `cancels`: cancel requests under way for it, during which it is lent to nobody; `cancel_again`:
     when to repeat one (0: never), since Postgres ignores a cancel that comes ahead of what it is to
     cancel; `cleanings`: queries to run before its next client; `looking`: it tells what the
-    database's own functions do; `audited`: what it was asked to confirm.
+    database's own functions do; `audited`: what it was asked to confirm;
+    `planned`: what plans that functions keep were made under, None where that has changed since.
     """
 
     audited: Parameters
@@ -200,13 +201,16 @@ class Server(Answering):
 
     @cython.ccall
     def plans_anew(self, meaning: Any) -> cython.bint:
-        """Whether functions here may keep plans that were made under other parameters.
+        """Whether functions here may keep plans that somebody made under other parameters.
 
-        Then the caller sends DISCARD PLANS. PL/pgSQL and its like plan an expression once, with
-        constants written out (PostgreSQL documentation, "PL/pgSQL under the Hood").
+        Then the caller, who is another now, sends DISCARD PLANS. PL/pgSQL and its like plan an
+        expression once, with constants written out (PostgreSQL documentation, "PL/pgSQL under the
+        Hood").
         """
         planned, self.planned = self.planned, meaning
-        if not self.pool.catalog.keeps_plans or not replans(planned, meaning):
+        if not self.pool.catalog.keeps_plans:
+            return False
+        if planned is not None and not replans(planned, meaning):
             return False
         self.parameters = self.parameters.planned_anew(meaning)
         return True
@@ -265,9 +269,8 @@ class Server(Answering):
     def _to_pool(self) -> object:
         if self.farewell:
             return self.close(CloseReason.SERVER_CLOSED)
-        if self.parameters.meaning is not self.planned and self.plans_anew(self.parameters.meaning):
-            self.state = RESETTING
-            return self.run(FORGET_PLANS)
+        if self.parameters.meaning is not self.planned:
+            self.planned = None
         waiter: Borrower = self.pool.release(self)
         if waiter is not None:
             return waiter.take(self)

@@ -183,6 +183,7 @@ _STATES = (
     _state("pg_inherits", "inhrelid"),
     _state("pg_constraint", "oid", f"(contype {_EQ} 'c' OR {_CASCADES})"),
     _state("pg_index", "indexrelid", "(indexprs IS NOT NULL OR indpred IS NOT NULL)"),
+    _state("pg_partitioned_table", "partrelid", "partexprs IS NOT NULL"),
     _state("pg_type", "oid", f"typtype {_EQ} 'd'"),
     _DOMAINS,
 )
@@ -320,7 +321,8 @@ _OWNERS = (
     _owner("pg_attrdef", "adrelid"),
     _owner("pg_constraint", "conrelid"),
     _depending("pg_proc", "p.oid", "p.proname", "pg_catalog.pg_proc p"),
-    # Indexes by their expressions, tables by the domains of their columns, domains by theirs.
+    # Indexes by their expressions, tables by their partition keys' and by the domains of their
+    # columns, domains by theirs.
     _depending(
         "pg_class",
         "o.indexrelid",
@@ -333,7 +335,7 @@ _OWNERS = (
         "c.oid",
         "c.relname",
         "pg_catalog.pg_class c",
-        _is("d.refclassid", "pg_type"),
+        f"({_is('d.refclassid', 'pg_type')} OR {_is('d.refclassid', 'pg_proc')})",
     ),
     _depending("pg_type", "t.oid", "t.typname", "pg_catalog.pg_type t", f"t.typtype {_EQ} 'd'"),
     _depending(

@@ -448,3 +448,30 @@ def test_what_is_planned_with_constants_in_it_is_not_shared(pgfunnel: StartFunne
             twins.send(name, parse("s", sql), SYNC)
         for name in ("one", "two", "one", "two"):
             twins.send(name, bind("", "s"), execute(), SYNC)
+
+
+def test_a_client_alone_keeps_the_plans_that_it_made(
+    pgfunnel: StartFunnel, postgres: Postgres, schemas: None
+) -> None:
+    """As in a session of its own: what it changes does not reach what is planned already."""
+    postgres.psql(PLANNED)
+    funnel = pgfunnel(default_pool_size=1)
+    with Twins(funnel) as twins:
+        for sql in (
+            "SET timezone = 'Asia/Tokyo'",
+            "PREPARE p AS SELECT (timestamptz '2020-01-01 00:00')::text",
+            "SET search_path = replay_a, public",
+            "EXECUTE p",
+            "SET timezone = 'UTC'",
+            "EXECUTE p",
+            "SET extra_float_digits = 1",
+            "PREPARE r AS SELECT (1.0 / 3)::float8::text",
+            "EXECUTE r",
+            "SET extra_float_digits = 0",
+            "EXECUTE r",
+            "SELECT replay_epoch(), replay_float()",
+            "SET timezone = 'Asia/Tokyo'",
+            "SELECT replay_epoch(), replay_float()",
+        ):
+            twins.ask("one", sql)
+        twins.ask("two", "SELECT replay_epoch(), replay_float()")

@@ -431,3 +431,22 @@ def test_temporary_where_no_text_says_so(
     with psycopg.connect(funnel.dsn(), autocommit=True) as one:
         one.execute("SELECT guarded()")
     assert "guarded" not in funnel.log()
+
+
+PARTITIONED = """
+CREATE OR REPLACE FUNCTION routines.key_of(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+$$ BEGIN PERFORM set_config('app.who', 'key', false); RETURN i; END $$;
+DROP TABLE IF EXISTS routines.keyed;
+CREATE TABLE routines.keyed (i int) PARTITION BY RANGE (routines.key_of(i));
+CREATE TABLE routines.keyed_low PARTITION OF routines.keyed FOR VALUES FROM (0) TO (10);
+GRANT ALL ON routines.keyed TO PUBLIC;
+"""
+
+
+async def test_a_partition_key_is_an_expression(pgfunnel: StartFunnel, postgres: Postgres) -> None:
+    postgres.psql(PARTITIONED)
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel) as one, client(funnel) as other:
+        await one.execute("INSERT INTO routines.keyed VALUES (1)")
+        assert await who(other) is None
+        assert await who(one) == "key"
