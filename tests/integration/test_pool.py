@@ -164,7 +164,7 @@ def terminate_idle(postgres: Postgres, most: int) -> int:
 
 
 async def test_server_idle_timeout(pgfunnel: StartFunnel, own_postgres: Postgres) -> None:
-    funnel = pgfunnel(own_postgres, server_idle_timeout=0.3)
+    funnel = pgfunnel(own_postgres, server_idle_timeout=1.5)
     async with client(funnel) as connection:
         await connection.execute("SELECT 1")
         assert own_postgres.client_backends("alice") == 1
