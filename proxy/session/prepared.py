@@ -115,6 +115,10 @@ class Shelf:
         self.held = {s: stamp for s, stamp in self.held.items() if s in behind}
         self.unnamed = _UNKNOWN
         if session is not None:
+            for kind, name, *_ in pending:
+                if kind == _OURS and name in session.names:
+                    # A second Parse of the name is not refused now: another text is there.
+                    self.held[session.names[name]] = -1
             names = {note[1]: note[4] for note in pending if note[0] == _NAME}
             session.gone = session.names
             session.names = {name: s for name, s in names.items() if s is not None}
