@@ -202,7 +202,8 @@ class Judging(Borrowing):
         """
         server: Server = self.server
         session: Session = self.session
-        if server.status == 69 and not server.owed.runs() and not _ENDS.search(text):  # E
+        failed: cython.bint = server.status == 69 and not server.owed.runs()  # E
+        if failed and said is not UNREADABLE and not _ENDS.search(text):
             return run  # it can only fail
         run = self._names(said, buffer, run, at)
         idle: cython.bint = server.status == 73  # I

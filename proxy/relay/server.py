@@ -207,6 +207,8 @@ class Server(Answering):
         expression once, with constants written out (PostgreSQL documentation, "PL/pgSQL under the
         Hood").
         """
+        if self.planned is meaning:
+            return False
         planned, self.planned = self.planned, meaning
         if not self.pool.catalog.keeps_plans:
             return False

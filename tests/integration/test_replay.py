@@ -475,3 +475,14 @@ def test_a_client_alone_keeps_the_plans_that_it_made(
         ):
             twins.ask("one", sql)
         twins.ask("two", "SELECT replay_epoch(), replay_float()")
+
+
+def test_what_is_too_large_to_be_read_may_end_a_transaction(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    large = f"ROLLBACK; SET work_mem = '5MB' /* {'x' * (17 << 20)} */"
+    with Twins(funnel) as twins:
+        for sql in ("BEGIN", "SELECT 1 / 0"):
+            twins.ask("one", sql)
+        twins.send("one", query(large), shown="a large ROLLBACK and SET")
+        for name in ("two", "one", "two"):
+            twins.ask(name, "SHOW work_mem")
