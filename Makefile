@@ -48,7 +48,8 @@ check: $(INSTALLED) ## format, lint, types, layers, and whether generated docs a
 	@$(BIN)/pgfunnel settings --markdown | diff -u docs/settings.md - && \
 	$(BIN)/pgfunnel settings --example | diff -u docs/pgfunnel.example.toml - && \
 	$(BIN)/python -m proxy.settings.compatibility | diff -u docs/compatibility.md - && \
-	$(BIN)/python -m proxy.admin.reference | diff -u docs/console.md - || \
+	$(BIN)/python -m proxy.admin.reference | diff -u docs/console.md - && \
+	$(BIN)/python -m proxy.web.metrics_page | diff -u docs/metrics.md - || \
 	{ echo 'the generated docs are out of date: run make docs' >&2; exit 1; }
 
 bench: $(COMPILED) ## measure against PgBouncer (BENCH_ARGS=...)
@@ -61,11 +62,12 @@ build: $(INSTALLED) ## compile the hot modules in place; a failure is an error
 	PGFUNNEL_PURE=0 $(BIN)/python setup.py --quiet build_ext --inplace
 	@touch $(COMPILED)
 
-docs: $(INSTALLED) ## write the generated docs: the settings, an example, PgBouncer's settings; and the chart's schema
+docs: $(INSTALLED) ## write the generated docs (settings, an example, PgBouncer's, console, metrics) and the chart's schema
 	$(BIN)/pgfunnel settings --markdown > docs/settings.md
 	$(BIN)/pgfunnel settings --example > docs/pgfunnel.example.toml
 	$(BIN)/python -m proxy.settings.compatibility > docs/compatibility.md
 	$(BIN)/python -m proxy.admin.reference > docs/console.md
+	$(BIN)/python -m proxy.web.metrics_page > docs/metrics.md
 	$(BIN)/python -m tests.deploy.chart_schema
 
 clean: ## remove what was built, .venv included

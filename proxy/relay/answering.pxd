@@ -15,7 +15,7 @@ cdef class Answering(Link):
     cdef readonly Shelf shelf
     cdef public Parameters parameters
     cdef readonly dict reported
-    cdef readonly dict defaults
+    cdef public dict defaults
     cdef public Borrower client
     cdef public str state
     cdef public int status
@@ -28,8 +28,7 @@ cdef class Answering(Link):
     cdef public list errors
     cdef bytes instead
     cdef bytes types
-    cdef bint altered
-    cdef bint alters_routines
+    cdef int outdated
     cdef public list rows
     cdef object _let_go_on(self)
     cdef object _after_ready(self)

@@ -13,7 +13,7 @@ from typing import Any
 import cython
 
 from proxy.errors import ProtocolViolation
-from proxy.session.catalog import changes_routines
+from proxy.session.catalog import STATEMENTS, outdates
 from proxy.session.own_words import own_words
 from proxy.session.parameters import NOBODYS, NONE, READ_ONLY
 from proxy.telemetry.reasons import CloseReason
@@ -23,19 +23,21 @@ if cython.compiled:
     from cython.cimports.proxy.relay.borrower import Borrower
     from cython.cimports.proxy.relay.database import Database
     from cython.cimports.proxy.relay.link import RX_SIZE, Link
+    from cython.cimports.proxy.session.doubting import SURE
     from cython.cimports.proxy.session.owed import ANSWER_PARSE, OUR_QUERY, PARSE, Owed
     from cython.cimports.proxy.session.parameters import Parameters
     from cython.cimports.proxy.session.prepared import Shelf
-    from cython.cimports.proxy.session.session import SURE, Session
+    from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.wire.octets import Pieces, part, u32
 else:
     from proxy.relay.borrower import Borrower
     from proxy.relay.database import Database
     from proxy.relay.link import RX_SIZE, Link
+    from proxy.session.doubting import SURE
     from proxy.session.owed import ANSWER_PARSE, OUR_QUERY, PARSE, Owed
     from proxy.session.parameters import Parameters
     from proxy.session.prepared import Shelf
-    from proxy.session.session import SURE, Session
+    from proxy.session.session import Session
     from proxy.wire.octets import Pieces, part, u32
 
 _PIECES: Pieces = Pieces()
@@ -50,7 +52,7 @@ IDLE = "idle"
 class Answering(Link):
     """A server in what it says.
 
-    `reported` are the parameter values it told last, `defaults` those it had after login;
+    `reported` are the parameter values it told last, `defaults` those without anybody's doing;
     `error`: of the last query of ours that failed, `errors`: of all that a client waits for, each
     with the number of queries that were still to be answered then;
     `status` is that of the last ReadyForQuery (I, T or E); `remaining`: bytes still to come of a
@@ -86,7 +88,7 @@ class Answering(Link):
         self.owed = Owed()
         self.shelf = Shelf(max_statements)
         self.shelf.renew(pool.generation)
-        self.altered = self.alters_routines = False
+        self.outdated = 0
         self.types = b""
         self.parameters = NONE
         self.reported = reported
@@ -203,9 +205,9 @@ class Answering(Link):
             return True
         if kind == 90:  # Z
             self.status = buffer[at + 5]
-            if self.altered and self.status == 73:  # I
-                self.hub.schema_changed(self.pool, self.alters_routines)
-                self.altered = self.alters_routines = False
+            if self.outdated and self.status == 73:  # I
+                self.hub.schema_changed(self.pool, self.outdated)
+                self.outdated = 0
         elif kind == 67:  # C
             self._command_complete(buffer, at + 5, end)
         elif (kind == 84 or kind == 116 or kind == 110) and owed.looks():  # T t n
@@ -318,6 +320,7 @@ class Answering(Link):
         self.parameters = self.parameters.with_value(key, own)
         if session is not None:
             session.follow(session.parameters.with_value(key, own))
+            session.wonder(key, own)
         return None
 
     @cython.cfunc
@@ -347,9 +350,8 @@ class Answering(Link):
     @cython.cfunc
     def _alters(self, tag: bytes) -> object:
         """DDL was run, maybe by whoever prepared the transaction."""
-        self.altered = True
-        self.alters_routines |= changes_routines(tag)
-        return self.hub.schema_changed(self.pool, self.alters_routines)
+        self.outdated = max(self.outdated, outdates(tag))
+        return self.hub.schema_changed(self.pool, self.outdated)
 
     @cython.ccall
     def knows(self, name: str) -> cython.bint:
@@ -386,7 +388,7 @@ class Answering(Link):
             owed.undone.clear()
         owed.failed = 0
         if fields.get("R") == "RevalidateCachedQuery" and fields.get("C") == "0A000":
-            self.hub.schema_changed(self.pool, False)
+            self.hub.schema_changed(self.pool, STATEMENTS)
         return self.instead is not None
 
 

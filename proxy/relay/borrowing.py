@@ -9,8 +9,9 @@ import cython
 
 from proxy.errors import FeatureRefused, PostgresError, ProtocolViolation, TooManyWaiters
 from proxy.relay.fitting import NO_STAND_INS
+from proxy.session.catalog import ROUTINES
 from proxy.session.parameters import FORGET_PLANS
-from proxy.telemetry.reasons import CloseReason
+from proxy.telemetry.reasons import CHANGED, CloseReason
 from proxy.wire import messages
 
 if cython.compiled:
@@ -28,7 +29,8 @@ if cython.compiled:
         SETTING,
     )
     from cython.cimports.proxy.relay.server import Server
-    from cython.cimports.proxy.session.session import DEFINES, Session
+    from cython.cimports.proxy.session.doubting import DEFINES
+    from cython.cimports.proxy.session.session import Session
 else:
     from proxy.relay.asking import Asking
     from proxy.relay.clock import now
@@ -44,7 +46,8 @@ else:
         SETTING,
     )
     from proxy.relay.server import Server
-    from proxy.session.session import DEFINES, Session
+    from proxy.session.doubting import DEFINES
+    from proxy.session.session import Session
 
     STAYS, LEAVES, DISMISSED = range(3)
 
@@ -158,6 +161,7 @@ class Borrowing(Asking):
             and moment - server.idle_since < self.pool.check_delay
             and not (server.shared and self.pool.careful)
             and self.pool.looks != NEEDED
+            and self.session.defaults is self.pool.defaults
         ):
             return True
         self.instead = NO_STAND_INS
@@ -210,11 +214,14 @@ class Borrowing(Asking):
         if not self.reading:
             self.watch()
         if self.greeting:
-            self.greeting = False
-            self.hub.greet(self, self.server)
             server: Server = self.server
+            if server.reason not in CHANGED:
+                self.greeting = False
+                self.hub.greet(self, server)
             self.server = None
             server.free()
+        if self.greeting:
+            return self._have_another()
         if held is None or self.fd < 0 or self.ahead:
             return None
         self.held = None
@@ -256,12 +263,14 @@ class Borrowing(Asking):
             session.ask(watches)
         if session.asks & DEFINES:
             session.asks ^= DEFINES
-            self.hub.schema_changed(self.pool, True)
+            self.hub.schema_changed(self.pool, ROUTINES)
         if self.pool.looks == NEEDED and self.mode != SESSION and self.remaining == 0:
             self._run_ahead(LOOKING_BACK, [self.server.look()])
             return None
         if session.asks and (self.mode != SESSION or session.withholds):
             return self._ask()
+        if session.doubt is not None:
+            session.settle()
         return self._part()
 
     @cython.ccall

@@ -28,7 +28,9 @@ cdef class Database(Pool):
     cdef readonly int watches
     cdef readonly int looks
     cdef readonly long long changes
+    cdef readonly long long age
     cdef double looked_at
+    cdef double changed_at
     cpdef bint audit_due(self)
     cpdef object routines_changed(self)
-    cpdef object look_again(self, double now)
+    cpdef object look_again(self, double moment)

@@ -22,9 +22,11 @@ from proxy.wire import messages
 
 if cython.compiled:
     from cython.cimports.proxy.pool.pool import Pool
+    from cython.cimports.proxy.relay.clock import now
     from cython.cimports.proxy.session.routines import Routines
 else:
     from proxy.pool.pool import Pool
+    from proxy.relay.clock import now
     from proxy.session.routines import Routines
 
     NOT_NOW, DUE, NEEDED = range(3)
@@ -44,6 +46,7 @@ class Database(Pool):
     `generation`: see `proxy.session.prepared`; `routines`: the database's own functions and the
     like that change sessions, None where there are none; `looks`: whether a server that is given
     back is to be asked for them, which may be DUE, or, since they may have changed, NEEDED;
+    `age`: how often what sessions begin with was found to be something else;
     `watches`: what is asked about at every boundary, since no statement need show it.
     """
 
@@ -84,8 +87,8 @@ class Database(Pool):
         self.catalog = UNSEEN
         self.routines = None
         self.watches = 0
-        self.changes = 0
-        self.looked_at = 0.0
+        self.changes = self.age = 0
+        self.looked_at = self.changed_at = 0.0
         self.follow(limits)
 
     def follow(self, limits: Limits) -> None:
@@ -111,40 +114,48 @@ class Database(Pool):
         if self.limits.session_catalog_interval > 0:
             self.looks = NEEDED
             self.changes += 1
+            self.changed_at = now()
         return None
 
     @cython.ccall
-    def look_again(self, now: cython.double) -> object:
+    def look_again(self, moment: cython.double) -> object:
         """Have the catalogs looked at once more when it is time."""
         interval: cython.double = self.limits.session_catalog_interval
         if interval <= 0:
             self.looks = NOT_NOW
-        elif self.looks == NOT_NOW and now - self.looked_at >= interval:
+        elif self.looks == NOT_NOW and moment - self.looked_at >= interval:
             self.looks = DUE
         return None
 
-    def begin_look(self, now: float) -> Look:
-        """Somebody looks now (see `proxy.session.catalog`)."""
-        self.looked_at = now
+    def begin_look(self, opened_at: float) -> Look:
+        """A server that was opened then looks now (see `proxy.session.catalog`)."""
+        elder = opened_at <= max(self.looked_at, self.changed_at)
+        self.looked_at = now()
         if self.looks == DUE:
             self.looks = NOT_NOW
-        return look(self.catalog)
+        return look(self.catalog, elder=elder)
 
-    def end_look(self, changes: int, found: Catalog) -> bool:
-        """What was found, as of so many `changes`; whether other routines change sessions now."""
+    def end_look(self, changes: int, found: Catalog) -> None:
+        """What was found, as of so many `changes`."""
         if changes == self.changes:
             self.looks = NOT_NOW
-        other = found.routines is not self.routines
         self.catalog, self.routines = found, found.routines
         self.watches = TEMP if found.temporary else 0
-        return other
+
+    def ages(self) -> None:
+        """Sessions begin otherwise now: who logs in is told when a new server has come."""
+        self.age += 1
+        self.greetings.clear()
 
     def learn_defaults(self, reported: dict[bytes, bytes]) -> None:
-        """A login has told what parameters are without anybody's doing."""
-        if reported != self.defaults:
-            self.defaults = reported
-            self.reported = frozenset(name.decode().lower() for name in reported)
-            self.greetings = {NONE: (NONE, greeting(reported))}
+        """A server has told what parameters are without anybody's doing."""
+        if reported == self.defaults:
+            return
+        if self.defaults:
+            self.routines_changed()  # maybe by ALTER ROLE
+        self.defaults = reported
+        self.reported = frozenset(name.decode().lower() for name in reported)
+        self.greetings = {NONE: (NONE, greeting(reported))}
 
     def learn(
         self,

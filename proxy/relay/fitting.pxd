@@ -42,6 +42,7 @@ cdef class Fitting(Borrower):
     cpdef object close(self, object reason, object error=*)
     cdef bint _set_up(self, Server server, double moment, bint wait)
     cdef bint _set(self, Server server, bint wait)
+    cdef object _hear(self)
     cdef Parameters _wanted(self)
     cdef bint _prepare_on(self, object queries)
     cdef bint _run_ahead(self, int what, object queries)

@@ -24,6 +24,7 @@ from proxy.session.parameters import (
 )
 from proxy.session.preparing import stand_in
 from proxy.telemetry.reasons import CloseReason
+from proxy.wire import messages
 
 if cython.compiled:
     from cython.cimports.proxy.relay.borrower import Borrower
@@ -129,6 +130,8 @@ class Fitting(Borrower):
     @cython.cfunc
     def _set(self, server: Server, wait: cython.bint) -> cython.bint:
         """Bring the server to this client's parameters and statements; `wait` until it is done."""
+        if self.session.defaults is not self.pool.defaults and not self.greeting:
+            self._hear()
         have, want = server.parameters, self._wanted()
         if have is want:
             return True
@@ -149,6 +152,13 @@ class Fitting(Borrower):
         if sql and not (sure and self.lacked):
             return self._run_ahead(SETTING, [sql])
         return self._prepare_on([sql] if sql else [])
+
+    @cython.cfunc
+    def _hear(self) -> object:
+        """What the client was told of parameters that it has not set is true no more."""
+        for name, value in self.session.hear(self.pool.defaults).items():
+            self.send(messages.parameter_status(name, value))
+        return None
 
     @cython.cfunc
     def _wanted(self) -> Parameters:

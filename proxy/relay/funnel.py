@@ -44,6 +44,7 @@ from proxy.relay.tls import TlsPolicy
 from proxy.relay.tls_settings import client_tls_policy, server_tls_policies
 from proxy.relay.users import Users
 from proxy.relay.wish import Wish
+from proxy.session.catalog import BEGINNINGS, ROUTINES, UNSEEN, Catalog
 from proxy.session.prepared import new_generation
 from proxy.settings import Settings
 from proxy.settings.databases import Target
@@ -215,20 +216,37 @@ class Funnel:
             " last statement took effect is not known.",
         )
 
-    def schema_changed(self, pool: Database, routines: bool) -> None:
-        """DDL ran: what was known of statements in this database may be so no more.
+    def schema_changed(self, pool: Database, outdated: int) -> None:
+        """DDL ran: what was known of this database, or of all, may be so no more.
 
-        `routines`: nor what its functions, triggers and views do to sessions.
+        `outdated`: see `proxy.session.catalog`.
         """
         for each in self.pools_by_key:
+            if outdated == BEGINNINGS and each.address == pool.address:
+                each.greetings.clear()
+                each.routines_changed()
             if each.database != pool.database:
                 continue
             each.generation = new_generation()
-            if routines:
+            if outdated >= ROUTINES:
                 each.routines_changed()
         for server in self.servers():
             if server.shelf.generation != server.pool.generation:
                 server.shelf.renew(server.pool.generation)
+
+    def looked(self, pool: Database, changes: int, found: Catalog) -> None:
+        """A server has looked at its catalogs when there had been so many `changes`."""
+        before = pool.catalog
+        pool.end_look(changes, found)
+        if found.routines is not before.routines:
+            self.journal.routines_found(pool)
+        if found.begins == before.begins or before is UNSEEN:
+            return
+        for client in self.clients:
+            if client.pool is pool and client.session is not None:
+                client.session.outlive(found.former)
+        self.pools_by_key.outdate(pool)
+        self.journal.sessions_begin_otherwise(pool, found.begins.items() ^ before.begins.items())
 
     def cancel(self, server: Server) -> None:
         """Cancel what a server runs whose client has left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,17 @@ class Journal:
             user=pool.user,
             count=len(names),
             names=",".join(names[:_MOST_NAMES]),
+        )
+
+    def sessions_begin_otherwise(self, pool: Database, others: Iterable[tuple[str, str]]) -> None:
+        """ALTER ROLE or ALTER DATABASE has changed these; values may be secrets."""
+        log_event(
+            log,
+            logging.INFO,
+            "sessions_begin_otherwise",
+            database=pool.database,
+            user=pool.user,
+            parameters=",".join(sorted({name for name, _ in others})[:_MOST_NAMES]),
         )
 
     def routines_unknown(self, pool: Database, problem: str) -> None:

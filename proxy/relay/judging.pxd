@@ -1,5 +1,5 @@
 from proxy.relay.borrowing cimport Borrowing
-from proxy.session.session cimport Statement
+from proxy.session.statement cimport Statement
 
 cdef class Judging(Borrowing):
     cdef Py_ssize_t _query(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)

@@ -12,9 +12,10 @@ from typing import Any
 import cython
 
 from proxy.conditions import PREPARED, SEQUENCES
+from proxy.session.doubting import UNREADABLE
 from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
 from proxy.session.prepared import NOTHING_TO_UNDO
-from proxy.session.session import PREFIX, UNREADABLE
+from proxy.session.statement import PREFIX
 from proxy.session.verdict import NOTHING as HARMLESS
 from proxy.session.verdict import Verdict, verdict
 from proxy.wire import messages
@@ -26,7 +27,8 @@ if cython.compiled:
     from cython.cimports.proxy.session.glance import glance
     from cython.cimports.proxy.session.owed import OUR_PARSE, OUR_SYNC, QUERY
     from cython.cimports.proxy.session.routines import Routines
-    from cython.cimports.proxy.session.session import Session, Statement
+    from cython.cimports.proxy.session.session import Session
+    from cython.cimports.proxy.session.statement import Statement
     from cython.cimports.proxy.wire.octets import part, zero
 else:
     from proxy.relay.borrowing import Borrowing
@@ -35,7 +37,8 @@ else:
     from proxy.session.glance import glance
     from proxy.session.owed import OUR_PARSE, OUR_SYNC, QUERY
     from proxy.session.routines import Routines
-    from proxy.session.session import Session, Statement
+    from proxy.session.session import Session
+    from proxy.session.statement import Statement
     from proxy.wire.octets import part, zero
 
 _ENDS = re.compile(rb"\b(?:rollback|abort|commit|end|prepare\s+transaction)\b", re.IGNORECASE)
@@ -209,6 +212,7 @@ class Judging(Borrowing):
         idle: cython.bint = server.status == 73  # I
         alone: cython.bint = idle and server.owed.nothing()
         session.routines = self.pool.routines
+        session.begins = self.pool.catalog.begins
         session.touch(said, text, self.pool.policy, self.pool.reported, alone)
         if said.prepared and not said.whole_reset:
             session.prepares(said, text, not server.owed.runs(), idle)

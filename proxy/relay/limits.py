@@ -20,7 +20,7 @@ from proxy.errors import (
 from proxy.relay.client import Client
 from proxy.relay.database import Database
 from proxy.relay.server import Server
-from proxy.session.session import Statement
+from proxy.session.statement import Statement
 from proxy.session.wording import digest, normalised
 from proxy.settings import Settings
 from proxy.settings.databases import Times

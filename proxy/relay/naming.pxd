@@ -1,5 +1,5 @@
 from proxy.relay.judging cimport Judging
-from proxy.session.session cimport Statement
+from proxy.session.statement cimport Statement
 
 cdef enum:
     MAX_KEPT = 16777216

@@ -13,8 +13,9 @@ import cython
 
 from proxy.conditions import PREPARED
 from proxy.errors import ProtocolViolation
+from proxy.session.doubting import UNREADABLE
 from proxy.session.prepared import NOTHING_TO_UNDO
-from proxy.session.session import PREFIX, UNREADABLE
+from proxy.session.statement import PREFIX
 from proxy.session.verdict import Verdict
 from proxy.wire import messages
 
@@ -24,7 +25,8 @@ if cython.compiled:
     from cython.cimports.proxy.relay.link import RX_SIZE
     from cython.cimports.proxy.relay.server import Server
     from cython.cimports.proxy.session.owed import ANSWER_PARSE, BIND, CLOSE, DESCRIBE
-    from cython.cimports.proxy.session.session import Session, Statement
+    from cython.cimports.proxy.session.session import Session
+    from cython.cimports.proxy.session.statement import Statement
     from cython.cimports.proxy.wire.octets import equal, part, zero
 else:
     from proxy.relay.fitting import PIECES, SESSION
@@ -32,7 +34,8 @@ else:
     from proxy.relay.link import RX_SIZE
     from proxy.relay.server import Server
     from proxy.session.owed import ANSWER_PARSE, BIND, CLOSE, DESCRIBE
-    from proxy.session.session import Session, Statement
+    from proxy.session.session import Session
+    from proxy.session.statement import Statement
     from proxy.wire.octets import equal, part, zero
 
 if not cython.compiled:

@@ -93,7 +93,7 @@ class Openings:
         failure: PgfunnelError | None = None
         logged_in: LoggedIn | None = None
         limit = self._funnel.settings.server_connect_timeout or None
-        address, target = pool.address, pool.target
+        address, target, age = pool.address, pool.target, pool.age
         try:
             async with asyncio.timeout(limit):
                 address, logged_in = await self._reach.session(pool, target)
@@ -107,8 +107,9 @@ class Openings:
             if logged_in is None:
                 pool.gone(opening)
         if logged_in is not None:
-            stale = target.way != pool.target.way
-            self._opened(pool, opening, logged_in, address, stale=stale)
+            stale = CloseReason.RELOAD if target.way != pool.target.way else None
+            stale = CloseReason.OUTDATED if age != pool.age else stale
+            self._opened(pool, opening, logged_in, address, stale)
         elif failure is not None:
             self._failed(pool, failure)
         self._pools.fill_all()
@@ -131,14 +132,15 @@ class Openings:
         opening: Opening,
         logged_in: LoggedIn,
         address: Address,
-        *,
-        stale: bool,
+        stale: CloseReason | None,
     ) -> None:
+        """`stale`: why it is of no use any more, by what has come in between."""
         funnel = self._funnel
         pool.backoff.succeeded()
         pool.failure = None
         pool.counters.server_logins += 1
-        pool.learn_defaults(logged_in.reported)
+        if stale is None:
+            pool.learn_defaults(logged_in.reported)
         peer = peer_of(logged_in.stream.sock)
         server = Server(
             funnel.loop,
@@ -148,7 +150,7 @@ class Openings:
             logged_in.process_id,
             logged_in.secret,
             dict(logged_in.reported),
-            pool.defaults,
+            pool.defaults if stale is None else dict(logged_in.reported),
             funnel.settings.max_prepared_statements,
         )
         server.tls = logged_in.stream.tls
@@ -160,8 +162,7 @@ class Openings:
         pool.servers.add(server)
         funnel.journal.server_opened(server)
         server.watch()
-        # A reload may have come in the meantime.
-        server.reason = CloseReason.RELOAD if stale else None
+        server.reason = stale
         server.free()
         if pool.paused:
             self._pools.retire(server, CloseReason.PAUSED)

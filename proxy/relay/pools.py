@@ -29,7 +29,9 @@ from proxy.telemetry.reasons import CHANGED, CloseReason
 if TYPE_CHECKING:
     from proxy.relay.funnel import Funnel
 
-_NOT_FOR_REPLICATION = frozenset({CloseReason.PAUSED, CloseReason.NAME_CHANGED})
+_NOT_FOR_REPLICATION = frozenset(
+    {CloseReason.OUTDATED, CloseReason.PAUSED, CloseReason.NAME_CHANGED}
+)
 """Why servers are retired at their next boundary: a replication connection has none."""
 
 _UNUSED = 0.5
@@ -159,6 +161,11 @@ class Pools:
         if not pool.servers and not pool.clients:
             self.ended.discard(pool)
             self._forget(pool)
+
+    def outdate(self, pool: Database) -> None:
+        """Sessions begin otherwise now than its servers did."""
+        pool.ages()
+        self._retire_all(pool, CloseReason.OUTDATED)
 
     def _retire_all(self, pool: Database, reason: CloseReason = CloseReason.RELOAD) -> None:
         for server in list(pool.servers):
@@ -302,6 +309,8 @@ class Pools:
                 server.close(CloseReason.CLIENT_VANISHED)
         elif now >= server.expires_at:
             self.retire(server, CloseReason.LIFETIME)
+        elif server.state == "idle" and server.learn():
+            server.pool.learn_defaults(server.defaults)
 
     def bequeath(self, server: Server, heir: Replica) -> None:
         """The server's place is the heir's as soon as it is closed."""

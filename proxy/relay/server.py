@@ -15,7 +15,7 @@ from proxy.conditions import COMPUTED, LOAD, PARAMETERS, PREPARED, SEED, SERVER_
 from proxy.errors import PostgresError
 from proxy.relay.answering import IDLE
 from proxy.session import audit
-from proxy.session.catalog import Look
+from proxy.session.catalog import ROUTINES, Look
 from proxy.session.cleaning import cleaning
 from proxy.session.parameters import NONE, replans
 from proxy.telemetry.reasons import CloseReason
@@ -26,17 +26,17 @@ if cython.compiled:
     from cython.cimports.proxy.relay.borrower import Borrower
     from cython.cimports.proxy.relay.clock import now
     from cython.cimports.proxy.relay.database import Database
+    from cython.cimports.proxy.session.doubting import DEFINES, SURE
     from cython.cimports.proxy.session.owed import DESCRIBE, OUR_QUERY, SYNC, Owed
     from cython.cimports.proxy.session.parameters import Parameters
-    from cython.cimports.proxy.session.session import DEFINES, SURE
 else:
     from proxy.relay.answering import Answering
     from proxy.relay.borrower import Borrower
     from proxy.relay.clock import now
     from proxy.relay.database import Database
+    from proxy.session.doubting import DEFINES, SURE
     from proxy.session.owed import DESCRIBE, OUR_QUERY, SYNC, Owed
     from proxy.session.parameters import Parameters
-    from proxy.session.session import DEFINES, SURE
 
 _MUST_FAIL = messages.message(b"D", b"Ppgfunnel has no such portal\0")
 """Rolls back an implicit transaction that its client left without a Sync."""
@@ -47,6 +47,9 @@ and deferrable, too, and then even a SELECT waits for others (PostgreSQL documen
 TRANSACTION")."""
 
 _READ_ONLY = b"default_transaction_read_only"
+
+_SOMEBODYS = frozenset({b"application_name", b"is_superuser", b"session_authorization"})
+"""What it reports of whoever has it."""
 
 RESETTING, CLOSING = "resetting", "closing"
 
@@ -148,7 +151,7 @@ class Server(Answering):
         if conditions & (LOAD | SEED | SERVER_STATE | UNSURE):
             self.reason = CloseReason.UNCLEAN
         if conditions & DEFINES:
-            self.altered = self.alters_routines = True
+            self.outdated = ROUTINES
         if conditions & (SURE | COMPUTED):
             conditions |= PARAMETERS  # what a reset has put back was never taken note of
         if conditions & PARAMETERS:
@@ -224,7 +227,7 @@ class Server(Answering):
         Whoever runs them says so by `looked`.
         """
         self.changes = self.pool.changes
-        self.looking = self.pool.begin_look(now())
+        self.looking = self.pool.begin_look(self.opened_at)
         self.rows = []
         first: bytes = next(self.looking)
         return first
@@ -240,13 +243,29 @@ class Server(Answering):
             query = self.looking.send(rows)
             return query
         except StopIteration as end:
-            if self.pool.end_look(self.changes, end.value):
-                self.hub.journal.routines_found(self.pool)
+            self.hub.looked(self.pool, self.changes, end.value)
         except (ValueError, LookupError) as problem:
             self.pool.end_look(self.changes, self.pool.catalog)
             self.hub.journal.routines_unknown(self.pool, str(problem))
         self.looking = self.rows = None
         return b""
+
+    def learn(self) -> bool:
+        """Whether, idle, it reports other values without anybody's doing than it did.
+
+        Postgres reads its configuration anew, or is promoted, and tells behind the next query.
+        """
+        own = self.parameters.values
+        changed = {
+            name: value
+            for name, value in self.reported.items()
+            if self.defaults.get(name) != value
+            and name not in _SOMEBODYS
+            and name.decode("utf-8", "replace").lower() not in own
+        }
+        if changed:
+            self.defaults = {**self.defaults, **changed}
+        return bool(changed)
 
     @cython.cfunc
     def _audit(self) -> object:
@@ -285,13 +304,13 @@ class Server(Answering):
         """Nothing is owed and nobody has it: one step nearer to a clean server."""
         if self.state != RESETTING or self.cancels or not self.owed.nothing():
             return None
-        if self.reason is not None:
-            return self.close(self.reason)
-        if self.looking is not None:
+        if self.looking is not None and self.reason is None:
             error, self.error = self.error, None
             more: bytes = self.looked(error)
             if more:
                 return self.run(more)
+        if self.reason is not None:
+            return self.close(self.reason)
         if self.error is not None:
             return self.close(CloseReason.RESET_FAILED)
         if self.status != 73:  # I

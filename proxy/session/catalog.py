@@ -1,17 +1,20 @@
 """What a database's own functions, triggers and views may do to a session that uses them.
 
+And what it begins with, by ALTER ROLE and ALTER DATABASE.
+
 Their bodies are in the catalogs of Postgres, so a server is asked for them: a `look` is a
-conversation of one or three queries, and what it finds is `Routines`. Who calls whom is told by
+conversation of one to four queries, and what it finds is `Routines`. Who calls whom is told by
 names alone, so a false alarm is possible; it costs a question at a boundary. Source of every
 column: PostgreSQL documentation, "System Catalogs".
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from proxy.conditions import ANYTHING
 from proxy.session.findings import NOTHING, Verdict
@@ -31,13 +34,17 @@ class Catalog:
     """What was seen when the catalogs were in the state of `fingerprint`; no routines: harmless.
 
     `keeps_plans`: there are functions whose plans live as long as the server;
-    `temporary`: objects that a session makes are temporary unless it says otherwise.
+    `temporary`: objects that a session makes are temporary unless it says otherwise;
+    `begins`: parameters that a session begins with, by ALTER ROLE or ALTER DATABASE; `former`: of
+    those that it began with otherwise when they were last seen, what they were.
     """
 
     fingerprint: str = ""
     routines: Routines | None = None
     keeps_plans: bool = False
     temporary: bool = False
+    begins: Mapping[str, str] = field(default_factory=dict, repr=False)
+    former: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 UNSEEN = Catalog()
@@ -45,15 +52,23 @@ _DEFINES = Verdict(defines=True)
 _OPAQUE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
 
 
-def look(known: Catalog) -> Look:
+def look(known: Catalog, *, elder: bool = True) -> Look:
     """Yields queries and wants their rows; returns `known` itself when nothing has changed.
 
-    Raises ValueError when rows say nothing of what was asked.
+    `elder`: the server that tells may have been opened before what it sees came about. Raises
+    ValueError when rows say nothing of what was asked.
     """
-    ((state, keeping, path),) = yield _unhurried(FINGERPRINT)
-    seen = Catalog(read_text(state) or "", None, keeping is not None, path == b"t")
+    ((state, keeping, path, given),) = yield _unhurried(FINGERPRINT)
+    begins = _begins(read_text(given))
+    seen = Catalog(read_text(state) or "", None, keeping is not None, path == b"t", begins)
     if seen == replace(known, routines=None):
         return known
+    if begins != known.begins and known is not UNSEEN:
+        others = {name for name, _ in begins.items() ^ known.begins.items()}
+        began = {read_text(n) or "": read_text(v) for n, v in (yield _unhurried(_began(others)))}
+        seen = replace(seen, former=_former(others, known.begins, begins, began, elder=elder))
+        if replace(seen, begins=known.begins) == replace(known, routines=None):
+            return replace(seen, routines=known.routines)
     sources = [[read_text(column) for column in row] for row in (yield _unhurried(SOURCES))]
     found = _first(sources)
     if not found:
@@ -65,17 +80,59 @@ def look(known: Catalog) -> Look:
     return replace(seen, routines=known.routines if same else routines)
 
 
+STATEMENTS, ROUTINES, BEGINNINGS = 1, 2, 3
+"""What DDL outdates: what is known of statements; of functions and the like, too; and of what
+sessions begin with."""
+
 _HARMLESS = (b"TABLE", b"TABLE AS", b"INDEX", b"SEQUENCE", b"TYPE", b"ROLE", b"DATABASE")
 
 
-def changes_routines(tag: bytes) -> bool:
-    """Whether a command of this tag may give a name another meaning for sessions.
+def outdates(tag: bytes) -> int:
+    """What a command of this tag may outdate, with all that comes before it.
 
-    CREATE TABLE and the like are harmless unless their text says otherwise (`Verdict.defines`),
-    DROP takes away only. COMMIT PREPARED does what nobody knows.
+    CREATE TABLE and the like give no name another meaning for sessions unless their text says
+    otherwise (`Verdict.defines`), DROP takes away only. COMMIT PREPARED does what nobody knows.
     """
     verb, _, what = tag.partition(b" ")
-    return verb in (b"ALTER", b"COMMIT") or (verb == b"CREATE" and what not in _HARMLESS)
+    if tag in (b"ALTER ROLE", b"ALTER DATABASE", b"COMMIT PREPARED"):
+        return BEGINNINGS
+    return (
+        ROUTINES
+        if verb == b"ALTER" or (verb == b"CREATE" and what not in _HARMLESS)
+        else STATEMENTS
+    )
+
+
+# -- what sessions begin with ------------------------------------------------------------------
+
+
+def _begins(given: str | None) -> dict[str, str]:
+    """`given`: `name=value` as in pg_db_role_setting, what counts first in front."""
+    pairs = [item.partition("=") for item in json.loads(given or "[]")]
+    return {name.lower(): value for name, _, value in reversed(pairs)}
+
+
+def _former(
+    names: Iterable[str],
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    began: Mapping[str, str | None],
+    *,
+    elder: bool,
+) -> dict[str, str]:
+    """What sessions that are there go on with, as far as it is known and they may set it.
+
+    `began`: with what the session that tells began, None for what only a superuser may set; an
+    application's own parameters are not in it.
+    """
+    former = {}
+    for name in names:
+        here = began.get(name)
+        if name in before and (here is not None or ("." in name and name not in began)):
+            former[name] = before[name]
+        elif elder and here is not None and here != after.get(name):
+            former[name] = here
+    return former
 
 
 # -- what is found ---------------------------------------------------------------------------
@@ -196,17 +253,37 @@ _KEEPS_PLANS = (
 # Objects are made in the first schema that exists (PostgreSQL documentation, "search_path").
 _FIRST = '^search_path=("([$]user)?" *, *)*"?pg_temp(_[0-9]+)?"? *(,|$)'
 _LEADS = f"OPERATOR(pg_catalog.~*) '{_FIRST}'"
-_DEFAULT_PATHS = (
-    "SELECT pg_catalog.concat('search_path=',reset_val) FROM pg_catalog.pg_settings"
-    f" WHERE name {_EQ} 'search_path' UNION ALL SELECT pg_catalog.unnest(s.setconfig)"
+_GIVEN = (
+    "SELECT pg_catalog.unnest(s.setconfig)"
     " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a,"
     f" pg_catalog.pg_db_role_setting s WHERE (s.setdatabase {_EQ} 0 OR s.setdatabase {_EQ} a.datid)"
     f" AND (s.setrole {_EQ} 0 OR s.setrole {_EQ} a.usesysid)"
 )
+"""What is set for sessions of this role in this database, whoever they act as now."""
+_FIRST_COUNTS = f"ORDER BY s.setrole {_EQ} 0,s.setdatabase {_EQ} 0"
+_BEGINS = f"pg_catalog.array_to_json(ARRAY({_GIVEN} {_FIRST_COUNTS}))::pg_catalog.text"
+_DEFAULT_PATHS = (
+    "SELECT pg_catalog.concat('search_path=',reset_val) FROM pg_catalog.pg_settings"
+    f" WHERE name {_EQ} 'search_path' UNION ALL {_GIVEN}"
+)
 """What search_path is by default, on this server and on those that log in from now on."""
 _TEMPORARY = f"EXISTS(SELECT FROM ({_DEFAULT_PATHS}) p(path) WHERE path {_LEADS})"
 _ALL_STATES = f"pg_catalog.md5(pg_catalog.concat_ws(';',{','.join(_STATES)}))"
-FINGERPRINT = f"SELECT {text_column(_ALL_STATES)},{text_column(_KEEPS_PLANS)},{_TEMPORARY}".encode()
+FINGERPRINT = (
+    f"SELECT {text_column(_ALL_STATES)},{text_column(_KEEPS_PLANS)},{_TEMPORARY},"
+    f"{text_column(_BEGINS)}"
+).encode()
+
+
+def _began(names: Iterable[str]) -> bytes:
+    """What this server's session began with."""
+    plain = ",".join(sorted(name for name in names if re.fullmatch(r"[a-z0-9_.]+", name)))
+    value = text_column(f"CASE WHEN context {_EQ} 'user' THEN reset_val END")
+    return (
+        f"SELECT {text_column('pg_catalog.lower(name)')},{value} FROM pg_catalog.pg_settings"
+        f" WHERE pg_catalog.lower(name) {_EQ} ANY('{{{plain}}}')"
+    ).encode()
+
 
 _SOURCE = f"CASE WHEN prosrc {_EQ} '' THEN pg_catalog.pg_get_functiondef(oid) ELSE prosrc END"
 _ROUTINES = (

@@ -20,7 +20,7 @@ from proxy.session.parameters import quote
 from proxy.session.preparing import Readings
 
 if TYPE_CHECKING:
-    from proxy.session.session import Statement
+    from proxy.session.statement import Statement
 
 _TEMP_NAMESPACE = "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"
 

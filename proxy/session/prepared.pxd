@@ -1,5 +1,6 @@
 from proxy.session.owed cimport Owed
-from proxy.session.session cimport Session, Statement
+from proxy.session.session cimport Session
+from proxy.session.statement cimport Statement
 
 cdef class Shelf:
     cdef readonly int limit

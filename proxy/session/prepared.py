@@ -19,7 +19,7 @@ from typing import Any
 
 import cython
 
-from proxy.session.session import share
+from proxy.session.statement import share
 from proxy.wire import messages
 
 if cython.compiled:
@@ -35,7 +35,8 @@ if cython.compiled:
         TELLING,
         Owed,
     )
-    from cython.cimports.proxy.session.session import Session, Statement
+    from cython.cimports.proxy.session.session import Session
+    from cython.cimports.proxy.session.statement import Statement
 else:
     from proxy.session.owed import (
         ANSWER_CLOSE,
@@ -49,7 +50,8 @@ else:
         TELLING,
         Owed,
     )
-    from proxy.session.session import Session, Statement
+    from proxy.session.session import Session
+    from proxy.session.statement import Statement
 
 # A note is (kind, name, what the name stood for, statement at the server, statement at the
 # client), and the kind says what it undoes. That of a Describe is (_TOLD, None, generation,

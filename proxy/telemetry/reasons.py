@@ -115,6 +115,11 @@ class CloseReason(StrEnum):
         "A transaction took longer than transaction_timeout and could not be rolled back.",
     )
     NAME_CHANGED = "name_changed", None, "The name of its host leads elsewhere now."
+    OUTDATED = (
+        "outdated",
+        None,
+        "By ALTER ROLE or ALTER DATABASE sessions begin with other parameters than it did.",
+    )
     LIFETIME = "lifetime", None, "It was older than server_lifetime, or that is 0 and it was used."
 
     # Servers that are of no more use
@@ -179,5 +184,12 @@ class CloseReason(StrEnum):
         return self.client if side is Side.CLIENT else self.server
 
 
-CHANGED: Final = frozenset({CloseReason.RELOAD, CloseReason.RECONNECT, CloseReason.NAME_CHANGED})
+CHANGED: Final = frozenset(
+    {
+        CloseReason.RELOAD,
+        CloseReason.RECONNECT,
+        CloseReason.NAME_CHANGED,
+        CloseReason.OUTDATED,
+    }
+)
 """Reasons that lie in the configuration: they count over others that let a server go in time."""

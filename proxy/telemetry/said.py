@@ -57,6 +57,7 @@ _SERVER: Final = {
     CloseReason.IDLE_TRANSACTION_TIMEOUT: "idle transaction timeout",
     CloseReason.TRANSACTION_TIMEOUT: "transaction timeout",
     CloseReason.NAME_CHANGED: _CHANGED,
+    CloseReason.OUTDATED: _CHANGED,
     CloseReason.LIFETIME: "server lifetime over",
     CloseReason.SERVER_CLOSED: "server conn crashed?",
     CloseReason.RESET_FAILED: "reset query failed",

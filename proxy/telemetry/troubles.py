@@ -20,6 +20,7 @@ USUAL = frozenset(
         CloseReason.CANCEL_DONE,
         CloseReason.REPLICATION,
         CloseReason.NAME_CHANGED,
+        CloseReason.OUTDATED,
         CloseReason.PAUSED,
         CloseReason.RELOAD,
         CloseReason.SHUTTING_DOWN,

@@ -7,7 +7,8 @@ import pytest
 from proxy.session.owed import Owed
 from proxy.session.parameters import Parameters
 from proxy.session.prepared import OTHER_RESULT, Shelf
-from proxy.session.session import Session, Statement, share
+from proxy.session.session import Session
+from proxy.session.statement import Statement, share
 from proxy.wire import messages
 from tests.unit.session.statements import TYPES, Client, Server, split
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 import pytest
 
 from proxy.conditions import ADVISORY, ANYTHING, LISTEN, PARAMETERS, TEMP
 from proxy.session.catalog import (
+    BEGINNINGS,
     FINGERPRINT,
+    ROUTINES,
     SOURCES,
+    STATEMENTS,
     UNSEEN,
     USES,
     Catalog,
     body,
-    changes_routines,
     look,
+    outdates,
 )
 from proxy.session.findings import NOTHING, Verdict
 from proxy.session.routines import Routines, joined
@@ -105,8 +111,11 @@ def rows(*known: tuple[str | None, ...]) -> list[list[bytes | None]]:
     return [[None if v is None else v.encode().hex().encode() for v in row] for row in known]
 
 
-def state(fingerprint: str, temporary: bool = False) -> list[list[bytes | None]]:
-    return [[fingerprint.encode().hex().encode(), None, b"t" if temporary else b"f"]]
+def state(
+    fingerprint: str, temporary: bool = False, begins: Sequence[str] = ()
+) -> list[list[bytes | None]]:
+    (given,) = rows((json.dumps(begins),))
+    return [[fingerprint.encode().hex().encode(), None, b"t" if temporary else b"f", *given]]
 
 
 def test_a_look_follows_who_uses_whom() -> None:
@@ -192,21 +201,53 @@ def test_equal_findings_stay_the_same_object() -> None:
     assert end.value.value.routines is known.routines
 
 
+def test_what_sessions_began_with_is_told_when_it_is_another() -> None:
+    known = Catalog("state 1", begins={"app.tenant": "old", "timezone": "Asia/Tokyo"})
+    given = ["timezone=Europe/Paris", "timezone=UTC", "Search_Path=a, b", "log_statement=all"]
+    asked = look(known)
+    next(asked)
+    question = asked.send(state("state 1", begins=given)).decode()
+    names = ("app.tenant", "log_statement", "search_path", "timezone")
+    assert "ANY('{" + ",".join(names) + "}')" in question
+    with pytest.raises(StopIteration) as end:
+        asked.send(rows(("timezone", "UTC"), ("search_path", "public"), ("log_statement", None)))
+    found = end.value.value
+    begins = {"timezone": "Europe/Paris", "search_path": "a, b", "log_statement": "all"}
+    assert found.begins == begins
+    assert found.former == {
+        "app.tenant": "old",
+        "timezone": "Asia/Tokyo",
+        "search_path": "public",
+    }
+
+
+def test_a_server_that_is_younger_does_not_tell_what_sessions_began_with() -> None:
+    known = Catalog("state 1", begins={"timezone": "Asia/Tokyo"})
+    asked = look(known, elder=False)
+    next(asked)
+    asked.send(state("state 1", begins=["search_path=a"]))
+    with pytest.raises(StopIteration) as end:
+        asked.send(rows(("timezone", "UTC"), ("search_path", "public")))
+    assert end.value.value.former == {"timezone": "Asia/Tokyo"}
+
+
 @pytest.mark.parametrize(
-    "tag, does",
+    "tag, what",
     [
-        (b"CREATE FUNCTION", True),
-        (b"CREATE VIEW", True),
-        (b"CREATE TRIGGER", True),
-        (b"CREATE EXTENSION", True),
-        (b"ALTER TABLE", True),
-        (b"CREATE SCHEMA", True),
-        (b"COMMIT PREPARED", True),
-        (b"CREATE TABLE", False),
-        (b"CREATE TABLE AS", False),
-        (b"CREATE INDEX", False),
-        (b"DROP FUNCTION", False),
+        (b"ALTER ROLE", BEGINNINGS),
+        (b"ALTER DATABASE", BEGINNINGS),
+        (b"CREATE FUNCTION", ROUTINES),
+        (b"CREATE VIEW", ROUTINES),
+        (b"CREATE TRIGGER", ROUTINES),
+        (b"CREATE EXTENSION", ROUTINES),
+        (b"ALTER TABLE", ROUTINES),
+        (b"CREATE SCHEMA", ROUTINES),
+        (b"COMMIT PREPARED", BEGINNINGS),
+        (b"CREATE TABLE", STATEMENTS),
+        (b"CREATE TABLE AS", STATEMENTS),
+        (b"CREATE INDEX", STATEMENTS),
+        (b"DROP FUNCTION", STATEMENTS),
     ],
 )
-def test_tags_of_commands_that_matter(tag: bytes, does: bool) -> None:
-    assert changes_routines(tag) is does
+def test_tags_of_commands_that_matter(tag: bytes, what: int) -> None:
+    assert outdates(tag) == what

@@ -22,7 +22,8 @@ from proxy.conditions import (
 from proxy.session.inquiry import Answer
 from proxy.session.parameters import NONE, Parameters, Prepared
 from proxy.session.policy import DEFAULT, Policy
-from proxy.session.session import Session, Statement
+from proxy.session.session import Session
+from proxy.session.statement import Statement
 from proxy.session.verdict import verdict
 
 REPORTED = frozenset({"timezone", "datestyle", "client_encoding", "application_name"})
@@ -257,6 +258,59 @@ def test_the_role_none_is_no_role() -> None:
     touched("RESET ROLE", session=session)
     session.believe(Answer(values={"role": "none"}))
     assert parameters(session) == {}
+
+
+def test_who_is_there_goes_on_as_it_began() -> None:
+    session = began_with(work_mem="5MB")
+    session.follow(session.parameters.with_value("timezone", "UTC"))
+    session.outlive({"work_mem": "4MB", "timezone": "Asia/Tokyo", "my.tag": "x"})
+    assert parameters(session) == {"work_mem": "5MB", "timezone": "UTC", "my.tag": "x"}
+    assert dict(session.startup.values) == {
+        "work_mem": "5MB",
+        "timezone": "Asia/Tokyo",
+        "my.tag": "x",
+    }
+
+
+def test_a_client_hears_what_it_has_not_set_itself() -> None:
+    before = {b"TimeZone": b"UTC", b"DateStyle": b"ISO, MDY", b"application_name": b""}
+    now = {b"TimeZone": b"Asia/Tokyo", b"DateStyle": b"German", b"application_name": b"x"}
+    session = Session(defaults=before)
+    session.follow(Parameters.of({"datestyle": "SQL"}))
+    assert session.hear(now) == {b"TimeZone": b"Asia/Tokyo"}
+    assert session.hear(dict(now)) == {}
+
+
+def test_who_had_the_server_when_postgres_told_has_not_set_it() -> None:
+    session = Session(defaults={b"TimeZone": b"UTC"})
+    session.follow(Parameters.of({"timezone": "Asia/Tokyo"}))
+    assert session.hear({b"TimeZone": b"Asia/Tokyo"}) == {}
+    assert parameters(session) == {}
+
+
+def test_what_postgres_tells_of_out_of_nowhere_is_asked_about() -> None:
+    session = Session()
+    session.wonder("timezone", "Asia/Tokyo")
+    asks, names, resets, everything = session.question()
+    assert (asks, names, resets, everything) == (PARAMETERS, ("timezone",), ("timezone",), False)
+    session.follow(Parameters.of({"timezone": "Asia/Tokyo"}))
+    there = session.believe(Answer(values={"timezone": "Asia/Tokyo"}))
+    assert there is session.parameters is NONE
+
+
+def test_what_is_told_of_and_back_again_is_not_asked_about() -> None:
+    session = Session()
+    session.wonder("timezone", "Asia/Tokyo")
+    session.wonder("timezone", None)
+    assert (session.asks, session.doubt) == (0, None)
+
+
+def test_what_is_told_of_behind_a_statement_that_sets_it_is_not_asked_about() -> None:
+    session = touched("SET timezone = 'Asia/Tokyo'")
+    session.wonder("timezone", "Asia/Tokyo")
+    assert session.asks == 0
+    session.settle()
+    assert session.doubt is None
 
 
 def test_holds_are_what_the_server_says_of_what_it_was_asked() -> None:

@@ -1,0 +1,46 @@
+from proxy.session.parameters cimport Parameters
+from proxy.session.statement cimport Statement
+
+cdef enum:
+    SURE = 0x40000000
+    DEFINES = 0x20000000
+
+cdef class Doubting:
+    cdef public dict names
+    cdef public dict gone
+    cdef public Statement unnamed
+    cdef public Statement forgotten
+    cdef public Parameters startup
+    cdef readonly Parameters parameters
+    cdef readonly dict defaults
+    cdef readonly bint backslashes
+    cdef readonly int wide
+    cdef public int holds
+    cdef public int asks
+    cdef readonly int watches
+    cdef readonly dict back
+    cdef readonly object doubt
+    cdef public object texts
+    cdef public object routines
+    cdef public object begins
+    cdef public bint withholds
+    cdef bint withholds_next
+    cdef readonly bint reads
+    cdef readonly object bound
+    cdef public dict failing
+    cpdef bint withhold(self)
+    cdef object _will_withhold(self, object verdict)
+    cdef object _note(self, object verdict, bytes text, object policy, object reported)
+    cpdef object follow(self, Parameters parameters)
+    cpdef bint began_with(self, str name)
+    cpdef object wonder(self, str name, object own)
+    cpdef object settle(self)
+    cpdef object touch(self, object verdict, bytes text, object policy, object reported, bint alone)
+    cpdef object ask(self, int conditions)
+    cpdef object ask_all(self, object routines)
+    cpdef object unsure(self)
+    cpdef bint sure(self)
+    cpdef bint in_sql(self, bytes name)
+    cpdef bint reads_otherwise(self, Statement statement)
+    cdef object _touch_parameters(self, object verdict, bytes text, object reported)
+    cdef object _forget_doubt(self)

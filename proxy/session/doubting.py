@@ -1,0 +1,355 @@
+"""What a client's statements may do to its session: noted as they go out, in doubt until asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+
+import cython
+
+from proxy.conditions import (
+    ANYTHING,
+    COMPUTED,
+    LOAD,
+    PARAMETERS,
+    PREPARED,
+    SEED,
+    SEQUENCES,
+    SERVER_STATE,
+    TEMP,
+)
+from proxy.session.findings import CREATES, DISCARD_ALL, RESET_ALL, Piece, Verdict
+from proxy.session.inquiry import ASKABLE, Doubt
+from proxy.session.lexer import width
+from proxy.session.parameters import NONE
+from proxy.session.policy import Policy
+from proxy.session.preparing import NOTHING_READ, Readings
+from proxy.session.routines import Routines
+from proxy.session.verdict import verdict
+
+if cython.compiled:
+    from cython.cimports.proxy.session.parameters import Parameters
+    from cython.cimports.proxy.session.statement import Statement
+else:
+    from proxy.session.parameters import Parameters
+    from proxy.session.statement import Statement
+
+# In `Session.asks`: a statement runs whose outcome need not be asked for, unless it fails; one runs
+# behind which the catalogs are to be looked at.
+if not cython.compiled:
+    SURE, DEFINES = 1 << 30, 1 << 29
+
+FOR_EVER = LOAD | SEED | COMPUTED | SERVER_STATE
+"""Conditions that nothing but a reset ends, or the end of the connection to Postgres."""
+
+UNREADABLE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
+"""The verdict on a statement that is too long to be read."""
+
+_DOTTED = re.compile(rb"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)+", re.ASCII)
+
+
+@cython.cclass
+class Doubting:
+    """A session in what its statements may do.
+
+    `names` are its prepared statements of the protocol, `unnamed` the one without a name, `gone`
+    those that its last DEALLOCATE ALL dropped: what is pipelined behind it may name them still.
+
+    `startup` are the parameters it came with (and those that sessions began with when it came and
+    do no more), `parameters` those that hold now (`follow`), with its prepared statements of SQL:
+    of those it came with also what is as by default; `defaults`: what the server says they are
+    without anybody's doing; `begins`: what ALTER ROLE and the like make of them. `holds`: the
+    conditions for which it keeps its server, `asks`: those to be asked about at the boundary,
+    `doubt`: what to ask; `texts`: the last statements that may pin it, with the conditions that
+    they may bring about. `withholds`: the client waits for ReadyForQuery until its session is known
+    again. `forgotten`: the unnamed statement that a query under way is about to destroy. `reads`:
+    as long as its transaction is open the server is to be asked what PREPARE reads a text under;
+    `bound`: names of statements that can be prepared on no other server; `failing`: what Postgres
+    said of those that it could not prepare anew, by name; `routines`: those of its database, where
+    some change sessions.
+    """
+
+    names: dict[bytes, Statement]
+    gone: dict[bytes, Statement]
+    unnamed: Statement
+    forgotten: Statement
+    startup: Parameters
+    parameters: Parameters
+    defaults: dict[bytes, bytes]
+    doubt: Doubt
+    texts: list[tuple[int, bytes]]
+    routines: Routines
+    failing: dict[str, dict[str, str]]
+    bound: frozenset[str]
+
+    def __init__(
+        self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
+    ) -> None:
+        self.names = {}
+        self.gone = {}
+        self.unnamed = None
+        self.forgotten = None
+        self.startup = startup
+        self.defaults = {} if defaults is None else defaults
+        self.holds = 0
+        self.asks = 0
+        self.doubt = None
+        self.texts = None
+        self.routines = None
+        self.begins: Mapping[str, str] = {}
+        self.withholds = self.withholds_next = False
+        self.reads = False
+        self.failing = {}
+        self.bound = frozenset()
+        self.back: dict[str, str] = {}
+        self.follow(startup)
+
+    @cython.ccall
+    def follow(self, parameters: Parameters) -> object:
+        """These parameters hold from now on."""
+        self.parameters = parameters
+        strings = self.defaults.get(b"standard_conforming_strings", b"")
+        encoding = self.defaults.get(b"client_encoding", b"")
+        self.backslashes, self.wide, self.watches = _reading(parameters, strings, encoding)
+        return None
+
+    @cython.ccall
+    def began_with(self, name: str) -> cython.bint:
+        """Whether RESET leads to a value of its own, not to the server's default."""
+        return name in self.startup.values
+
+    @cython.ccall
+    def wonder(self, name: str, own: object) -> object:
+        """Postgres tells of a parameter; no statement need have set it.
+
+        The server is asked then: Postgres may have read its configuration anew.
+        """
+        if self.doubt is None and own is not None:
+            self.doubt = Doubt(resets={name})
+            self.asks |= PARAMETERS
+        elif own is None and self.asks == PARAMETERS and self.doubt == Doubt(resets={name}):
+            self._forget_doubt()  # SET LOCAL, and its end
+        return None
+
+    @cython.ccall
+    def settle(self) -> object:
+        """At a boundary: what statements did was told by Postgres, as far as it matters."""
+        if self.asks == 0:
+            self._forget_doubt()
+        return None
+
+    def _forget_doubt(self) -> None:
+        self.asks = 0
+        self.doubt = None
+        self.reads = False
+
+    # -- what statements may do ------------------------------------------------------------
+
+    @cython.ccall
+    def touch(
+        self,
+        verdict: Verdict,
+        text: bytes,
+        policy: Policy,
+        reported: AbstractSet[str],
+        alone: cython.bint,
+    ) -> object:
+        """A statement of this text and verdict is on its way to the server.
+
+        `reported`: parameters that Postgres tells by itself; `alone`: nothing else is under way
+        and no transaction is open.
+        """
+        self._will_withhold(verdict)
+        if verdict.whole_reset and alone:
+            self.asks |= SURE
+            self.doubt = Doubt(reset=verdict)
+            return None
+        self._note(verdict, text, policy, reported)
+        for inner in self._inner(verdict):
+            self._note(inner, text, policy, reported)
+        return None
+
+    @cython.cfunc
+    def _note(
+        self, verdict: Verdict, text: bytes, policy: Policy, reported: AbstractSet[str]
+    ) -> object:
+        may: cython.int = verdict.makes & ~policy.ignored
+        asks: cython.int = may | (verdict.clears & (self.holds | PARAMETERS))
+        if self.doubt is None:
+            self.doubt = Doubt()
+        told: cython.bint = not self._touch_parameters(verdict, text, reported)
+        if told and not policy.pinned & PARAMETERS:
+            asks &= ~PARAMETERS
+        if verdict.prepared:
+            self.doubt.dropped.update(self.deallocated(verdict))
+        if verdict.does & CREATES:
+            may |= TEMP  # where search_path says so
+        if may & ~(PARAMETERS | PREPARED) | may & policy.pinned:
+            self.texts = [*(self.texts or [])[-9:], (may, text)]
+        self.holds |= asks & FOR_EVER | asks & SEQUENCES & policy.pinned
+        self.asks |= asks & ~(FOR_EVER | SEQUENCES) | (DEFINES if verdict.defines else 0)
+        return None
+
+    def _inner(self, said: Verdict) -> list[Verdict]:
+        """What the statements may do that it executes by name."""
+        found: list[Verdict | None] = []
+        for piece in said.prepared:
+            if piece.verb != "EXECUTE":
+                continue
+            known = self.names.get(piece.octets)
+            statement = self.parameters.statements.get(piece.name or "")
+            if known is not None:
+                found.append(known.verdict)
+            elif statement is not None:
+                judge = verdict if self.routines is None else self.routines.verdict
+                found.append(judge(statement.text.encode()))
+        return [inner for inner in found if inner]
+
+    def executed(self, verdict: Verdict | None) -> tuple[object, ...]:
+        """What it executes by name: what it returns is theirs."""
+        pieces = () if verdict is None else verdict.prepared
+        return tuple(self._named(piece) for piece in pieces if piece.verb == "EXECUTE")
+
+    def _named(self, piece: Piece) -> object:
+        """What the name stands for; where that is in doubt, what equals nobody else's."""
+        own = self.names.get(piece.octets)
+        if own is not None:
+            return own.tail
+        known = self.parameters.statements.get(piece.name or "")
+        doubtful = self.doubt is not None and self.doubt.readings is not None
+        return object() if known is None or doubtful else known
+
+    @cython.ccall
+    def reads_otherwise(self, statement: Statement) -> cython.bint:
+        """Whether its parameters have given the statement's text another meaning since."""
+        return statement.meaning is not self.parameters.meaning
+
+    def makes(self, verdict: Verdict) -> int:
+        """The conditions that it may bring about, itself or by what it executes.
+
+        Without what code may do that it calls and nobody can read: a mere suspicion.
+        """
+        makes = verdict.makes & ~verdict.unseen
+        for inner in self._inner(verdict):
+            makes |= inner.makes & ~inner.unseen
+        return makes
+
+    @cython.cfunc
+    def _will_withhold(self, verdict: Verdict) -> object:
+        """Note whether parameters may go back to the server's default, not to this client's.
+
+        Then the client must not be told that its statement is done before what it believes of
+        them is put right.
+        """
+        if not self.startup.values or not (verdict.everything or verdict.resets):
+            return None
+        if verdict.everything or any(name in self.startup.values for name in verdict.resets):
+            self.withholds_next = True
+        return None
+
+    @cython.ccall
+    def withhold(self) -> cython.bint:
+        """At a boundary: whether its ReadyForQuery waits until the session is known again."""
+        self.withholds = self.withholds_next and self.asks != 0
+        self.withholds_next = False
+        return self.withholds
+
+    @cython.cfunc
+    def _touch_parameters(
+        self, verdict: Verdict, text: bytes, reported: AbstractSet[str]
+    ) -> object:
+        """Note which parameters to ask for; False when Postgres will tell of all of them."""
+        doubt = self.doubt
+        startup = self.startup.values
+        if verdict.everything:
+            # An application's own parameters are in no catalogue: what looks like one is asked for.
+            doubt.names.update(name.decode().lower() for name in _DOTTED.findall(text))
+        doubt.names.update(name for name in verdict.names if name not in reported)
+        doubt.resets.update(
+            name for name in verdict.resets if name not in reported or name in startup
+        )
+        if verdict.does & (RESET_ALL | DISCARD_ALL):
+            doubt.resets.update(name for name in startup if "." in name)
+        doubt.everything = doubt.everything or verdict.everything
+        return bool(doubt.everything or doubt.names or doubt.resets)
+
+    def prepares(self, verdict: Verdict, text: bytes, quiet: bool, idle: bool) -> None:
+        """A text with PREPARE or DEALLOCATE is on its way, `touch` was told.
+
+        `quiet`: nothing is under way that may do something; `idle`: no transaction is open.
+        """
+        if self.doubt.readings is None:
+            self.doubt.readings = Readings()
+        readings = self.doubt.readings
+        meaning = self.parameters.meaning if idle else None
+        known = self.parameters.statements.keys() | self.bound
+        readings.note(verdict, text, known, meaning, quiet)
+        self.reads = bool(readings.open)
+        if any(reading is None for reading in readings.under.values()):
+            self.texts = [*(self.texts or [])[-9:], (PREPARED, text)]
+
+    def deallocated(self, verdict: Verdict) -> dict[bytes, Statement]:
+        """What DEALLOCATE takes of the statements that the protocol's Parse has made."""
+        gone = [p.octets for p in verdict.prepared if p.verb == "DEALLOCATE"]
+        return {name: self.names.pop(name) for name in gone if name in self.names}
+
+    @cython.ccall
+    def ask(self, conditions: cython.int) -> object:
+        """Ask about these at the boundary, whatever the statements say."""
+        if self.doubt is None:
+            self.doubt = Doubt()
+        self.asks |= conditions & (ASKABLE | PREPARED)
+        return None
+
+    @cython.ccall
+    def ask_all(self, routines: Routines) -> object:
+        """Ask about everything: any of these may have been called, when they were not known yet."""
+        if self.doubt is None:
+            self.doubt = Doubt()
+        if self.asks & SURE:
+            self.unsure()
+        self.doubt.everything = True
+        for said in () if routines is None else routines.by_name.values():
+            self.doubt.names.update(said.names)
+        self.asks |= ANYTHING
+        return None
+
+    @cython.ccall
+    def unsure(self) -> object:
+        """A statement failed whose outcome was thought to be sure: ask after all."""
+        self.asks = self.asks & ~SURE | self.holds & ASKABLE | PARAMETERS | PREPARED
+        self.doubt.everything = True
+        return None
+
+    @cython.ccall
+    def sure(self) -> cython.bint:
+        """Whether what was done is known without asking."""
+        if self.asks & SURE and self.asks != SURE:
+            self.unsure()
+        return self.asks == SURE
+
+    @cython.ccall
+    def in_sql(self, name: bytes) -> cython.bint:
+        """Whether it prepared a statement of this name in SQL."""
+        statements = self.parameters.statements
+        if not statements and not self.bound and self.doubt is None:
+            return False
+        own = name.decode("utf-8", "surrogateescape")
+        readings = NOTHING_READ if self.doubt is None else self.doubt.readings or NOTHING_READ
+        return own in statements or own in self.bound or readings.made(own)
+
+
+@lru_cache(maxsize=4096)
+def _reading(parameters: Parameters, strings: bytes, encoding: bytes) -> tuple[bool, int, int]:
+    """How a client's text is read (backslashes, wide), and what is asked at each boundary.
+
+    `strings`, `encoding`: the server's own standard_conforming_strings and client_encoding.
+    """
+    values = parameters.values
+    backslashes = values.get("standard_conforming_strings", strings.decode()) == "off"
+    wide = width(values.get("client_encoding", encoding.decode()))
+    # There, plain CREATE TABLE makes temporary tables.
+    watches = TEMP if "pg_temp" in values.get("search_path", "") else 0
+    return backslashes, wide, watches

@@ -1,0 +1,12 @@
+cdef class Statement:
+    cdef object __weakref__
+    cdef readonly bytes tail
+    cdef readonly bytes server_name
+    cdef readonly object verdict
+    cdef readonly object routines
+    cdef public object meaning
+    cdef readonly long long generation
+    cdef readonly bytes shape
+    cdef readonly bytes anew
+    cpdef object judged(self, object verdict, object routines)
+    cpdef object told(self, bytes types, bytes shape, long long generation)

@@ -1,0 +1,96 @@
+"""A statement prepared by the protocol, shared between the clients that read its text alike."""
+
+from __future__ import annotations
+
+from itertools import count
+from weakref import WeakValueDictionary
+
+import cython
+
+from proxy.session.findings import Verdict
+
+if cython.compiled:
+    from cython.cimports.proxy.session.parameters import Parameters
+else:
+    from proxy.session.parameters import Parameters
+
+PREFIX = b"pgfunnel_"
+"""How names of prepared statements of pgfunnel's own begin."""
+
+_numbers = count(1)
+
+
+@cython.cclass
+class Statement:
+    """`tail` is a Parse message behind its name: text, NUL, parameter types.
+
+    `verdict`: what running it may do to a session, None for most, as told when the database had
+    these `routines` (see `proxy.session.routines`); `generation`: the state of the
+    schema that its result is known to fit; `shape`: what a client was told of its result (see
+    `wire.messages.shape`), None as long as none was told; `anew`: in place of `tail` where it is
+    prepared anew.
+    """
+
+    verdict: Verdict | None
+    routines: object
+    shape: bytes | None
+    meaning: object
+
+    def __init__(
+        self,
+        tail: bytes,
+        server_name: bytes,
+        verdict: Verdict | None = None,
+        generation: cython.longlong = 0,
+    ) -> None:
+        self.tail = tail
+        self.server_name = server_name
+        self.verdict = verdict
+        self.routines = None
+        self.generation = generation
+        self.anew = tail
+        self.meaning = None
+        self.shape = None
+
+    @cython.ccall
+    def judged(self, verdict: Verdict | None, routines: object) -> object:
+        """Running it may do this, in a database that has these routines."""
+        self.verdict = verdict
+        self.routines = routines
+        return None
+
+    @cython.ccall
+    def told(self, types: bytes, shape: bytes, generation: cython.longlong) -> object:
+        """Postgres has described it so: a ParameterDescription's body, and a shape.
+
+        The types of its parameters stay what its clients were told, as on a direct connection.
+        """
+        self.shape = shape
+        self.generation = generation
+        if types:
+            self.anew = self.tail[: self.tail.index(b"\0") + 1] + types
+        return None
+
+
+_Key = tuple[bytes, object, int, tuple[object, ...]]
+_shared: WeakValueDictionary[_Key, Statement] = WeakValueDictionary()
+
+
+def share(
+    tail: bytes,
+    parameters: Parameters,
+    verdict: Verdict | None = None,
+    generation: int = 0,
+    executed: tuple[object, ...] = (),
+) -> Statement:
+    """The one statement of this text and these types for all clients that read it alike.
+
+    `generation`: the state of the schema in which they do; `executed`: what it executes by name.
+    """
+    key = (tail, parameters.meaning, generation, executed)
+    known = _shared.get(key)
+    if known is None:
+        name = PREFIX + b"%d" % next(_numbers)
+        known = _shared[key] = Statement(tail, name, verdict, generation)
+        known.meaning = parameters.meaning
+    return known

@@ -1,0 +1,118 @@
+"""What sessions begin with changes: who is there goes on as it began, newcomers begin anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from tests.conftest import StartFunnel
+from tests.integration.observe import until
+from tests.postgres import Postgres
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+ALTERED = {
+    "timezone": "Asia/Tokyo",
+    "datestyle": "German, DMY",
+    "search_path": "elsewhere, public",
+    "statement_timeout": "33s",
+    "app.tenant": "new",
+}
+
+
+@contextmanager
+def connected(*dsns: str) -> Iterator[list[Connection]]:
+    """Connections, one to each."""
+    there = [psycopg.connect(dsn, autocommit=True) for dsn in dsns]
+    try:
+        yield there
+    finally:
+        for each in there:
+            each.close()
+
+
+def shown(connection: Connection) -> dict[str, object]:
+    """What the session says of the parameters, and, where its driver was told, what it was told."""
+    names = list(ALTERED)
+    columns = ", ".join(f"current_setting('{name}', true)" for name in names)
+    row = connection.execute(f"SELECT {columns}").fetchone()
+    assert row is not None
+    for name, value in zip(names, row, strict=True):
+        told = connection.info.parameter_status({"timezone": "TimeZone"}.get(name, name))
+        assert told in (None, value), name
+    return dict(zip(names, row, strict=True))
+
+
+@pytest.mark.parametrize("of", ["ROLE alice", "DATABASE postgres", "ROLE ALL"])
+def test_altered_through_pgfunnel(own_postgres: Postgres, pgfunnel: StartFunnel, of: str) -> None:
+    own_postgres.psql(f"ALTER {of} SET app.tenant = 'old'")
+    funnel = pgfunnel(own_postgres, default_pool_size=2)
+    ways = own_postgres.dsn_for("alice"), funnel.dsn("alice")
+    with connected(*ways, funnel.dsn("alice"), funnel.dsn()) as (*before, pinned, owner):
+        began = shown(before[0])
+        pinned.execute("LISTEN news")
+        assert [shown(each) for each in (*before, pinned)] == [began] * 3
+        for name, value in ALTERED.items():
+            owner.execute(f"ALTER {of} SET {name} = {value if ',' in value else repr(value)}")
+        with connected(*ways) as after:
+            for _ in range(2):
+                assert [shown(each) for each in after] == [ALTERED] * 2
+                assert [shown(each) for each in (*before, pinned)] == [began] * 3
+            pinned.execute("UNLISTEN *")
+            for each in (*before, pinned):
+                each.execute("RESET ALL")
+                assert shown(each) == began
+            for name in ALTERED:
+                for each in (*before, *after):
+                    each.execute(f"SET {name} = DEFAULT")
+            assert [shown(each) for each in (*before, pinned)] == [began] * 3
+            assert [shown(each) for each in after] == [ALTERED] * 2
+
+
+def test_altered_straight_at_postgres(own_postgres: Postgres, pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(own_postgres, default_pool_size=2, session_catalog_interval=0.2)
+    with connected(funnel.dsn("alice")) as (before,):
+        began = shown(before)
+        for name, value in ALTERED.items():
+            set_to = value if "," in value else repr(value)
+            own_postgres.psql(f"ALTER ROLE alice SET {name} = {set_to}")
+
+        def is_known() -> bool:
+            shown(before)
+            with connected(funnel.dsn("alice")) as (after,):
+                return shown(after) == ALTERED
+
+        until(is_known)
+        assert {**shown(before), "app.tenant": None} == {**began, "app.tenant": None}
+    assert "sessions_begin_otherwise" in funnel.log()
+    assert "reason=outdated" in funnel.log()
+
+
+def test_the_configuration_is_read_anew(own_postgres: Postgres, pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(own_postgres, default_pool_size=2)
+    ways = own_postgres.dsn_for("alice"), funnel.dsn("alice")
+    with connected(*ways, *ways, funnel.dsn("alice")) as (*before, own, through, idle):
+        for each in own, through:
+            each.execute("SET timezone = 'Europe/Paris'")
+        for each in (*before, idle):
+            shown(each)
+        own_postgres.psql("ALTER SYSTEM SET timezone = 'Asia/Tokyo'")
+        own_postgres.psql("ALTER SYSTEM SET statement_timeout = '44s'")
+        own_postgres.psql("SELECT pg_reload_conf()")
+
+        def is_known() -> bool:
+            before[1].execute("SELECT 1")
+            with connected(funnel.dsn("alice")) as (after,):
+                return after.info.parameter_status("TimeZone") == "Asia/Tokyo"
+
+        until(is_known)
+        new = {"timezone": "Asia/Tokyo", "statement_timeout": "44s"}
+        for each in (*before, idle):
+            assert shown(each).items() >= new.items()
+        for each in own, through:
+            assert shown(each)["timezone"] == "Europe/Paris"
+            each.execute("RESET timezone")
+            assert shown(each).items() >= new.items()
