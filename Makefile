@@ -19,7 +19,7 @@ BENCH_ARGS ?=
 LOADTEST_ARGS ?=
 
 # Most tests wait: two files at a time, each worker with a Postgres of its own.
-ALL_AT_ONCE := -n auto --dist loadfile
+ALL_AT_ONCE := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

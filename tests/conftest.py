@@ -12,7 +12,9 @@ import pytest
 from tests.funnel import Funnel, start_funnel
 from tests.postgres import KINDS, Choice, NoPostgresError, Postgres, choose, local_bindir, start_own
 
-_ORDER = ("unit", "property", "integration", "faults", "clients")
+_ORDER = ("unit", "property", "loadtest", "integration", "faults", "clients")
+"""Fast ones first; then those that take long, so that no worker ends long before the other."""
+
 _choice = pytest.StashKey[Choice]()
 
 
@@ -61,7 +63,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first."""
     items.sort(key=lambda item: _rank(item.path))
 
 

@@ -13,14 +13,17 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.demo.children import LOOPBACK, die_with_parent, free_port
+from tests.nursery import Child, Nursery
 from tests.postgres import USERS, Postgres, make_dsn
 
 ROOT = Path(__file__).resolve().parent.parent
+_COMMAND = (sys.executable, "-m", "proxy", "serve")
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 
@@ -29,7 +32,7 @@ _STOP_SECONDS = 10.0
 class Funnel:
     """One running pgfunnel. `port` serves Postgres clients, `http_port` metrics and health."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Child
     port: int
     http_port: int
     log_file: Path
@@ -108,9 +111,10 @@ def start_funnel(
     under: tuple[str, ...] = (),
     **settings: object,
 ) -> Funnel:
-    """Start `python -m proxy serve` with `settings` as PGFUNNEL_ variables; wait until it listens.
+    """Start `pgfunnel serve` with `settings` as PGFUNNEL_ variables; wait until it listens.
 
-    `under`: a command that becomes the one it is given (env, unshare).
+    `under`: a command that becomes the one it is given (env, unshare). Without it, and compiled,
+    it comes from the nursery.
 
     Raises AssertionError with the proxy's log when it does not.
     """
@@ -119,20 +123,32 @@ def start_funnel(
     if pure:
         env["PGFUNNEL_PURE"] = "1"
     log_file = folder / "pgfunnel.log"
+    if pure or under:
+        process: subprocess.Popen[bytes] | Child = _begin([*under, *_COMMAND, *args], env, log_file)
+    else:
+        process = _nursery().bear([*args], env, folder, log_file)
+    port, http_port = (int(str(ports[name] or 0)) for name in ("listen_port", "http_port"))
+    funnel = Funnel(process, port, http_port, log_file, upstream)
+    _await_listening(funnel)
+    return funnel
+
+
+@cache
+def _nursery() -> Nursery:
+    return Nursery()
+
+
+def _begin(words: list[str], env: dict[str, str], log_file: Path) -> subprocess.Popen[bytes]:
     with log_file.open("ab") as log:
-        process = subprocess.Popen(
-            [*under, sys.executable, "-m", "proxy", "serve", *args],
-            cwd=folder,
+        return subprocess.Popen(
+            words,
+            cwd=log_file.parent,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             preexec_fn=die_with_parent(signal.SIGKILL),
         )
-    port, http_port = (int(str(ports[name] or 0)) for name in ("listen_port", "http_port"))
-    funnel = Funnel(process, port, http_port, log_file, upstream)
-    _await_listening(funnel)
-    return funnel
 
 
 def _environment(

@@ -197,7 +197,7 @@ def test_its_connection_is_within_the_bound(
                 peer.query("SELECT 1")
 
     with Watch(own_postgres, "looker", *USERS) as watch:
-        threads = [threading.Thread(target=visit, args=(user,)) for user in ["alice", "bob"] * 4]
+        threads = [threading.Thread(target=visit, args=(user,)) for user in ["alice", "bob"] * 2]
         for thread in threads:
             thread.start()
         for thread in threads:

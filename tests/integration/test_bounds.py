@@ -19,7 +19,7 @@ from tests.integration.observe import Watch, eventually, failed_logins, pool_met
 from tests.postgres import Postgres
 
 ALLOWED = 5
-CLIENTS = 200
+CLIENTS = 120
 _EXPECTED = (
     asyncpg.QueryCanceledError,
     asyncpg.ConnectionDoesNotExistError,

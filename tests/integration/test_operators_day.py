@@ -23,6 +23,7 @@ from proxy.wire import messages
 from tests.conftest import StartFunnel, StartPostgres
 from tests.integration.observe import until
 from tests.integration.peer import Peer
+from tests.nursery import Child
 from tests.postgres import USERS, Postgres
 
 Seen = list[tuple[str, str]]
@@ -54,7 +55,7 @@ class Pooler:
         )
         return ini
 
-    def start(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def start(self, process: subprocess.Popen[bytes] | Child, log: Path) -> None:
         self.process = process
         until(lambda: self.process.poll() is not None or self._listens())
         assert self.process.poll() is None, log.read_text()

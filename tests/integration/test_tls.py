@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import socket
 
 import psycopg
 import pytest
@@ -199,8 +200,16 @@ def test_a_client_that_dies_with_its_pipeline_blocked_costs_no_place(
     pgfunnel: StartFunnel, shared_tls_postgres: Postgres, mode: str, pure: bool
 ) -> None:
     """What is left of it is dropped, and Postgres hears the end."""
-    funnel = pgfunnel(shared_tls_postgres, server_tls_sslmode=mode, default_pool_size=1, pure=pure)
+    funnel = pgfunnel(
+        shared_tls_postgres,
+        server_tls_sslmode=mode,
+        default_pool_size=1,
+        tcp_socket_buffer=65536,
+        pure=pure,
+    )
     with Wire(funnel.host, funnel.port, "alice", "postgres", USERS["alice"]) as dying:
+        dying.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        dying.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         many = query("SELECT 1") * 1000
         sent = 0
         while select.select([], [dying.socket], [], 1.0)[1]:
