@@ -7,6 +7,7 @@ the tests need of `subprocess.Popen` a `Child` has, too.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -115,6 +116,7 @@ def _serve() -> None:
     import proxy.app  # noqa: F401 - what all children need
     from proxy import cli
 
+    gc.freeze()
     ended, end = os.pipe()
     os.set_blocking(end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -123,7 +123,7 @@ class Fitting(Borrower):
         """
         if moment - server.idle_since >= self.pool.check_delay:
             return self._run_ahead(CHECKING, [self.hub.check_query])
-        if self.pool.looks == NEEDED and self.mode != SESSION:
+        if self.pool.looks == NEEDED and (self.mode != SESSION or self.greeting):
             return self._run_ahead(LOOKING, [server.look()])
         return self._set(server, wait)
 

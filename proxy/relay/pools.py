@@ -223,7 +223,8 @@ class Pools:
 
         One place at a time, from servers idle for a while, or from a pool that has at least two
         more (a pool with none takes any): two busy pools come to rest at equal shares. A busy
-        server that is to go may stay busy for long: an idle one goes all the same.
+        server that is to go may stay busy for long: an idle one goes all the same. One that has
+        just come serves somebody first, or pools that take it from each other serve nobody.
         """
         sharing = self._sharing(pool)
         if any(server.state == "closing" for server in sharing):
@@ -231,7 +232,7 @@ class Pools:
         now = monotonic()
         unused = [s for s in sharing if s.state == "idle" and now - s.idle_since >= _UNUSED]
         least = len(pool.servers) + 1 if pool.servers else 0
-        larger = [s for s in sharing if len(s.pool.servers) > least]
+        larger = [s for s in sharing if len(s.pool.servers) > least and not s.coming]
         if any(s.reason is not None for s in sharing):
             larger = [s for s in larger if s.state == "idle"]
         if unused:

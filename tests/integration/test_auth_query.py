@@ -187,6 +187,7 @@ def test_its_connection_is_within_the_bound(
         default_pool_size=1,
     )
     refused: list[dict[str, str]] = []
+    served: list[str] = []
 
     def visit(user: str) -> None:
         with Peer(funnel.host, funnel.port, timeout=30) as peer:
@@ -195,14 +196,16 @@ def test_its_connection_is_within_the_bound(
                 refused.append(error)
             else:
                 peer.query("SELECT 1")
+                served.append(user)
 
     with Watch(own_postgres, "looker", *USERS) as watch:
-        threads = [threading.Thread(target=visit, args=(user,)) for user in ["alice", "bob"] * 2]
+        threads = [threading.Thread(target=visit, args=(user,)) for user in ["alice", "bob"] * 4]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert refused == []
+    assert len(served) == len(threads)
     assert watch.most[""] == 1
 
 

@@ -72,6 +72,25 @@ def test_altered_through_pgfunnel(own_postgres: Postgres, pgfunnel: StartFunnel,
             assert [shown(each) for each in after] == [ALTERED] * 2
 
 
+def test_altered_where_servers_are_lent_for_a_session(
+    own_postgres: Postgres, pgfunnel: StartFunnel
+) -> None:
+    funnel = pgfunnel(own_postgres, default_pool_size=3, pool_mode="session")
+    ways = funnel.dsn("alice"), funnel.dsn("alice"), funnel.dsn()
+    with connected(*ways) as (before, other, owner):
+        began = shown(before)
+        shown(other)
+        other.close()
+        for name, value in ALTERED.items():
+            set_to = value if "," in value else repr(value)
+            owner.execute(f"ALTER ROLE alice SET {name} = {set_to}")
+        with connected(funnel.dsn("alice")) as (after,):
+            assert shown(after) == ALTERED
+        assert shown(before) == began
+        before.execute("RESET ALL")
+        assert shown(before) == began
+
+
 def test_altered_straight_at_postgres(own_postgres: Postgres, pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(own_postgres, default_pool_size=2, session_catalog_interval=0.2)
     with connected(funnel.dsn("alice")) as (before,):
