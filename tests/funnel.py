@@ -118,7 +118,10 @@ def start_funnel(
 
     Raises AssertionError with the proxy's log when it does not.
     """
-    ports = {"listen_port": free_port(), "http_port": free_port()} | settings
+    listen_port = free_port()
+    while (http_port := free_port()) == listen_port:
+        pass
+    ports = {"listen_port": listen_port, "http_port": http_port} | settings
     env = _environment(upstream, folder, ports)
     if pure:
         env["PGFUNNEL_PURE"] = "1"

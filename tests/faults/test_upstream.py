@@ -84,20 +84,20 @@ def test_a_long_gap_is_told_after_the_grace(pgfunnel: StartFunnel, own_postgres:
     server = own_postgres.server
     assert server is not None
     funnel = pgfunnel(own_postgres, upstream_grace=1)
-    early, late = logged_in(funnel), logged_in(funnel)
-    early.query("SELECT 1")
-    server.halt()
-    until(lambda: pool_metric(funnel, "pgfunnel_servers", state="idle") == 0)
-    began = time.monotonic()
-    early.send(messages.query(b"SELECT 1"))
-    told = early.error()
-    assert told["C"] == "08001"
-    assert f"{own_postgres.host}:{own_postgres.port}" in told["M"]
-    assert 0.5 < time.monotonic() - began < 5
-    began = time.monotonic()
-    late.send(messages.query(b"SELECT 1"))
-    assert late.error()["C"] == "08001"
-    assert time.monotonic() - began < 1
+    with logged_in(funnel) as early, logged_in(funnel) as late:
+        early.query("SELECT 1")
+        server.halt()
+        until(lambda: pool_metric(funnel, "pgfunnel_servers", state="idle") == 0)
+        began = time.monotonic()
+        early.send(messages.query(b"SELECT 1"))
+        told = early.error()
+        assert told["C"] == "08001"
+        assert f"{own_postgres.host}:{own_postgres.port}" in told["M"]
+        assert 0.5 < time.monotonic() - began < 5
+        began = time.monotonic()
+        late.send(messages.query(b"SELECT 1"))
+        assert late.error()["C"] == "08001"
+        assert time.monotonic() - began < 1
     server.start()
 
     def served() -> bool:

@@ -380,12 +380,12 @@ async def test_a_long_transaction_keeps_no_other_pool_out(
 
 def test_what_was_asked_before_goodbye_is_answered(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(default_pool_size=1)
-    peer = logged_in(funnel)
-    peer.send(messages.query(b"SELECT 'last words' FROM pg_sleep(0.2)") + messages.TERMINATE)
-    assert [body for kind, body in peer.until(b"Z") if kind == b"D"] == [
-        b"\0\x01\0\0\0\x0alast words"
-    ]
-    assert peer.ended()
+    with logged_in(funnel) as peer:
+        peer.send(messages.query(b"SELECT 'last words' FROM pg_sleep(0.2)") + messages.TERMINATE)
+        assert [body for kind, body in peer.until(b"Z") if kind == b"D"] == [
+            b"\0\x01\0\0\0\x0alast words"
+        ]
+        assert peer.ended()
 
 
 def test_in_place_of_a_server_that_fails_another_idle_one_serves(
