@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -21,6 +26,7 @@ ALTERED = {
     "statement_timeout": "33s",
     "app.tenant": "new",
 }
+ZONES = ["Asia/Tokyo", "Europe/Paris", "America/Lima", "UTC"]
 
 
 @contextmanager
@@ -135,3 +141,51 @@ def test_the_configuration_is_read_anew(own_postgres: Postgres, pgfunnel: StartF
             assert shown(each)["timezone"] == "Europe/Paris"
             each.execute("RESET timezone")
             assert shown(each).items() >= new.items()
+
+
+async def alter(dsn: str, until: float) -> None:
+    """ALTER ROLE and ALTER DATABASE, again and again."""
+    owner = await asyncpg.connect(dsn)
+    for n in itertools.count():
+        await owner.execute(f"ALTER ROLE alice SET timezone = '{ZONES[n % len(ZONES)]}'")
+        await owner.execute(f"ALTER DATABASE postgres SET statement_timeout = {n + 60_000}")
+        await asyncio.sleep(0.2)
+        if time.monotonic() > until:
+            break
+    await owner.close()
+
+
+async def live(dsn: str, dice: random.Random) -> str:
+    """A client that looks at its session now and then; the time zone that it began with."""
+    connection = await asyncpg.connect(dsn, timeout=20)
+    began = connection.get_settings().TimeZone
+    seen = {("told", began)}
+    for _ in range(dice.randrange(2, 40)):
+        if dice.random() < 0.1:
+            await connection.execute("RESET timezone")
+        if dice.random() < 0.1:
+            await connection.execute("BEGIN; SET LOCAL timezone = 'Asia/Seoul'; COMMIT")
+        for name in ("timezone", "statement_timeout"):
+            seen.add((name, await connection.fetchval(f"SHOW {name}")))
+        seen.add(("told", connection.get_settings().TimeZone))
+        await asyncio.sleep(dice.random() / 50)
+    await connection.close()
+    assert len(seen) == 3, seen
+    assert ("timezone", began) in seen
+    return str(began)
+
+
+async def test_altered_amid_traffic(own_postgres: Postgres, pgfunnel: StartFunnel) -> None:
+    """For as long as it lives each client is told, and reads, what its session began with."""
+    funnel = pgfunnel(own_postgres, default_pool_size=4)
+    end = time.monotonic() + 4
+
+    lives = set()
+
+    async def come_and_go(seed: int) -> None:
+        dice = random.Random(seed)
+        while time.monotonic() < end:
+            lives.add(await live(funnel.dsn("alice"), dice))
+
+    await asyncio.gather(alter(funnel.dsn(), end), *map(come_and_go, range(15)))
+    assert lives >= set(ZONES)
