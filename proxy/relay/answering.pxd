@@ -29,6 +29,7 @@ cdef class Answering(Link):
     cdef bytes instead
     cdef bytes types
     cdef int outdated
+    cdef bint tells
     cdef public list rows
     cdef object _let_go_on(self)
     cdef object _after_ready(self)

@@ -53,6 +53,7 @@ class Answering(Link):
     """A server in what it says.
 
     `reported` are the parameter values it told last, `defaults` those without anybody's doing;
+    `tells`: it has told of some;
     `error`: of the last query of ours that failed, `errors`: of all that a client waits for, each
     with the number of queries that were still to be answered then;
     `status` is that of the last ReadyForQuery (I, T or E); `remaining`: bytes still to come of a
@@ -89,6 +90,7 @@ class Answering(Link):
         self.shelf = Shelf(max_statements)
         self.shelf.renew(pool.generation)
         self.outdated = 0
+        self.tells = False
         self.types = b""
         self.parameters = NONE
         self.reported = reported
@@ -310,6 +312,7 @@ class Answering(Link):
         """Note a parameter's value; one that the client's own doing changed is the client's."""
         name, value = messages.read_pair(body)
         self.reported[name] = value
+        self.tells = True
         key: str = name.decode("utf-8", "replace").lower()
         if key in READ_ONLY or (ours and self.client is not None):
             return None

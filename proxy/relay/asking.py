@@ -14,6 +14,7 @@ import cython
 from proxy.relay.fitting import RETRIES
 from proxy.session.inquiry import question, read_answer
 from proxy.session.parameters import settings_query
+from proxy.telemetry.reasons import CHANGED
 from proxy.wire import messages
 
 if cython.compiled:
@@ -63,6 +64,11 @@ class Asking(Fitting):
         """Give the server back, unless something holds it."""
         raise NotImplementedError
 
+    @cython.cfunc
+    def _exchange(self) -> object:
+        """Have another server in place of one that is to be closed."""
+        raise NotImplementedError
+
     @cython.ccall
     def on_prepared(self, error: Any) -> object:
         server: Server = self.server
@@ -96,6 +102,8 @@ class Asking(Fitting):
         if what == LOOKING_BACK:
             self.session.ask_all(self.pool.routines)
             return self._ask()
+        if self.server.reason in CHANGED and not self.session.holds and not self.keeps:
+            return self._exchange()
         return self._go_on()
 
     @cython.cfunc

@@ -183,6 +183,14 @@ class Borrowing(Asking):
         return self._have_another()
 
     @cython.cfunc
+    def _exchange(self) -> object:
+        """Have another server in place of one that is to be closed."""
+        server: Server = self.server
+        self.server = None
+        server.free()
+        return self._have_another()
+
+    @cython.cfunc
     def _have_another(self) -> object:
         """In place of a server that is gone: one that is idle, or the next."""
         server: Server = self.pool.borrow()
@@ -215,13 +223,12 @@ class Borrowing(Asking):
             self.watch()
         if self.greeting:
             server: Server = self.server
-            if server.reason not in CHANGED:
-                self.greeting = False
-                self.hub.greet(self, server)
+            if server.reason in CHANGED:
+                return self._exchange()
+            self.greeting = False
+            self.hub.greet(self, server)
             self.server = None
             server.free()
-        if self.greeting:
-            return self._have_another()
         if held is None or self.fd < 0 or self.ahead:
             return None
         self.held = None
@@ -267,10 +274,10 @@ class Borrowing(Asking):
         if self.pool.looks == NEEDED and self.mode != SESSION and self.remaining == 0:
             self._run_ahead(LOOKING_BACK, [self.server.look()])
             return None
-        if session.asks and (self.mode != SESSION or session.withholds):
-            return self._ask()
         if session.doubt is not None:
             session.settle()
+        if session.asks and (self.mode != SESSION or session.withholds):
+            return self._ask()
         return self._part()
 
     @cython.ccall

@@ -28,6 +28,7 @@ cdef class Database(Pool):
     cdef readonly int watches
     cdef readonly int looks
     cdef readonly long long changes
+    cdef readonly long long seen
     cdef readonly long long age
     cdef double looked_at
     cdef double changed_at

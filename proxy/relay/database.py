@@ -46,6 +46,7 @@ class Database(Pool):
     `generation`: see `proxy.session.prepared`; `routines`: the database's own functions and the
     like that change sessions, None where there are none; `looks`: whether a server that is given
     back is to be asked for them, which may be DUE, or, since they may have changed, NEEDED;
+    `changes`: how often they may have; `seen`: how often they had when they were looked at last;
     `age`: how often what sessions begin with was found to be something else;
     `watches`: what is asked about at every boundary, since no statement need show it.
     """
@@ -87,7 +88,7 @@ class Database(Pool):
         self.catalog = UNSEEN
         self.routines = None
         self.watches = 0
-        self.changes = self.age = 0
+        self.changes = self.seen = self.age = 0
         self.looked_at = self.changed_at = 0.0
         self.follow(limits)
 
@@ -136,9 +137,12 @@ class Database(Pool):
         return look(self.catalog, elder=elder)
 
     def end_look(self, changes: int, found: Catalog) -> None:
-        """What was found, as of so many `changes`."""
+        """What was found, as of so many `changes`; somebody may have looked since and be done."""
+        if changes < self.seen:
+            return
         if changes == self.changes:
             self.looks = NOT_NOW
+        self.seen = changes
         self.catalog, self.routines = found, found.routines
         self.watches = TEMP if found.temporary else 0
 

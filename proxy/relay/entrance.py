@@ -310,6 +310,7 @@ class Entrance:
         if place.known is not known:
             _spell_out(place, pool, known, login.wish.name)
         client.session = Session(place.parameters, pool.defaults)
+        client.session.since = pool.changes
         greeting = place.greeting
         if self._add_host:
             named = messages.parameter_status(b"application_name", self._name(client, login))

@@ -234,4 +234,5 @@ class Fitting(Borrower):
         server.rows = None
         if self.had.statements or self.lacked:
             self.session.holds |= PREPARED
-        return self.close(CloseReason.REFUSED, PostgresError({"H": _TAKEN_ALONG, **error}))
+        hint = {} if self.greeting else {"H": _TAKEN_ALONG}
+        return self.close(CloseReason.REFUSED, PostgresError({**hint, **error}))

@@ -236,15 +236,15 @@ class Funnel:
 
     def looked(self, pool: Database, changes: int, found: Catalog) -> None:
         """A server has looked at its catalogs when there had been so many `changes`."""
-        before = pool.catalog
+        before, seen = pool.catalog, pool.seen
         pool.end_look(changes, found)
-        if found.routines is not before.routines:
+        if pool.routines is not before.routines:
             self.journal.routines_found(pool)
-        if found.begins == before.begins or before is UNSEEN:
+        if pool.catalog.begins == before.begins or before is UNSEEN:
             return
         for client in self.clients:
             if client.pool is pool and client.session is not None:
-                client.session.outlive(found.former)
+                client.session.outlive(found.former, found.begins, seen)
         self.pools_by_key.outdate(pool)
         self.journal.sessions_begin_otherwise(pool, found.begins.items() ^ before.begins.items())
 

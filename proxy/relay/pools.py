@@ -310,8 +310,6 @@ class Pools:
                 server.close(CloseReason.CLIENT_VANISHED)
         elif now >= server.expires_at:
             self.retire(server, CloseReason.LIFETIME)
-        elif server.state == "idle" and server.learn():
-            server.pool.learn_defaults(server.defaults)
 
     def bequeath(self, server: Server, heir: Replica) -> None:
         """The server's place is the heir's as soon as it is closed."""

@@ -31,6 +31,7 @@ cdef class Server(Answering):
     cdef object _audit(self)
     cdef object _audited(self)
     cdef object _to_pool(self)
+    cdef object _learn(self)
     cdef object _rest(self)
     cdef object _clean(self)
     cpdef object abandon(self, bint mid_message, bint orderly)

@@ -239,8 +239,9 @@ class Server(Answering):
         query: bytes
         try:
             if error is not None:
-                raise ValueError(PostgresError(error).message)
-            query = self.looking.send(rows)
+                query = self.looking.throw(ValueError(PostgresError(error).message))
+            else:
+                query = self.looking.send(rows)
             return query
         except StopIteration as end:
             self.hub.looked(self.pool, self.changes, end.value)
@@ -250,11 +251,13 @@ class Server(Answering):
         self.looking = self.rows = None
         return b""
 
-    def learn(self) -> bool:
-        """Whether, idle, it reports other values without anybody's doing than it did.
+    @cython.cfunc
+    def _learn(self) -> object:
+        """Tell the pool when it reports other values without anybody's doing than it did.
 
         Postgres reads its configuration anew, or is promoted, and tells behind the next query.
         """
+        self.tells = False
         own = self.parameters.values
         changed = {
             name: value
@@ -265,7 +268,8 @@ class Server(Answering):
         }
         if changed:
             self.defaults = {**self.defaults, **changed}
-        return bool(changed)
+            self.pool.learn_defaults(self.defaults)
+        return None
 
     @cython.cfunc
     def _audit(self) -> object:
@@ -292,6 +296,8 @@ class Server(Answering):
             return self.close(CloseReason.SERVER_CLOSED)
         if self.parameters.meaning is not self.planned:
             self.planned = None
+        if self.tells:
+            self._learn()
         waiter: Borrower = self.pool.release(self)
         if waiter is not None:
             return waiter.take(self)

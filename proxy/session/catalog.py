@@ -20,6 +20,7 @@ from proxy.conditions import ANYTHING
 from proxy.session.findings import NOTHING, Verdict
 from proxy.session.glance import FUNCTIONS
 from proxy.session.inquiry import read_text, text_column
+from proxy.session.parameters import IDENTITY, quote
 from proxy.session.reading import DEFINING
 from proxy.session.routines import Routines, joined
 from proxy.session.tokens import Tokens
@@ -53,7 +54,9 @@ _OPAQUE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
 
 
 def look(known: Catalog, *, elder: bool = True) -> Look:
-    """Yields queries and wants their rows; returns `known` itself when nothing has changed.
+    """Yields queries and wants their rows, or to be thrown a ValueError with what Postgres says.
+
+    Returns `known` itself when nothing has changed.
 
     `elder`: the server that tells may have been opened before what it sees came about. Raises
     ValueError when rows say nothing of what was asked.
@@ -66,7 +69,8 @@ def look(known: Catalog, *, elder: bool = True) -> Look:
     if begins != known.begins and known is not UNSEEN:
         others = {name for name, _ in begins.items() ^ known.begins.items()}
         began = {read_text(n) or "": read_text(v) for n, v in (yield _unhurried(_began(others)))}
-        seen = replace(seen, former=_former(others, known.begins, begins, began, elder=elder))
+        former = _former(others, known.begins, begins, began, elder=elder)
+        seen = replace(seen, former=(yield from _as_shown(former)))
         if replace(seen, begins=known.begins) == replace(known, routines=None):
             return replace(seen, routines=known.routines)
     sources = [[read_text(column) for column in row] for row in (yield _unhurried(SOURCES))]
@@ -112,6 +116,23 @@ def _begins(given: str | None) -> dict[str, str]:
     return {name.lower(): value for name, _, value in reversed(pairs)}
 
 
+def _as_shown(former: dict[str, str]) -> Generator[bytes, Rows, dict[str, str]]:
+    """The values as Postgres shows them; as they are where it cannot (any more)."""
+    plain = {name: value for name, value in former.items() if name not in IDENTITY}
+    if not plain:
+        return former
+    calls = [
+        text_column(f"pg_catalog.set_config({quote(name)},{quote(value)},true)")
+        for name, value in plain.items()
+    ]
+    try:
+        (shown,) = yield _unhurried(f"SELECT {','.join(calls)}".encode())
+    except ValueError:
+        return former
+    values = [read_text(column) for column in shown]
+    return {**former, **{n: v for n, v in zip(plain, values, strict=True) if v is not None}}
+
+
 def _former(
     names: Iterable[str],
     before: Mapping[str, str],
@@ -126,6 +147,8 @@ def _former(
     application's own parameters are not in it.
     """
     former = {}
+    if "role" in names:
+        former["role"] = before.get("role", "none")
     for name in names:
         here = began.get(name)
         if name in before and (here is not None or ("." in name and name not in began)):

@@ -60,14 +60,16 @@ class Doubting:
     `startup` are the parameters it came with (and those that sessions began with when it came and
     do no more), `parameters` those that hold now (`follow`), with its prepared statements of SQL:
     of those it came with also what is as by default; `defaults`: what the server says they are
-    without anybody's doing; `begins`: what ALTER ROLE and the like make of them. `holds`: the
+    without anybody's doing; `begins`: what ALTER ROLE and the like make of them; `since`: how often
+    those had changed when it began. `holds`: the
     conditions for which it keeps its server, `asks`: those to be asked about at the boundary,
     `doubt`: what to ask; `texts`: the last statements that may pin it, with the conditions that
     they may bring about. `withholds`: the client waits for ReadyForQuery until its session is known
     again. `forgotten`: the unnamed statement that a query under way is about to destroy. `reads`:
     as long as its transaction is open the server is to be asked what PREPARE reads a text under;
     `bound`: names of statements that can be prepared on no other server; `failing`: what Postgres
-    said of those that it could not prepare anew, by name; `routines`: those of its database, where
+    said of those that it could not prepare anew, by name; `above`: parameters that it cannot set
+    elsewhere, since that takes a superuser; `routines`: those of its database, where
     some change sessions.
     """
 
@@ -99,6 +101,8 @@ class Doubting:
         self.texts = None
         self.routines = None
         self.begins: Mapping[str, str] = {}
+        self.since = 0
+        self.above: frozenset[str] = frozenset()
         self.withholds = self.withholds_next = False
         self.reads = False
         self.failing = {}
@@ -126,18 +130,29 @@ class Doubting:
 
         The server is asked then: Postgres may have read its configuration anew.
         """
-        if self.doubt is None and own is not None:
-            self.doubt = Doubt(resets={name})
+        doubt = self.doubt or Doubt()
+        if name in doubt.reported or doubt.everything:
+            return None
+        if own is not None:
+            doubt.resets.add(name)
+            self.doubt = doubt
             self.asks |= PARAMETERS
-        elif own is None and self.asks == PARAMETERS and self.doubt == Doubt(resets={name}):
-            self._forget_doubt()  # SET LOCAL, and its end
+            return None
+        doubt.resets.discard(name)  # the end of a SET LOCAL
+        if self.asks == PARAMETERS and doubt == Doubt():
+            self._forget_doubt()
         return None
 
     @cython.ccall
     def settle(self) -> object:
-        """At a boundary: what statements did was told by Postgres, as far as it matters."""
-        if self.asks == 0:
+        """At a boundary: what statements did was told by Postgres, as far as it matters.
+
+        Not of what was set to what it is anyway: that counts when the default changes.
+        """
+        if self.asks == 0 and self.doubt.reported <= self.parameters.values.keys():
             self._forget_doubt()
+        elif self.asks == 0:
+            self.asks = PARAMETERS
         return None
 
     def _forget_doubt(self) -> None:
@@ -182,6 +197,8 @@ class Doubting:
         told: cython.bint = not self._touch_parameters(verdict, text, reported)
         if told and not policy.pinned & PARAMETERS:
             asks &= ~PARAMETERS
+        if policy.ignored & PARAMETERS:
+            self.doubt.reported.clear()
         if verdict.prepared:
             self.doubt.dropped.update(self.deallocated(verdict))
         if verdict.does & CREATES:
@@ -267,6 +284,7 @@ class Doubting:
             # An application's own parameters are in no catalogue: what looks like one is asked for.
             doubt.names.update(name.decode().lower() for name in _DOTTED.findall(text))
         doubt.names.update(name for name in verdict.names if name not in reported)
+        doubt.reported.update(name for name in verdict.names if name in reported)
         doubt.resets.update(
             name for name in verdict.resets if name not in reported or name in startup
         )

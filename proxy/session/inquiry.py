@@ -51,13 +51,15 @@ _NOT_OF_THE_SESSION = frozenset(
 class Doubt:
     """What is to be asked at the next boundary.
 
-    `names`: parameters that may have been set; `resets`: that may have been put back to their
+    `names`: parameters that may have been set; `reported`: those among them that Postgres tells of
+    unless they were set to what they are anyway; `resets`: that may have been put back to their
     start; `everything`: which ones cannot be told. `dropped`: protocol-level statements that a
     DEALLOCATE has named. `reset`: the only statement, whose outcome is known unless it fails.
     `readings`: of PREPARE, if there was one.
     """
 
     names: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
     resets: set[str] = field(default_factory=set)
     everything: bool = False
     dropped: dict[bytes, Statement] = field(default_factory=dict)
@@ -70,8 +72,9 @@ class Answer:
     """What the server says, of what it was asked.
 
     `held`: the conditions that hold. `values`: parameters as they are now. `settled`: those
-    among them that somebody set in this session. `session`: every parameter that was set,
-    None when not asked; `default`: those among them that were set to what they were before.
+    of Postgres's own among them that somebody set in this session. `session`: every parameter that
+    was set, None when not asked; `default`: those among them that were set to what they were
+    before. `above`: what was set that takes more than an ordinary user.
     `statements`: the strings that PREPARE came in, by the name it gave, None when not asked.
     `strays`: protocol-level statements not of pgfunnel's making.
     """
@@ -81,18 +84,25 @@ class Answer:
     settled: frozenset[str] = frozenset()
     session: dict[str, str] | None = None
     default: frozenset[str] = frozenset()
+    above: frozenset[str] = frozenset()
     statements: dict[str, str] | None = None
     strays: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=1024)
-def question(asks: int, names: Sequence[str], resets: Sequence[str], everything: bool) -> bytes:
-    """One SELECT whose single row `read_answer` understands, given the same arguments."""
+def question(asks: int, names: Sequence[str], own: Sequence[str], everything: bool) -> bytes:
+    """One SELECT whose single row `read_answer` understands, given the same arguments.
+
+    `own`: those of the names that are Postgres's own.
+    """
     columns = [sql for condition, sql in _HELD.items() if asks & condition]
     columns += [text_column(f"pg_catalog.current_setting({quote(name)},true)") for name in names]
-    columns += [_source(name) for name in resets]
     if everything:
-        columns.append(_SESSION)
+        columns.append(_set("true"))
+    elif own:
+        columns.append(
+            _set(f"pg_catalog.lower(name) {_EQ} ANY(ARRAY[{','.join(map(quote, own))}])")
+        )
     if asks & PREPARED:
         columns += [_STATEMENTS, _STRAYS]
     return f"SELECT {','.join(columns)}".encode()
@@ -101,7 +111,7 @@ def question(asks: int, names: Sequence[str], resets: Sequence[str], everything:
 def read_answer(
     asks: int,
     names: Sequence[str],
-    resets: Sequence[str],
+    own: Sequence[str],
     everything: bool,
     row: Sequence[bytes | None],
 ) -> Answer:
@@ -109,23 +119,21 @@ def read_answer(
     columns = iter(row)
     held = sum(c for c in _HELD if asks & c and next(columns) == b"t")
     values = {name: read_text(next(columns)) for name in names}
-    settled = frozenset(name for name in resets if read_text(next(columns)) == "session")
-    session, default = _session(read_text(next(columns))) if everything else (None, frozenset())
+    known = _session(read_text(next(columns))) if everything or own else {}
+    settled = frozenset(name for name in own if name in known)
+    session = {name: value for name, (value, _, _) in known.items()} if everything else None
+    default = frozenset(name for name, (_, same, _) in known.items() if same)
+    above = frozenset(name for name, (_, _, anybodys) in known.items() if not anybodys)
     if not asks & PREPARED:
-        return Answer(held, values, settled, session, default)
+        return Answer(held, values, settled, session, default, above)
     statements = json.loads(read_text(next(columns)) or "{}")
     strays = frozenset(json.loads(read_text(next(columns)) or "[]"))
-    return Answer(held, values, settled, session, default, statements, strays)
+    return Answer(held, values, settled, session, default, above, statements, strays)
 
 
 def text_column(expression: str) -> str:
     """In hexadecimal UTF-8, whatever the session's client_encoding is."""
     return f"pg_catalog.encode(pg_catalog.convert_to({expression},'UTF8'),'hex')"
-
-
-def _source(name: str) -> str:
-    where = f"pg_catalog.lower(name) OPERATOR(pg_catalog.=) {quote(name)}"
-    return f"(SELECT {text_column('source')} FROM pg_catalog.pg_settings WHERE {where})"
 
 
 def read_text(column: bytes | None) -> str | None:
@@ -136,14 +144,19 @@ def _json(expression: str) -> str:
     return text_column(f"{expression}::pg_catalog.text")
 
 
-_SESSION = (
-    "(SELECT "
-    + _json(
-        "pg_catalog.json_object_agg(pg_catalog.lower(name),pg_catalog.json_build_array("
-        "pg_catalog.current_setting(name),setting OPERATOR(pg_catalog.=) reset_val))"
-    )
-    + " FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session')"
+_EQ = "OPERATOR(pg_catalog.=)"
+_SET = _json(
+    "pg_catalog.json_object_agg(pg_catalog.lower(name),pg_catalog.json_build_array("
+    f"pg_catalog.current_setting(name),setting {_EQ} reset_val,context {_EQ} 'user'))"
 )
+
+
+def _set(condition: str) -> str:
+    """The parameters of Postgres's own that were set in this session."""
+    where = f"source {_EQ} 'session' AND {condition}"
+    return f"(SELECT {_SET} FROM pg_catalog.pg_settings WHERE {where})"
+
+
 _STATEMENTS = (
     "(SELECT "
     + _json("pg_catalog.json_object_agg(name,statement)")
@@ -157,8 +170,6 @@ _STRAYS = (
 )
 
 
-def _session(text: str | None) -> tuple[dict[str, str], frozenset[str]]:
-    found: dict[str, tuple[str, bool | None]] = json.loads(text or "{}")
-    own = {name: known for name, known in found.items() if name not in _NOT_OF_THE_SESSION}
-    default = frozenset(name for name, known in own.items() if known[1])
-    return {name: known[0] for name, known in own.items()}, default
+def _session(text: str | None) -> dict[str, tuple[str, bool | None, bool]]:
+    found: dict[str, tuple[str, bool | None, bool]] = json.loads(text or "{}")
+    return {name: known for name, known in found.items() if name not in _NOT_OF_THE_SESSION}

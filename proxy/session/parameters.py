@@ -69,7 +69,11 @@ _UNCERTAIN = frozenset(
         "default_text_search_config",
     }
 )
-"""Parameters whose setting to a value that was valid before may fail all the same."""
+"""Parameters whose setting to a value that was valid before may fail all the same.
+
+So may one of a library's own prefix: it takes away what it does not know when it is loaded
+(PostgreSQL documentation, "Customized Options"); that of PL/pgSQL comes with its first function.
+"""
 
 READ_ONLY = frozenset(
     {"in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version"}
@@ -271,7 +275,8 @@ def _change(
     commands = [f"DEALLOCATE {quote_name(name)}" for name in leaving]
     if changed:
         commands.insert(0, settings_query(_changes(want, changed, acting)))
-    certain = "role" not in acting and _UNCERTAIN.isdisjoint(changed)
+    reserved = any(name.startswith("plpgsql.") for name in changed)
+    certain = "role" not in acting and not reserved and _UNCERTAIN.isdisjoint(changed)
     return ";".join(commands).encode(), certain
 
 

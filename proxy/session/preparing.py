@@ -123,12 +123,13 @@ def _made(
 def definition(source: str, name: str, backslashes: bool = False) -> str | None:
     """The PREPARE of `name` in the string that it came in; None when it is not to be seen there.
 
-    Postgres keeps the whole string that the client sent.
+    Postgres keeps the whole string that the client sent, and does not tell which of several made
+    the statement.
     """
     whole = source.encode()
     said = verdict(whole, backslashes)
     pieces = [p for p in said.prepared if p.verb == "PREPARE" and p.name == name]
-    return whole[pieces[-1].start : pieces[-1].end].decode() if pieces else None
+    return whole[pieces[0].start : pieces[0].end].decode() if len(pieces) == 1 else None
 
 
 def stand_in(name: str) -> Prepared:

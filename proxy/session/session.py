@@ -30,9 +30,17 @@ else:
 class Session(Doubting):
     """A session in what became of it."""
 
-    def outlive(self, former: Mapping[str, str]) -> None:
-        """Sessions begin otherwise from now on; what this one began with it goes on with."""
-        own = {n: value for n, value in former.items() if n not in self.startup.values}
+    def outlive(self, former: Mapping[str, str], begins: Mapping[str, str], seen: int) -> None:
+        """Sessions begin otherwise from now on; what this one began with it goes on with.
+
+        That is what its client was told, or else `former`, unless it began after what had changed
+        when the catalogs were `seen` before.
+        """
+        told = {name.decode().lower(): value.decode() for name, value in self.defaults.items()}
+        began = {n: told[n] for n in former if n in told and told[n] != begins.get(n)}
+        if self.since <= seen:
+            began.update({n: value for n, value in former.items() if n not in told})
+        own = {n: value for n, value in began.items() if n not in self.startup.values}
         unset = {n: value for n, value in own.items() if n not in self.parameters.values}
         self.startup = self.startup.with_values(own)
         self.follow(self.parameters.with_values(unset))
@@ -40,19 +48,18 @@ class Session(Doubting):
     def hear(self, defaults: dict[bytes, bytes]) -> dict[bytes, bytes]:
         """What the server reports without anybody's doing is this now; what its client must hear.
 
-        Not what it has set itself, nor its application_name. The client that had a server when
-        Postgres told seemed to have set it itself.
+        Not what it has set itself, nor its application_name.
         """
         before, own = self.defaults, self.parameters.values
-        others = {
-            name.decode().lower(): (name, value)
-            for name, value in defaults.items()
-            if before.get(name) != value and name != b"application_name"
-        }
-        seeming = [name for name, (_, value) in others.items() if own.get(name) == value.decode()]
         self.defaults = defaults
-        self.follow(self.parameters.with_values({n: self.startup.values.get(n) for n in seeming}))
-        return dict(told for name, told in others.items() if name not in own)
+        self.follow(self.parameters)
+        return {
+            name: value
+            for name, value in defaults.items()
+            if before.get(name) != value
+            and name != b"application_name"
+            and name.decode().lower() not in own
+        }
 
     # -- what they did ---------------------------------------------------------------------
 
@@ -91,10 +98,11 @@ class Session(Doubting):
     def question(self) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
         """What is to be asked now: arguments for `inquiry.question`."""
         doubt = self.doubt
-        names = doubt.names | doubt.resets
+        names = doubt.names | doubt.resets | (doubt.reported - self.parameters.values.keys())
         if doubt.everything:
             names |= {name for name in self.parameters.values if "." in name} | {"role"}
-        return self.asks, tuple(sorted(names)), tuple(sorted(doubt.resets)), doubt.everything
+        known = tuple(sorted(names))
+        return self.asks, known, tuple(filter(_in_catalogue, known)), doubt.everything
 
     def reset(self) -> Parameters:
         """The sure statements have run; returns what their server is set to now."""
@@ -106,6 +114,7 @@ class Session(Doubting):
         there, here = before, before
         if done.does & (DISCARD_ALL | RESET_ALL):
             there, here = before.but_for(NONE), before.but_for(self.startup)
+            self.above = frozenset()
         own = {n: self.startup.values.get(n) for n in IDENTITY if n in done.resets}
         self.holds &= ~done.clears
         if done.clears & PREPARED:
@@ -154,8 +163,11 @@ class Session(Doubting):
         doubt.resets = {name for name in doubt.resets if not _in_catalogue(name)}
 
     def pin(self, policy: Policy) -> None:
-        """Hold the server for what could be replayed but is to pin."""
-        self.holds &= ~(policy.pinned & PARAMETERS)
+        """Hold the server for what could be replayed but is to pin, or can only be replayed by a
+        superuser."""
+        self.holds &= ~PARAMETERS
+        if self.above:
+            self.holds |= PARAMETERS & ~policy.ignored
         if self.parameters.values != self.startup.values:
             self.holds |= policy.pinned & PARAMETERS
         if self.parameters.statements:
@@ -167,7 +179,11 @@ class Session(Doubting):
         if answer.session is not None:
             kept = {n: v for n, v in base.values.items() if "." in n or n in IDENTITY}
             base = Parameters.of({**kept, **answer.session}, base.statements)
-        there = dict(answer.values)
+        above = frozenset() if self.defaults.get(b"is_superuser") == b"on" else answer.above
+        known = answer.values.keys() if answer.session is None else self.above
+        self.above = self.above - known | above
+        there = {n: None if n in above else value for n, value in answer.values.items()}
+        base = base.with_values(dict.fromkeys(above))
         if there.get("role") == "none" and "role" not in self.startup.values:
             there["role"] = None
         there.update({name: None for name in self._unset(answer) if "." not in name})
@@ -190,9 +206,10 @@ class Session(Doubting):
 
     def _unset(self, answer: Answer) -> set[str]:
         """Which of the parameters that may have been put back were."""
-        own = {n: v for n, v in answer.values.items() if not _in_catalogue(n)}
-        kept = {n for n, v in own.items() if not self._is_unset(n, v)}
-        return self.doubt.resets - answer.settled - kept
+        found = answer.values.items()
+        kept = {n for n, v in found if not _in_catalogue(n) and not self._is_unset(n, v)}
+        resets = self.doubt.resets | {n for n, _ in found if _in_catalogue(n)}
+        return resets - answer.settled - kept
 
     def _is_unset(self, name: str, value: str | None) -> bool:
         """Whether a parameter that is in no catalogue is as it is without anybody's doing."""

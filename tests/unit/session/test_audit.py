@@ -14,7 +14,7 @@ PLAN = {"plan": "PREPARE plan AS SELECT 1"}
 BELIEVED = Parameters.of(
     {"work_mem": "5MB", "my.tag": "x", "role": "joe"}, {n: Prepared(t) for n, t in PLAN.items()}
 )
-CLEAN = {"work_mem": ("5MB", False)}
+CLEAN = {"work_mem": ("5MB", False, True)}
 
 
 def shown(value: object) -> bytes:
@@ -25,7 +25,7 @@ def shown(value: object) -> bytes:
 def answer(
     held: int = 0,
     own: tuple[str | None, ...] = ("x", "joe", "5MB"),
-    settings: dict[str, tuple[str, bool]] = CLEAN,
+    settings: dict[str, tuple[str, bool, bool]] = CLEAN,
     statements: dict[str, str] = PLAN,
     strays: tuple[str, ...] = (),
 ) -> list[list[bytes | None]]:
@@ -50,8 +50,8 @@ def test_what_is_held_leaks(condition: int) -> None:
     "own, settings",
     [
         (("x", "joe", "4MB"), {}),
-        (("x", "joe", "6MB"), {"work_mem": ("6MB", False)}),
-        (("x", "joe", "5MB"), {**CLEAN, "timezone": ("UTC", False)}),
+        (("x", "joe", "6MB"), {"work_mem": ("6MB", False, True)}),
+        (("x", "joe", "5MB"), {**CLEAN, "timezone": ("UTC", False, True)}),
         (("y", "joe", "5MB"), CLEAN),
         (("", "joe", "5MB"), CLEAN),
         ((None, "joe", "5MB"), CLEAN),
@@ -60,13 +60,13 @@ def test_what_is_held_leaks(condition: int) -> None:
     ],
 )
 def test_parameters_that_are_lost_changed_or_strange_leak(
-    own: tuple[str | None, ...], settings: dict[str, tuple[str, bool]]
+    own: tuple[str | None, ...], settings: dict[str, tuple[str, bool, bool]]
 ) -> None:
     assert audit.leaks(BELIEVED, answer(own=own, settings=settings)) == PARAMETERS
 
 
 def test_a_parameter_set_to_what_it_is_anyway_is_no_leak() -> None:
-    assert audit.leaks(BELIEVED, answer(settings={**CLEAN, "jit": ("on", True)})) == 0
+    assert audit.leaks(BELIEVED, answer(settings={**CLEAN, "jit": ("on", True, True)})) == 0
 
 
 def test_a_parameter_believed_to_be_what_it_is_anyway_is_no_leak() -> None:

@@ -42,37 +42,41 @@ def columns(sql: bytes) -> list[str]:
 def test_question_and_answer_agree_on_the_columns(
     asks: int, wanted: tuple[str, ...], data: st.DataObject, everything: bool
 ) -> None:
-    resets = tuple(data.draw(st.lists(st.sampled_from(wanted), unique=True))) if wanted else ()
+    own = tuple(data.draw(st.lists(st.sampled_from(wanted), unique=True))) if wanted else ()
+    set_here = [name for name in own if data.draw(st.booleans())]
     expected = Answer(
         held=sum(data.draw(st.sets(st.sampled_from(HELD)))) & asks,
         values={name: data.draw(st.none() | texts) for name in wanted},
-        settled=frozenset(name for name in resets if data.draw(st.booleans())),
-        session={"work_mem": "5MB", "seed": "x"} if everything else None,
+        settled=frozenset(set_here),
+        session={"work_mem": "5MB", "seed": "x", **dict.fromkeys(set_here, "y")}
+        if everything
+        else None,
         statements={} if asks & PREPARED else None,
         strays=frozenset({"mine"} if asks & PREPARED else ()),
     )
-    row = row_of(expected, asks, resets)
+    row = row_of(expected, asks, own)
     if row:
-        assert len(columns(question(asks, wanted, resets, everything))) == len(row)
-    answer = read_answer(asks, wanted, resets, everything, row)
-    assert answer.session == ({"work_mem": "5MB"} if everything else None)
+        assert len(columns(question(asks, wanted, own, everything))) == len(row)
+    answer = read_answer(asks, wanted, own, everything, row)
+    there = {"work_mem": "5MB", **dict.fromkeys(set_here, "y")}
+    assert answer.session == (there if everything else None)
     assert answer.held == expected.held
     assert answer.values == expected.values
     assert answer.settled == expected.settled
     assert (answer.statements, answer.strays) == (expected.statements, expected.strays)
 
 
-def row_of(answer: Answer, asks: int, resets: tuple[str, ...]) -> list[bytes | None]:
+def row_of(answer: Answer, asks: int, own: tuple[str, ...]) -> list[bytes | None]:
     """What Postgres would send."""
     row = [b"t" if answer.held & c else b"f" for c in HELD if asks & c]
     values = [shown(value) for value in answer.values.values()]
-    sources = [shown("session" if name in answer.settled else "default") for name in resets]
     whole: list[bytes | None] = []
-    if answer.session is not None:
-        whole = [shown(json.dumps({n: [v, False] for n, v in answer.session.items()}))]
+    if answer.session is not None or own:
+        there = answer.session or dict.fromkeys(answer.settled, "y")
+        whole = [shown(json.dumps({n: [v, False, True] for n, v in there.items()}))]
     if asks & PREPARED:
         whole += [None, shown(json.dumps(sorted(answer.strays)))]
-    return [*row, *values, *sources, *whole]
+    return [*row, *values, *whole]
 
 
 @pytest.mark.parametrize("condition", HELD)
@@ -92,7 +96,10 @@ def test_everything_that_is_named_is_named_with_its_schema() -> None:
 
 
 def test_what_was_set_to_what_it_was_before_is_told_apart() -> None:
-    told = json.dumps({"work_mem": ["5MB", False], "jit": ["on", True], "seed": ["x", None]})
+    settings = {"work_mem": ["5MB", False, True], "jit": ["on", True, True]}
+    settings |= {"seed": ["x", None, True], "log_min_messages": ["debug1", False, False]}
+    told = json.dumps(settings)
     answer = read_answer(PARAMETERS, (), (), True, [shown(told)])
-    assert answer.session == {"work_mem": "5MB", "jit": "on"}
+    assert answer.session == {"work_mem": "5MB", "jit": "on", "log_min_messages": "debug1"}
     assert answer.default == {"jit"}
+    assert answer.above == {"log_min_messages"}

@@ -168,11 +168,8 @@ def test_a_stand_in_has_the_name_and_says_so(name: str) -> None:
             "PREPARE a (int) AS SELECT $1",
         ),
         ("PREPARE a AS SELECT 1; PREPARE b AS SELECT 2", "b", "PREPARE b AS SELECT 2"),
-        (
-            "PREPARE a AS SELECT 1; DEALLOCATE a; PREPARE a AS SELECT 2",
-            "a",
-            "PREPARE a AS SELECT 2",
-        ),
+        ("PREPARE a AS SELECT 1; DEALLOCATE a; PREPARE a AS SELECT 2", "a", None),
+        ("PREPARE a AS SELECT 1; PREPARE a AS SELECT 2", "a", None),
         ('PREPARE "A b" AS SELECT 1', "A b", 'PREPARE "A b" AS SELECT 1'),
         ("PREPARE A AS SELECT 1", "a", "PREPARE A AS SELECT 1"),
         ("PREPARE a AS SELECT ';'; SELECT 1", "a", "PREPARE a AS SELECT ';'"),

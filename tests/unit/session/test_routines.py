@@ -209,8 +209,9 @@ def test_what_sessions_began_with_is_told_when_it_is_another() -> None:
     question = asked.send(state("state 1", begins=given)).decode()
     names = ("app.tenant", "log_statement", "search_path", "timezone")
     assert "ANY('{" + ",".join(names) + "}')" in question
+    asked.send(rows(("timezone", "UTC"), ("search_path", "public"), ("log_statement", None)))
     with pytest.raises(StopIteration) as end:
-        asked.send(rows(("timezone", "UTC"), ("search_path", "public"), ("log_statement", None)))
+        asked.throw(ValueError("Postgres cannot show them"))
     found = end.value.value
     begins = {"timezone": "Europe/Paris", "search_path": "a, b", "log_statement": "all"}
     assert found.begins == begins
@@ -222,13 +223,25 @@ def test_what_sessions_began_with_is_told_when_it_is_another() -> None:
 
 
 def test_a_server_that_is_younger_does_not_tell_what_sessions_began_with() -> None:
-    known = Catalog("state 1", begins={"timezone": "Asia/Tokyo"})
+    known = Catalog("state 1", begins={"timezone": "asia/tokyo"})
     asked = look(known, elder=False)
     next(asked)
     asked.send(state("state 1", begins=["search_path=a"]))
+    assert b"set_config('timezone','asia/tokyo',true)" in asked.send(
+        rows(("timezone", "UTC"), ("search_path", "public"))
+    )
     with pytest.raises(StopIteration) as end:
-        asked.send(rows(("timezone", "UTC"), ("search_path", "public")))
+        asked.send(rows(("Asia/Tokyo",)))
     assert end.value.value.former == {"timezone": "Asia/Tokyo"}
+
+
+def test_a_role_to_begin_with_is_none_where_none_was_given() -> None:
+    asked = look(Catalog("state 1"))
+    next(asked)
+    asked.send(state("state 1", begins=["role=joe"]))
+    with pytest.raises(StopIteration) as end:
+        asked.send([])
+    assert end.value.value.former == {"role": "none"}
 
 
 @pytest.mark.parametrize(

@@ -52,16 +52,22 @@ def parameters(session: Session) -> dict[str, str]:
 # -- what is asked -------------------------------------------------------------------------
 
 QUESTIONS = [
-    ("SET work_mem = '5MB'", PARAMETERS, ("work_mem",), (), False),
+    ("SET work_mem = '5MB'", PARAMETERS, ("work_mem",), ("work_mem",), False),
     ("SET my.tag = 'x'", PARAMETERS, ("my.tag",), (), False),
-    ("SET timezone = 'UTC'", 0, (), (), False),
-    ("SET timezone = 'UTC'; SET work_mem = '5MB'", PARAMETERS, ("work_mem",), (), False),
+    ("SET timezone = 'UTC'", 0, ("timezone",), ("timezone",), False),
+    (
+        "SET timezone = 'UTC'; SET work_mem = '5MB'",
+        PARAMETERS,
+        ("timezone", "work_mem"),
+        ("timezone", "work_mem"),
+        False,
+    ),
     ("RESET work_mem", PARAMETERS, ("work_mem",), ("work_mem",), False),
-    ("RESET timezone", 0, (), (), False),
+    ("RESET timezone", 0, ("timezone",), ("timezone",), False),
     ("SET ROLE joe", PARAMETERS, ("role",), (), False),
     ("SET SESSION AUTHORIZATION joe", PARAMETERS, ("role", "session_authorization"), (), False),
     ("SELECT set_config($1, $2, false)", PARAMETERS, ("role",), (), True),
-    ("SELECT set_config('my.tag', $1, false)", PARAMETERS, ("my.tag",), ("my.tag",), False),
+    ("SELECT set_config('my.tag', $1, false)", PARAMETERS, ("my.tag",), (), False),
     ("LISTEN a", LISTEN, (), (), False),
     ("UNLISTEN a", 0, (), (), False),
     ("SELECT pg_advisory_lock(1)", ADVISORY, (), (), False),
@@ -196,7 +202,8 @@ def test_a_sure_reset_that_failed_or_has_company_is_asked_about_after_all() -> N
 
 def test_what_was_set_is_what_the_server_says() -> None:
     session = touched("SET work_mem = '5000kB'", "SET my.tag = 'x'")
-    there = session.believe(Answer(values={"work_mem": "5000kB", "my.tag": "x"}))
+    settled = frozenset({"work_mem"})
+    there = session.believe(Answer(values={"work_mem": "5000kB", "my.tag": "x"}, settled=settled))
     assert parameters(session) == {"work_mem": "5000kB", "my.tag": "x"}
     assert there is session.parameters
     assert session.asks == 0
@@ -226,7 +233,7 @@ def test_a_reset_that_was_rolled_back_changes_nothing() -> None:
 def test_what_is_set_as_if_it_were_not_is_no_reset(name: str, unset: str) -> None:
     session = Session(Parameters.of({name: "x"}))
     touched(f"SET {name} = '{unset}'", session=session)
-    session.believe(Answer(values={name: unset}))
+    session.believe(Answer(values={name: unset}, settled=frozenset({name})))
     assert parameters(session) == {name: unset}
     touched("SELECT set_config($1, $2, false)", session=session)
     catalogue = {name: unset} if name in ("timezone", "work_mem") else {}
@@ -238,7 +245,7 @@ def test_reset_all_leads_to_the_start_what_was_set_as_if_it_were_not() -> None:
     session = Session(Parameters.of({"my.tag": "x"}))
     session.follow(Parameters.of({"my.tag": ""}))
     touched("BEGIN; RESET ALL", session=session)
-    assert session.question()[2] == ("my.tag",)
+    assert "my.tag" in session.question()[1]
     session.believe(Answer(values={"my.tag": "", "role": "none"}, session={}))
     assert parameters(session) == {"my.tag": "x"}
 
@@ -263,13 +270,23 @@ def test_the_role_none_is_no_role() -> None:
 def test_who_is_there_goes_on_as_it_began() -> None:
     session = began_with(work_mem="5MB")
     session.follow(session.parameters.with_value("timezone", "UTC"))
-    session.outlive({"work_mem": "4MB", "timezone": "Asia/Tokyo", "my.tag": "x"})
+    session.outlive({"work_mem": "4MB", "timezone": "Asia/Tokyo", "my.tag": "x"}, {}, 0)
     assert parameters(session) == {"work_mem": "5MB", "timezone": "UTC", "my.tag": "x"}
     assert dict(session.startup.values) == {
         "work_mem": "5MB",
         "timezone": "Asia/Tokyo",
         "my.tag": "x",
     }
+
+
+def test_who_has_just_come_began_as_sessions_begin_now_or_as_it_was_told() -> None:
+    session = Session(defaults={b"TimeZone": b"Asia/Tokyo", b"DateStyle": b"SQL, DMY"})
+    session.since = 2
+    former = {"timezone": "UTC", "datestyle": "ISO, MDY", "work_mem": "4MB"}
+    session.outlive(former, {"timezone": "Asia/Tokyo", "work_mem": "5MB"}, 1)
+    assert parameters(session) == {"datestyle": "SQL, DMY"}
+    session.outlive(former, {"timezone": "Asia/Tokyo", "work_mem": "5MB"}, 2)
+    assert parameters(session) == {"datestyle": "SQL, DMY", "timezone": "UTC", "work_mem": "4MB"}
 
 
 def test_a_client_hears_what_it_has_not_set_itself() -> None:
@@ -281,11 +298,57 @@ def test_a_client_hears_what_it_has_not_set_itself() -> None:
     assert session.hear(dict(now)) == {}
 
 
-def test_who_had_the_server_when_postgres_told_has_not_set_it() -> None:
+def test_what_a_client_has_set_itself_stays_when_the_default_becomes_the_same() -> None:
     session = Session(defaults={b"TimeZone": b"UTC"})
     session.follow(Parameters.of({"timezone": "Asia/Tokyo"}))
     assert session.hear({b"TimeZone": b"Asia/Tokyo"}) == {}
-    assert parameters(session) == {}
+    assert parameters(session) == {"timezone": "Asia/Tokyo"}
+
+
+def test_what_is_set_to_what_it_is_anyway_is_asked_about() -> None:
+    session = touched("SET timezone = 'UTC'")
+    assert session.asks == 0
+    session.settle()
+    assert session.question() == (PARAMETERS, ("timezone",), ("timezone",), False)
+    session.believe(Answer(values={"timezone": "UTC"}, settled=frozenset({"timezone"})))
+    assert parameters(session) == {"timezone": "UTC"}
+
+
+def test_what_failed_to_be_set_is_not_set() -> None:
+    session = touched("SET log_min_messages = 'debug1'", "SET work_mem = '1'")
+    there = session.believe(Answer(values={"log_min_messages": "warning", "work_mem": "4MB"}))
+    assert there is session.parameters is NONE
+
+
+def test_what_takes_a_superuser_holds_the_server() -> None:
+    values: dict[str, str | None] = {"log_min_messages": "debug1", "work_mem": "5MB"}
+    names = frozenset(values)
+    answer = Answer(values=values, settled=names, above=frozenset({"log_min_messages"}))
+    session = touched(
+        "SELECT set_config('log_min_messages', 'debug1', false); SET work_mem = '5MB'"
+    )
+    there = session.believe(answer)
+    session.pin(DEFAULT)
+    assert there is session.parameters
+    assert parameters(session) == {"work_mem": "5MB"}
+    assert session.holds == PARAMETERS
+    touched("SET work_mem = '6MB'", session=session)
+    session.believe(Answer(values={"work_mem": "6MB"}, settled=frozenset({"work_mem"})))
+    session.pin(DEFAULT)
+    assert session.holds == PARAMETERS
+    touched("SET log_min_messages TO DEFAULT", session=session)
+    session.believe(Answer(values={"log_min_messages": "warning"}))
+    session.pin(DEFAULT)
+    assert session.holds == 0
+
+
+def test_a_superuser_sets_it_everywhere() -> None:
+    session = Session(defaults={b"is_superuser": b"on"})
+    touched("SET log_min_messages = 'debug1'", session=session)
+    names = frozenset({"log_min_messages"})
+    session.believe(Answer(values={"log_min_messages": "debug1"}, settled=names, above=names))
+    session.pin(DEFAULT)
+    assert (parameters(session), session.holds) == ({"log_min_messages": "debug1"}, 0)
 
 
 def test_what_postgres_tells_of_out_of_nowhere_is_asked_about() -> None:
@@ -308,6 +371,7 @@ def test_what_is_told_of_and_back_again_is_not_asked_about() -> None:
 
 def test_what_is_told_of_behind_a_statement_that_sets_it_is_not_asked_about() -> None:
     session = touched("SET timezone = 'Asia/Tokyo'")
+    session.follow(Parameters.of({"timezone": "Asia/Tokyo"}))
     session.wonder("timezone", "Asia/Tokyo")
     assert session.asks == 0
     session.settle()
@@ -386,7 +450,7 @@ def test_no_answer_keeps_the_server_and_asks_again_without_names_that_may_be_sec
     session = touched("SET work_mem = '5MB'; RESET log_directory; SET my.tag = 'x'; RESET role")
     session.cannot_tell()
     assert session.holds == UNSURE
-    assert session.question() == (PARAMETERS, ("my.tag", "role"), ("role",), True)
+    assert session.question() == (PARAMETERS, ("my.tag", "role"), (), True)
     session.believe(Answer(values={"my.tag": "x", "role": "none"}, session={"work_mem": "5MB"}))
     assert session.holds == 0
     assert parameters(session) == {"my.tag": "x", "work_mem": "5MB"}
