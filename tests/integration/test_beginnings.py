@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import asyncpg
 import psycopg
@@ -189,3 +191,103 @@ async def test_altered_amid_traffic(own_postgres: Postgres, pgfunnel: StartFunne
 
     await asyncio.gather(alter(funnel.dsn(), end), *map(come_and_go, range(15)))
     assert lives >= set(ZONES)
+
+
+def test_who_comes_after_the_alteration_begins_with_it(
+    own_postgres: Postgres, pgfunnel: StartFunnel
+) -> None:
+    """At once, while others keep the pool busy."""
+    funnel = pgfunnel(own_postgres, default_pool_size=3)
+    stop = threading.Event()
+
+    def be_busy() -> None:
+        with connected(funnel.dsn("alice")) as (busy,):
+            began = shown(busy)
+            while not stop.wait(0.005):
+                assert shown(busy) == began
+
+    with ThreadPoolExecutor(4) as threads, connected(funnel.dsn()) as (owner,):
+        busy = [threads.submit(be_busy) for _ in range(4)]
+        try:
+            for n in range(20):
+                zone = ZONES[n % len(ZONES)]
+                owner.execute(f"ALTER ROLE alice SET timezone = '{zone}'")
+                owner.execute(f"ALTER ROLE alice SET statement_timeout = '{n + 60}s'")
+                with connected(funnel.dsn("alice")) as (after,):
+                    said = shown(after)
+                    assert (said["timezone"], after.info.parameter_status("TimeZone")) == (
+                        zone,
+                    ) * 2
+                    assert said["statement_timeout"] == ("1min" if n == 0 else f"{n + 60}s")
+        finally:
+            stop.set()
+        for each in busy:
+            each.result()
+
+
+def test_a_role_to_begin_with(own_postgres: Postgres, pgfunnel: StartFunnel) -> None:
+    own_postgres.psql("CREATE ROLE crew; GRANT crew TO alice")
+    funnel = pgfunnel(own_postgres, default_pool_size=1)
+    who = "SELECT current_user::text"
+    with connected(funnel.dsn("alice"), funnel.dsn()) as (before, owner):
+        before.execute("SELECT 1")
+        owner.execute("ALTER ROLE alice SET role = 'crew'")
+        with connected(funnel.dsn("alice")) as (after,):
+            for _ in range(2):
+                assert after.execute(who).fetchone() == ("crew",)
+                assert before.execute(who).fetchone() == ("alice",)
+
+
+def test_part_of_a_date_style_to_begin_with(own_postgres: Postgres, pgfunnel: StartFunnel) -> None:
+    """What a client was told is more than what ALTER ROLE said."""
+    own_postgres.psql("ALTER ROLE alice SET datestyle = 'DMY'")
+    funnel = pgfunnel(own_postgres, default_pool_size=1)
+    with connected(funnel.dsn("alice"), funnel.dsn("alice"), funnel.dsn()) as (one, other, owner):
+        assert shown(one)["datestyle"] == "ISO, DMY"
+        other.execute("SET datestyle = 'SQL, MDY'")
+        owner.execute("ALTER ROLE alice SET datestyle = 'German'")
+        for _ in range(2):
+            assert shown(one)["datestyle"] == "ISO, DMY"
+            assert shown(other)["datestyle"] == "SQL, MDY"
+
+
+def test_what_a_client_has_set_is_its_own_when_others_begin_with_it(
+    own_postgres: Postgres, pgfunnel: StartFunnel
+) -> None:
+    funnel = pgfunnel(own_postgres, default_pool_size=1, session_audit=1)
+    with connected(funnel.dsn("alice"), funnel.dsn()) as (one, owner):
+        one.execute("SET default_transaction_read_only = on")
+        one.execute("SET timezone = 'Asia/Tokyo'")
+        owner.execute("ALTER ROLE alice SET default_transaction_read_only = on")
+        owner.execute("ALTER ROLE alice SET timezone = 'Asia/Tokyo'")
+        owner.execute("ALTER ROLE alice SET work_mem = '9MB'")
+        with connected(funnel.dsn("alice")) as (after,):
+            for _ in range(3):
+                after.execute("SELECT 1")
+                assert shown(one)["timezone"] == "Asia/Tokyo"
+                assert one.execute("SHOW default_transaction_read_only").fetchone() == ("on",)
+                assert one.execute("SHOW work_mem").fetchone() == ("4MB",)
+    assert " leak " not in funnel.log()
+
+
+def test_a_default_that_was_set_is_the_client_s_own_and_nobody_else_s(
+    own_postgres: Postgres, pgfunnel: StartFunnel
+) -> None:
+    funnel = pgfunnel(own_postgres, default_pool_size=1)
+    ways = funnel.dsn("alice"), funnel.dsn("alice"), funnel.dsn("alice")
+    with connected(*ways) as (one, other, gone):
+        began = shown(one)
+        for each in one, gone:
+            each.execute(f"SET timezone = '{began['timezone']}'")
+        for failing in ("BEGIN; SET work_mem = '9MB'; ROLLBACK", "SET work_mem = '1'"):
+            with suppress(psycopg.Error):
+                other.execute(failing)
+        gone.close()
+        own_postgres.psql("ALTER SYSTEM SET timezone = 'Asia/Tokyo'")
+        own_postgres.psql("ALTER SYSTEM SET work_mem = '11MB'")
+        own_postgres.psql("SELECT pg_reload_conf()")
+        until(lambda: shown(other)["timezone"] == "Asia/Tokyo")
+        assert other.execute("SHOW work_mem").fetchone() == ("11MB",)
+        assert shown(one)["timezone"] == began["timezone"]
+        with connected(funnel.dsn("alice")) as (after,):
+            assert shown(after)["timezone"] == "Asia/Tokyo"

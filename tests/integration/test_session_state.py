@@ -6,7 +6,7 @@ import asyncio
 import json
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -754,3 +754,85 @@ async def test_a_parameter_whose_name_is_computed_is_its_own(
     ):
         assert await one.fetchval(tenant) is None
         assert await other.fetchval(tenant) is None
+
+
+ABOVE = [
+    "SET log_min_messages = debug1",
+    "SET max_connections = 5",
+    "SET autovacuum = off",
+    "SET log_connections = on",
+    "SELECT set_config('log_min_messages', 'debug1', false)",
+    "BEGIN; SAVEPOINT s; SET log_min_messages = debug1",
+    "DO $$ BEGIN SET log_min_messages = debug1; EXCEPTION WHEN OTHERS THEN NULL; END $$",
+    "RESET log_min_messages",
+]
+
+
+@pytest.mark.parametrize("sql", ABOVE)
+async def test_what_a_client_may_not_set_disturbs_nobody(pgfunnel: StartFunnel, sql: str) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel) as one, client(funnel) as other:
+        for _ in range(2):
+            with suppress(asyncpg.PostgresError):
+                await one.execute(sql)
+            with suppress(asyncpg.PostgresError):
+                await one.execute("ROLLBACK")
+            for each in (other, one, other):
+                assert await show(each, "max_connections") is not None
+
+
+async def test_what_takes_a_superuser_keeps_its_server(
+    own_postgres: Postgres, pgfunnel: StartFunnel
+) -> None:
+    """A function of a superuser's has set it: the client could set it on no other server."""
+    own_postgres.psql(
+        "CREATE FUNCTION replays() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS"
+        " $$ BEGIN SET session_replication_role = replica; END $$;"
+        "CREATE FUNCTION done() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS"
+        " $$ BEGIN RESET session_replication_role; END $$;"
+        "CREATE TABLE parents (id int PRIMARY KEY);"
+        "CREATE TABLE children (id int REFERENCES parents); GRANT ALL ON children TO alice"
+    )
+    funnel = pgfunnel(own_postgres, default_pool_size=2)
+    pinned = 'pgfunnel_pinned_clients{database="postgres",reason="parameters",user="alice"}'
+    async with client(funnel) as one, client(funnel) as other:
+        await one.execute("SELECT replays()")
+        await one.execute("SET work_mem = '5MB'")
+        assert funnel.metrics()[pinned] == 1
+        for _ in range(3):
+            with pytest.raises(asyncpg.ForeignKeyViolationError):
+                await other.execute("INSERT INTO children VALUES (1)")
+            assert await show(one, "session_replication_role") == "replica"
+        await one.execute("SELECT done()")
+        assert funnel.metrics()[pinned] == 0
+        assert await show(one, "work_mem") == "5MB"
+        await one.execute("SELECT replays()")
+    async with client(funnel) as one, client(funnel) as other:
+        for each in one, other:
+            await each.execute("BEGIN")
+        for each in one, other:
+            assert await show(each, "session_replication_role") == "origin"
+            await each.execute("COMMIT")
+
+
+@pytest.mark.parametrize(
+    "sql, value",
+    [
+        ("PREPARE s AS SELECT 1; PREPARE s AS SELECT 2", 1),
+        ("PREPARE s AS SELECT 1; SELECT 1 / 0; PREPARE s AS SELECT 2", 1),
+        ("PREPARE s AS SELECT 1; COMMIT; PREPARE s AS SELECT 2", 1),
+        ("PREPARE s AS SELECT 1; DEALLOCATE s; PREPARE s AS SELECT 2", 2),
+    ],
+)
+def test_a_name_prepared_twice_in_a_string(
+    pgfunnel: StartFunnel, postgres: Postgres, sql: str, value: int
+) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    for dsn in (postgres.dsn_for("alice"), funnel.dsn("alice")):
+        with psycopg.connect(dsn, autocommit=True) as one, psycopg.connect(dsn) as other:
+            with suppress(psycopg.Error):
+                one.execute(sql)
+            for _ in range(3):
+                other.execute("SET LOCAL work_mem = '7MB'; SELECT 1")
+                other.commit()
+                assert one.execute("EXECUTE s").fetchone() == (value,)
