@@ -98,7 +98,10 @@ class Database(Pool):
         self.once = limits.server_lifetime == 0
         self.policy = Policy.of(limits.session_policy)
         self.audit_share = limits.session_audit
-        self.looks = NEEDED if limits.session_catalog_interval > 0 else NOT_NOW
+        if limits.session_catalog_interval <= 0:
+            self.looks = NOT_NOW
+        elif self.catalog is UNSEEN:
+            self.looks = NEEDED
 
     @cython.ccall
     def audit_due(self) -> cython.bint:

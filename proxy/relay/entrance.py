@@ -40,7 +40,7 @@ from proxy.wire.startup import Cancel
 if cython.compiled:
     from cython.cimports.proxy.relay.client import Client
     from cython.cimports.proxy.relay.clock import now
-    from cython.cimports.proxy.relay.database import Database
+    from cython.cimports.proxy.relay.database import NEEDED, Database
     from cython.cimports.proxy.relay.fitting import SESSION, STATEMENT, TRANSACTION
     from cython.cimports.proxy.relay.login import Login
     from cython.cimports.proxy.relay.wish import Wish
@@ -49,7 +49,7 @@ if cython.compiled:
 else:
     from proxy.relay.client import Client
     from proxy.relay.clock import now
-    from proxy.relay.database import Database
+    from proxy.relay.database import NEEDED, Database
     from proxy.relay.fitting import SESSION, STATEMENT, TRANSACTION
     from proxy.relay.login import Login
     from proxy.relay.wish import Wish
@@ -255,7 +255,7 @@ class Entrance:
             client.simple = -1
         if wish.replication:
             return self._funnel.replicate(client)
-        if wish.parameters in place.pool.greetings:
+        if wish.parameters in place.pool.greetings and place.pool.looks != NEEDED:
             return self._greet(client, login, place)
         client.session = Session(wish.parameters, place.pool.defaults)
         return client.be_greeted()
@@ -310,7 +310,6 @@ class Entrance:
         if place.known is not known:
             _spell_out(place, pool, known, login.wish.name)
         client.session = Session(place.parameters, pool.defaults)
-        client.session.since = pool.changes
         greeting = place.greeting
         if self._add_host:
             named = messages.parameter_status(b"application_name", self._name(client, login))

@@ -236,7 +236,7 @@ class Funnel:
 
     def looked(self, pool: Database, changes: int, found: Catalog) -> None:
         """A server has looked at its catalogs when there had been so many `changes`."""
-        before, seen = pool.catalog, pool.seen
+        before = pool.catalog
         pool.end_look(changes, found)
         if pool.routines is not before.routines:
             self.journal.routines_found(pool)
@@ -244,7 +244,7 @@ class Funnel:
             return
         for client in self.clients:
             if client.pool is pool and client.session is not None:
-                client.session.outlive(found.former, found.begins, seen)
+                client.session.outlive(found.former, found.begins)
         self.pools_by_key.outdate(pool)
         self.journal.sessions_begin_otherwise(pool, found.begins.items() ^ before.begins.items())
 

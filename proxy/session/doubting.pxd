@@ -24,7 +24,6 @@ cdef class Doubting:
     cdef public object routines
     cdef public object begins
     cdef readonly object above
-    cdef public long long since
     cdef public bint withholds
     cdef bint withholds_next
     cdef readonly bint reads

@@ -60,8 +60,7 @@ class Doubting:
     `startup` are the parameters it came with (and those that sessions began with when it came and
     do no more), `parameters` those that hold now (`follow`), with its prepared statements of SQL:
     of those it came with also what is as by default; `defaults`: what the server says they are
-    without anybody's doing; `begins`: what ALTER ROLE and the like make of them; `since`: how often
-    those had changed when it began. `holds`: the
+    without anybody's doing; `begins`: what ALTER ROLE and the like make of them. `holds`: the
     conditions for which it keeps its server, `asks`: those to be asked about at the boundary,
     `doubt`: what to ask; `texts`: the last statements that may pin it, with the conditions that
     they may bring about. `withholds`: the client waits for ReadyForQuery until its session is known
@@ -101,7 +100,6 @@ class Doubting:
         self.texts = None
         self.routines = None
         self.begins: Mapping[str, str] = {}
-        self.since = 0
         self.above: frozenset[str] = frozenset()
         self.withholds = self.withholds_next = False
         self.reads = False

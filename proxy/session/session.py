@@ -30,16 +30,14 @@ else:
 class Session(Doubting):
     """A session in what became of it."""
 
-    def outlive(self, former: Mapping[str, str], begins: Mapping[str, str], seen: int) -> None:
+    def outlive(self, former: Mapping[str, str], begins: Mapping[str, str]) -> None:
         """Sessions begin otherwise from now on; what this one began with it goes on with.
 
-        That is what its client was told, or else `former`, unless it began after what had changed
-        when the catalogs were `seen` before.
+        That is what its client was told, or else `former`.
         """
         told = {name.decode().lower(): value.decode() for name, value in self.defaults.items()}
         began = {n: told[n] for n in former if n in told and told[n] != begins.get(n)}
-        if self.since <= seen:
-            began.update({n: value for n, value in former.items() if n not in told})
+        began.update({n: value for n, value in former.items() if n not in told})
         own = {n: value for n, value in began.items() if n not in self.startup.values}
         unset = {n: value for n, value in own.items() if n not in self.parameters.values}
         self.startup = self.startup.with_values(own)

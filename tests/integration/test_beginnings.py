@@ -199,15 +199,18 @@ def test_who_comes_after_the_alteration_begins_with_it(
     """At once, while others keep the pool busy."""
     funnel = pgfunnel(own_postgres, default_pool_size=3)
     stop = threading.Event()
+    all_there = threading.Barrier(5, timeout=30)
 
     def be_busy() -> None:
         with connected(funnel.dsn("alice")) as (busy,):
             began = shown(busy)
+            all_there.wait()
             while not stop.wait(0.005):
                 assert shown(busy) == began
 
     with ThreadPoolExecutor(4) as threads, connected(funnel.dsn()) as (owner,):
         busy = [threads.submit(be_busy) for _ in range(4)]
+        all_there.wait()
         try:
             for n in range(20):
                 zone = ZONES[n % len(ZONES)]

@@ -270,7 +270,7 @@ def test_the_role_none_is_no_role() -> None:
 def test_who_is_there_goes_on_as_it_began() -> None:
     session = began_with(work_mem="5MB")
     session.follow(session.parameters.with_value("timezone", "UTC"))
-    session.outlive({"work_mem": "4MB", "timezone": "Asia/Tokyo", "my.tag": "x"}, {}, 0)
+    session.outlive({"work_mem": "4MB", "timezone": "Asia/Tokyo", "my.tag": "x"}, {})
     assert parameters(session) == {"work_mem": "5MB", "timezone": "UTC", "my.tag": "x"}
     assert dict(session.startup.values) == {
         "work_mem": "5MB",
@@ -279,14 +279,11 @@ def test_who_is_there_goes_on_as_it_began() -> None:
     }
 
 
-def test_who_has_just_come_began_as_sessions_begin_now_or_as_it_was_told() -> None:
+def test_who_has_been_told_began_as_it_was_told() -> None:
     session = Session(defaults={b"TimeZone": b"Asia/Tokyo", b"DateStyle": b"SQL, DMY"})
-    session.since = 2
     former = {"timezone": "UTC", "datestyle": "ISO, MDY", "work_mem": "4MB"}
-    session.outlive(former, {"timezone": "Asia/Tokyo", "work_mem": "5MB"}, 1)
-    assert parameters(session) == {"datestyle": "SQL, DMY"}
-    session.outlive(former, {"timezone": "Asia/Tokyo", "work_mem": "5MB"}, 2)
-    assert parameters(session) == {"datestyle": "SQL, DMY", "timezone": "UTC", "work_mem": "4MB"}
+    session.outlive(former, {"timezone": "Asia/Tokyo", "work_mem": "5MB"})
+    assert parameters(session) == {"datestyle": "SQL, DMY", "work_mem": "4MB"}
 
 
 def test_a_client_hears_what_it_has_not_set_itself() -> None:
