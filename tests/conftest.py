@@ -63,6 +63,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In the order of `_ORDER`."""
     items.sort(key=lambda item: _rank(item.path))
 
 

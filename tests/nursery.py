@@ -1,8 +1,8 @@
 """Proxies without the half second that each would spend importing the same modules.
 
 A `Nursery` is a process that has imported pgfunnel once and forks for each proxy that is asked for:
-one line of JSON in, the child's pid out, and when the child has ended its pid and exit code. What
-the tests need of `subprocess.Popen` a `Child` has, too.
+one line of JSON in; out come `born` and the child's pid, and when the child has ended `ended`, its
+pid and exit code. What the tests need of `subprocess.Popen` a `Child` has, too.
 """
 
 from __future__ import annotations
@@ -37,17 +37,16 @@ class Nursery:
             bufsize=0,
         )
         self._unread = b""
+        self._born: list[int] = []
         self._ended: dict[int, int] = {}
 
     def bear(self, words: list[str], env: dict[str, str], cwd: Path, log: Path) -> Child:
         """A child that runs the command `pgfunnel` with these words."""
         asked = {"words": words, "env": env, "cwd": str(cwd), "log": str(log)}
         self._pipe(self._process.stdin).write(json.dumps(asked).encode() + b"\n")
-        while True:
+        while not self._born:
             self._read(None)
-            for pid in [pid for pid, code in self._ended.items() if code == _BORN]:
-                del self._ended[pid]
-                return Child(self, pid)
+        return Child(self, self._born.pop())
 
     def ended(self, pid: int, timeout: float | None) -> int | None:
         """Its exit code, as soon as it has ended within so many seconds."""
@@ -67,8 +66,11 @@ class Nursery:
             raise RuntimeError("the nursery has ended")
         *lines, self._unread = (self._unread + said).split(b"\n")
         for line in lines:
-            pid, code = line.split()
-            self._ended[int(pid)] = int(code)
+            match line.split():
+                case [b"born", pid]:
+                    self._born.append(int(pid))
+                case [b"ended", pid, code]:
+                    self._ended[int(pid)] = int(code)
         return True
 
     @staticmethod
@@ -108,9 +110,6 @@ class Child:
 
 # -- the process itself ----------------------------------------------------------------------
 
-_BORN = -1000
-"""In place of an exit code: it has begun."""
-
 
 def _serve() -> None:
     import proxy.app  # noqa: F401 - what all children need
@@ -139,7 +138,7 @@ def _serve() -> None:
                     tie()
                 _be(**asked)
                 sys.exit(cli.main(["serve", *words]))
-            _tell(pid, _BORN)
+            os.write(1, b"born %d\n" % pid)
 
 
 def _bury() -> None:
@@ -150,11 +149,7 @@ def _bury() -> None:
             return
         if pid == 0:
             return
-        _tell(pid, os.waitstatus_to_exitcode(status))
-
-
-def _tell(pid: int, code: int) -> None:
-    os.write(1, b"%d %d\n" % (pid, code))
+        os.write(1, b"ended %d %d\n" % (pid, os.waitstatus_to_exitcode(status)))
 
 
 def _be(env: dict[str, str], cwd: str, log: str) -> None:
