@@ -275,7 +275,7 @@ class Borrowing(Asking):
             self._run_ahead(LOOKING_BACK, [self.server.look()])
             return None
         if session.doubt is not None:
-            session.settle()
+            session.settle(self.pool.policy.ignored)
         if session.asks and (self.mode != SESSION or session.withholds):
             return self._ask()
         return self._part()

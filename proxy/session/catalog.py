@@ -1,32 +1,29 @@
 """What a database's own functions, triggers and views may do to a session that uses them.
 
-And what it begins with, by ALTER ROLE and ALTER DATABASE.
-
 Their bodies are in the catalogs of Postgres, so a server is asked for them: a `look` is a
-conversation of one to four queries, and what it finds is `Routines`. Who calls whom is told by
-names alone, so a false alarm is possible; it costs a question at a boundary. Source of every
-column: PostgreSQL documentation, "System Catalogs".
+conversation of a few queries, and what it finds is `Routines`; with them it tells what sessions
+begin with (`proxy.session.beginnings`). Who calls whom is told by names alone, so a false alarm is
+possible; it costs a question at a boundary. Source of every column: PostgreSQL documentation,
+"System Catalogs".
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from proxy.conditions import ANYTHING
+from proxy.session.beginnings import BEGINS, GIVEN, Rows, begins, former
 from proxy.session.findings import NOTHING, Verdict
 from proxy.session.glance import FUNCTIONS
-from proxy.session.inquiry import read_text, text_column
-from proxy.session.parameters import IDENTITY, quote
+from proxy.session.inquiry import EQ, read_text, text_column, unhurried
 from proxy.session.reading import DEFINING
 from proxy.session.routines import Routines, joined
 from proxy.session.tokens import Tokens
 from proxy.session.verdict import read
 
-Rows = list[list[bytes | None]]
 Look = Generator[bytes, Rows, "Catalog"]
 
 
@@ -61,23 +58,20 @@ def look(known: Catalog, *, elder: bool = True) -> Look:
     `elder`: the server that tells may have been opened before what it sees came about. Raises
     ValueError when rows say nothing of what was asked.
     """
-    ((state, keeping, path, given),) = yield _unhurried(FINGERPRINT)
-    begins = _begins(read_text(given))
-    seen = Catalog(read_text(state) or "", None, keeping is not None, path == b"t", begins)
+    ((state, keeping, path, given),) = yield unhurried(FINGERPRINT)
+    now = begins(read_text(given))
+    seen = Catalog(read_text(state) or "", None, keeping is not None, path == b"t", now)
     if seen == replace(known, routines=None):
         return known
-    if begins != known.begins and known is not UNSEEN:
-        others = {name for name, _ in begins.items() ^ known.begins.items()}
-        began = {read_text(n) or "": read_text(v) for n, v in (yield _unhurried(_began(others)))}
-        former = _former(others, known.begins, begins, began, elder=elder)
-        seen = replace(seen, former=(yield from _as_shown(former)))
+    if now != known.begins and known is not UNSEEN:
+        seen = replace(seen, former=(yield from former(known.begins, now, elder=elder)))
         if replace(seen, begins=known.begins) == replace(known, routines=None):
             return replace(seen, routines=known.routines)
-    sources = [[read_text(column) for column in row] for row in (yield _unhurried(SOURCES))]
+    sources = [[read_text(column) for column in row] for row in (yield unhurried(SOURCES))]
     found = _first(sources)
     if not found:
         return seen
-    uses = {(read_text(a) or "", read_text(b) or "") for a, b in (yield _unhurried(USES))}
+    uses = {(read_text(a) or "", read_text(b) or "") for a, b in (yield unhurried(USES))}
     _spread(found, [*uses, *_calls(sources)])
     routines = Routines(found)
     same = known.routines is not None and known.routines.by_name == found
@@ -105,57 +99,6 @@ def outdates(tag: bytes) -> int:
         if verb == b"ALTER" or (verb == b"CREATE" and what not in _HARMLESS)
         else STATEMENTS
     )
-
-
-# -- what sessions begin with ------------------------------------------------------------------
-
-
-def _begins(given: str | None) -> dict[str, str]:
-    """`given`: `name=value` as in pg_db_role_setting, what counts first in front."""
-    pairs = [item.partition("=") for item in json.loads(given or "[]")]
-    return {name.lower(): value for name, _, value in reversed(pairs)}
-
-
-def _as_shown(former: dict[str, str]) -> Generator[bytes, Rows, dict[str, str]]:
-    """The values as Postgres shows them; as they are where it cannot (any more)."""
-    plain = {name: value for name, value in former.items() if name not in IDENTITY}
-    if not plain:
-        return former
-    calls = [
-        text_column(f"pg_catalog.set_config({quote(name)},{quote(value)},true)")
-        for name, value in plain.items()
-    ]
-    try:
-        (shown,) = yield _unhurried(f"SELECT {','.join(calls)}".encode())
-    except ValueError:
-        return former
-    values = [read_text(column) for column in shown]
-    return {**former, **{n: v for n, v in zip(plain, values, strict=True) if v is not None}}
-
-
-def _former(
-    names: Iterable[str],
-    before: Mapping[str, str],
-    after: Mapping[str, str],
-    began: Mapping[str, str | None],
-    *,
-    elder: bool,
-) -> dict[str, str]:
-    """What sessions that are there go on with, as far as it is known and they may set it.
-
-    `began`: with what the session that tells began, None for what only a superuser may set; an
-    application's own parameters are not in it.
-    """
-    former = {}
-    if "role" in names:
-        former["role"] = before.get("role", "none")
-    for name in names:
-        here = began.get(name)
-        if name in before and (here is not None or ("." in name and name not in began)):
-            former[name] = before[name]
-        elif elder and here is not None and here != after.get(name):
-            former[name] = here
-    return former
 
 
 # -- what is found ---------------------------------------------------------------------------
@@ -216,28 +159,15 @@ def _spread(found: dict[str, Verdict], uses: Iterable[tuple[str, str]]) -> None:
                 due.append(user)
 
 
-def _unhurried(query: bytes) -> bytes:
-    """The query, whatever time limits and kinds of transactions the session has by default.
-
-    What shows a rule's definition runs queries itself, whose operators are those of search_path.
-    """
-    return (
-        b"SET LOCAL statement_timeout=0;SET LOCAL search_path=pg_catalog;"
-        b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;" + query
-    )
-
-
 # -- what is asked ---------------------------------------------------------------------------
 
-_EQ = "OPERATOR(pg_catalog.=)"
 _OWN = "OPERATOR(pg_catalog.>=) 16384"
 """Behind an oid: not one of Postgres's own objects (FirstNormalObjectId)."""
 _LONGEST = 30_000
 """Bytes of a body that is read; in hexadecimal it fits into what is received at once."""
 
 _CASCADES = (
-    f"contype {_EQ} 'f' AND (confdeltype {_EQ} ANY('{{c,n,d}}') OR confupdtype {_EQ}"
-    " ANY('{c,n,d}'))"
+    f"contype {EQ} 'f' AND (confdeltype {EQ} ANY('{{c,n,d}}') OR confupdtype {EQ} ANY('{{c,n,d}}'))"
 )
 
 
@@ -250,8 +180,8 @@ def _state(catalog: str, key: str, condition: str = "true") -> str:
 _DOMAINS = (
     "(SELECT pg_catalog.string_agg(d.objid::pg_catalog.text,',' ORDER BY d.objid)"
     " FROM pg_catalog.pg_type t,pg_catalog.pg_depend d"
-    f" WHERE t.oid {_OWN} AND t.typtype {_EQ} 'd' AND d.refobjid {_EQ} t.oid"
-    f" AND d.refclassid {_EQ} 'pg_catalog.pg_type'::pg_catalog.regclass)"
+    f" WHERE t.oid {_OWN} AND t.typtype {EQ} 'd' AND d.refobjid {EQ} t.oid"
+    f" AND d.refclassid {EQ} 'pg_catalog.pg_type'::pg_catalog.regclass)"
 )
 _STATES = (
     _state("pg_proc", "oid"),
@@ -261,59 +191,40 @@ _STATES = (
     _state("pg_policy", "oid"),
     _state("pg_attrdef", "oid"),
     _state("pg_inherits", "inhrelid"),
-    _state("pg_constraint", "oid", f"(contype {_EQ} 'c' OR {_CASCADES})"),
+    _state("pg_constraint", "oid", f"(contype {EQ} 'c' OR {_CASCADES})"),
     _state("pg_index", "indexrelid", "(indexprs IS NOT NULL OR indpred IS NOT NULL)"),
     _state("pg_partitioned_table", "partrelid", "partexprs IS NOT NULL"),
-    _state("pg_type", "oid", f"typtype {_EQ} 'd'"),
+    _state("pg_type", "oid", f"typtype {EQ} 'd'"),
     _DOMAINS,
 )
 _KEEPS_PLANS = (
     f"(SELECT pg_catalog.min(proname::pg_catalog.text) FROM pg_catalog.pg_proc WHERE oid {_OWN}"
     " AND prolang OPERATOR(pg_catalog.<>) ALL(SELECT oid FROM pg_catalog.pg_language"
-    f" WHERE lanname {_EQ} ANY('{{c,internal,sql}}')))"
+    f" WHERE lanname {EQ} ANY('{{c,internal,sql}}')))"
 )
 
 # Objects are made in the first schema that exists (PostgreSQL documentation, "search_path").
 _FIRST = '^search_path=("([$]user)?" *, *)*"?pg_temp(_[0-9]+)?"? *(,|$)'
 _LEADS = f"OPERATOR(pg_catalog.~*) '{_FIRST}'"
-_GIVEN = (
-    "SELECT pg_catalog.unnest(s.setconfig)"
-    " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a,"
-    f" pg_catalog.pg_db_role_setting s WHERE (s.setdatabase {_EQ} 0 OR s.setdatabase {_EQ} a.datid)"
-    f" AND (s.setrole {_EQ} 0 OR s.setrole {_EQ} a.usesysid)"
-)
-"""What is set for sessions of this role in this database, whoever they act as now."""
-_FIRST_COUNTS = f"ORDER BY s.setrole {_EQ} 0,s.setdatabase {_EQ} 0"
-_BEGINS = f"pg_catalog.array_to_json(ARRAY({_GIVEN} {_FIRST_COUNTS}))::pg_catalog.text"
 _DEFAULT_PATHS = (
     "SELECT pg_catalog.concat('search_path=',reset_val) FROM pg_catalog.pg_settings"
-    f" WHERE name {_EQ} 'search_path' UNION ALL {_GIVEN}"
+    f" WHERE name {EQ} 'search_path' UNION ALL {GIVEN}"
 )
 """What search_path is by default, on this server and on those that log in from now on."""
 _TEMPORARY = f"EXISTS(SELECT FROM ({_DEFAULT_PATHS}) p(path) WHERE path {_LEADS})"
 _ALL_STATES = f"pg_catalog.md5(pg_catalog.concat_ws(';',{','.join(_STATES)}))"
 FINGERPRINT = (
     f"SELECT {text_column(_ALL_STATES)},{text_column(_KEEPS_PLANS)},{_TEMPORARY},"
-    f"{text_column(_BEGINS)}"
+    f"{text_column(BEGINS)}"
 ).encode()
 
 
-def _began(names: Iterable[str]) -> bytes:
-    """What this server's session began with."""
-    plain = ",".join(sorted(name for name in names if re.fullmatch(r"[a-z0-9_.]+", name)))
-    value = text_column(f"CASE WHEN context {_EQ} 'user' THEN reset_val END")
-    return (
-        f"SELECT {text_column('pg_catalog.lower(name)')},{value} FROM pg_catalog.pg_settings"
-        f" WHERE pg_catalog.lower(name) {_EQ} ANY('{{{plain}}}')"
-    ).encode()
-
-
-_SOURCE = f"CASE WHEN prosrc {_EQ} '' THEN pg_catalog.pg_get_functiondef(oid) ELSE prosrc END"
+_SOURCE = f"CASE WHEN prosrc {EQ} '' THEN pg_catalog.pg_get_functiondef(oid) ELSE prosrc END"
 _ROUTINES = (
-    f"SELECT proname,(SELECT lanname FROM pg_catalog.pg_language l WHERE l.oid {_EQ} prolang),"
-    f"{_SOURCE} FROM pg_catalog.pg_proc WHERE oid {_OWN} AND prokind {_EQ} ANY('{{f,p}}')"
+    f"SELECT proname,(SELECT lanname FROM pg_catalog.pg_language l WHERE l.oid {EQ} prolang),"
+    f"{_SOURCE} FROM pg_catalog.pg_proc WHERE oid {_OWN} AND prokind {EQ} ANY('{{f,p}}')"
     f" AND prolang OPERATOR(pg_catalog.<>) ALL(SELECT oid FROM pg_catalog.pg_language"
-    f" WHERE lanname {_EQ} ANY('{{c,internal}}'))"
+    f" WHERE lanname {EQ} ANY('{{c,internal}}'))"
 )
 _PATHS = (
     "SELECT proname,'sql','CREATE TEMP TABLE t ()' FROM pg_catalog.pg_proc"
@@ -324,7 +235,7 @@ _PATHS = (
 _DIRECT = (
     "(SELECT pg_catalog.concat(':(?:relid ','pg_catalog.pg_settings'::pg_catalog.regclass::"
     "pg_catalog.oid,'|funcid (?:',pg_catalog.string_agg(oid::pg_catalog.text,'|'),')) ')"
-    f" FROM pg_catalog.pg_proc WHERE proname {_EQ} ANY('{{{','.join(FUNCTIONS)}}}'))"
+    f" FROM pg_catalog.pg_proc WHERE proname {EQ} ANY('{{{','.join(FUNCTIONS)}}}'))"
 )
 
 
@@ -336,7 +247,7 @@ def _expression(catalog: str, owner: str, tree: str, definition: str) -> str:
     of, name = ("pg_type", "typname") if owner == "contypid" else ("pg_class", "relname")
     return (
         f"SELECT c.{name},'sql',pg_catalog.concat({definition}) FROM pg_catalog.{catalog} o,"
-        f" pg_catalog.{of} c WHERE o.oid {_OWN} AND c.oid {_EQ} o.{owner}"
+        f" pg_catalog.{of} c WHERE o.oid {_OWN} AND c.oid {EQ} o.{owner}"
         f" AND o.{tree}::pg_catalog.text OPERATOR(pg_catalog.~) {_DIRECT}"
     )
 
@@ -344,7 +255,7 @@ def _expression(catalog: str, owner: str, tree: str, definition: str) -> str:
 # Whoever updates a view over pg_settings sets parameters.
 _RULE = (
     f"'BY ',CASE WHEN pg_catalog.pg_relation_is_updatable(c.oid,false) OPERATOR(pg_catalog.&) 4"
-    f" {_EQ} 4 THEN 'UPDATE ' END,pg_catalog.pg_get_ruledef(o.oid)"
+    f" {EQ} 4 THEN 'UPDATE ' END,pg_catalog.pg_get_ruledef(o.oid)"
 )
 _CHECK = "'BY ',pg_catalog.pg_get_constraintdef(o.oid)"
 _EXPRESSIONS = (
@@ -362,7 +273,7 @@ _EXPRESSIONS = (
     _expression("pg_constraint", "contypid", "conbin", _CHECK),
     (
         "SELECT typname,'sql',typdefault FROM pg_catalog.pg_type"
-        f" WHERE oid {_OWN} AND typtype {_EQ} 'd' AND typdefaultbin IS NOT NULL"
+        f" WHERE oid {_OWN} AND typtype {EQ} 'd' AND typdefaultbin IS NOT NULL"
     ),
     (
         "SELECT proname,'sql',pg_catalog.pg_get_expr(proargdefaults,0) FROM pg_catalog.pg_proc"
@@ -384,25 +295,25 @@ def _depending(kind: str, key: str, name: str, tables: str, condition: str = "tr
     """Names of what has a part (a rule, a trigger, ...) that depends on something."""
     return (
         f"SELECT {name},d.refclassid,d.refobjid FROM pg_catalog.pg_depend d,{tables}"
-        f" WHERE d.classid {_EQ} 'pg_catalog.{kind}'::pg_catalog.regclass AND {key} {_EQ} d.objid"
+        f" WHERE d.classid {EQ} 'pg_catalog.{kind}'::pg_catalog.regclass AND {key} {EQ} d.objid"
         f" AND d.refobjid {_OWN} AND {condition}"
     )
 
 
 def _owner(catalog: str, owner: str) -> str:
     tables = f"pg_catalog.{catalog} o,pg_catalog.pg_class c"
-    return _depending(catalog, "o.oid", "c.relname", tables, f"c.oid {_EQ} o.{owner}")
+    return _depending(catalog, "o.oid", "c.relname", tables, f"c.oid {EQ} o.{owner}")
 
 
 def _is(column: str, catalog: str) -> str:
-    return f"{column} {_EQ} 'pg_catalog.{catalog}'::pg_catalog.regclass"
+    return f"{column} {EQ} 'pg_catalog.{catalog}'::pg_catalog.regclass"
 
 
 def _reached(catalog: str, source: str, other: str, condition: str = "true") -> str:
     """Names of relations from which a change goes on to other relations."""
     return (
         f"SELECT c.relname,'pg_catalog.pg_class'::pg_catalog.regclass,o.{other}"
-        f" FROM pg_catalog.{catalog} o, pg_catalog.pg_class c WHERE c.oid {_EQ} o.{source}"
+        f" FROM pg_catalog.{catalog} o, pg_catalog.pg_class c WHERE c.oid {EQ} o.{source}"
         f" AND {condition}"
     )
 
@@ -428,7 +339,7 @@ _OWNERS = (
         "o.indexrelid",
         "c.relname",
         "pg_catalog.pg_index o,pg_catalog.pg_class c",
-        f"c.oid {_EQ} o.indrelid AND {_is('d.refclassid', 'pg_proc')}",
+        f"c.oid {EQ} o.indrelid AND {_is('d.refclassid', 'pg_proc')}",
     ),
     _depending(
         "pg_class",
@@ -437,13 +348,13 @@ _OWNERS = (
         "pg_catalog.pg_class c",
         f"({_is('d.refclassid', 'pg_type')} OR {_is('d.refclassid', 'pg_proc')})",
     ),
-    _depending("pg_type", "t.oid", "t.typname", "pg_catalog.pg_type t", f"t.typtype {_EQ} 'd'"),
+    _depending("pg_type", "t.oid", "t.typname", "pg_catalog.pg_type t", f"t.typtype {EQ} 'd'"),
     _depending(
         "pg_constraint",
         "o.oid",
         "t.typname",
         "pg_catalog.pg_constraint o,pg_catalog.pg_type t",
-        f"t.oid {_EQ} o.contypid",
+        f"t.oid {EQ} o.contypid",
     ),
     _EVENTS,
     _reached("pg_inherits", "inhparent", "inhrelid"),
@@ -454,14 +365,14 @@ _OWNERS = (
 def _used(catalog: str, name: str, condition: str = "true") -> str:
     return (
         f"SELECT u.name,o.{name} FROM u,pg_catalog.{catalog} o WHERE {_is('u.kind', catalog)}"
-        f" AND o.oid {_EQ} u.oid AND {condition}"
+        f" AND o.oid {EQ} u.oid AND {condition}"
     )
 
 
 _ALL_USED = (
     _used("pg_proc", "proname"),
     _used("pg_class", "relname"),
-    _used("pg_type", "typname", f"o.typtype {_EQ} 'd'"),
+    _used("pg_type", "typname", f"o.typtype {EQ} 'd'"),
 )
 USES = (
     f"WITH u(name,kind,oid) AS ({' UNION ALL '.join(_OWNERS)})"

@@ -35,7 +35,7 @@ cdef class Doubting:
     cpdef object follow(self, Parameters parameters)
     cpdef bint began_with(self, str name)
     cpdef object wonder(self, str name, object own)
-    cpdef object settle(self)
+    cpdef object settle(self, int ignored)
     cpdef object touch(self, object verdict, bytes text, object policy, object reported, bint alone)
     cpdef object ask(self, int conditions)
     cpdef object ask_all(self, object routines)

@@ -68,8 +68,8 @@ class Doubting:
     as long as its transaction is open the server is to be asked what PREPARE reads a text under;
     `bound`: names of statements that can be prepared on no other server; `failing`: what Postgres
     said of those that it could not prepare anew, by name; `above`: parameters that it cannot set
-    elsewhere, since that takes a superuser; `routines`: those of its database, where
-    some change sessions.
+    elsewhere, since that takes a superuser; `routines`: those of its database, where some change
+    sessions.
     """
 
     names: dict[bytes, Statement]
@@ -142,14 +142,17 @@ class Doubting:
         return None
 
     @cython.ccall
-    def settle(self) -> object:
+    def settle(self, ignored: cython.int) -> object:
         """At a boundary: what statements did was told by Postgres, as far as it matters.
 
         Not of what was set to what it is anyway: that counts when the default changes.
+        `ignored`: conditions that are to be believed to be none.
         """
-        if self.asks == 0 and self.doubt.reported <= self.parameters.values.keys():
+        if self.asks:
+            return None
+        if ignored & PARAMETERS or self.doubt.reported <= self.parameters.values.keys():
             self._forget_doubt()
-        elif self.asks == 0:
+        else:
             self.asks = PARAMETERS
         return None
 
@@ -195,8 +198,6 @@ class Doubting:
         told: cython.bint = not self._touch_parameters(verdict, text, reported)
         if told and not policy.pinned & PARAMETERS:
             asks &= ~PARAMETERS
-        if policy.ignored & PARAMETERS:
-            self.doubt.reported.clear()
         if verdict.prepared:
             self.doubt.dropped.update(self.deallocated(verdict))
         if verdict.does & CREATES:

@@ -22,13 +22,16 @@ from proxy.session.preparing import Readings
 if TYPE_CHECKING:
     from proxy.session.statement import Statement
 
-_TEMP_NAMESPACE = "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"
+EQ = "OPERATOR(pg_catalog.=)"
+"""Postgres's own, whatever search_path is."""
+
+_TEMP_NAMESPACE = f"{EQ} pg_catalog.pg_my_temp_schema()"
 
 _HELD = {
     LISTEN: "EXISTS(SELECT FROM pg_catalog.pg_listening_channels())",
     ADVISORY: (
-        "EXISTS(SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
-        " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())"
+        f"EXISTS(SELECT FROM pg_catalog.pg_locks WHERE locktype {EQ} 'advisory'"
+        f" AND pid {EQ} pg_catalog.pg_backend_pid())"
     ),
     TEMP: (
         f"(EXISTS(SELECT FROM pg_catalog.pg_class WHERE relnamespace {_TEMP_NAMESPACE})"
@@ -100,9 +103,7 @@ def question(asks: int, names: Sequence[str], own: Sequence[str], everything: bo
     if everything:
         columns.append(_set("true"))
     elif own:
-        columns.append(
-            _set(f"pg_catalog.lower(name) {_EQ} ANY(ARRAY[{','.join(map(quote, own))}])")
-        )
+        columns.append(_set(f"pg_catalog.lower(name) {EQ} ANY(ARRAY[{','.join(map(quote, own))}])"))
     if asks & PREPARED:
         columns += [_STATEMENTS, _STRAYS]
     return f"SELECT {','.join(columns)}".encode()
@@ -140,20 +141,30 @@ def read_text(column: bytes | None) -> str | None:
     return None if column is None else bytes.fromhex(column.decode("ascii")).decode()
 
 
+def unhurried(query: bytes) -> bytes:
+    """The query, whatever time limits and kinds of transactions the session has by default.
+
+    What shows a rule's definition runs queries itself, whose operators are those of search_path.
+    """
+    return (
+        b"SET LOCAL statement_timeout=0;SET LOCAL search_path=pg_catalog;"
+        b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;" + query
+    )
+
+
 def _json(expression: str) -> str:
     return text_column(f"{expression}::pg_catalog.text")
 
 
-_EQ = "OPERATOR(pg_catalog.=)"
 _SET = _json(
     "pg_catalog.json_object_agg(pg_catalog.lower(name),pg_catalog.json_build_array("
-    f"pg_catalog.current_setting(name),setting {_EQ} reset_val,context {_EQ} 'user'))"
+    f"pg_catalog.current_setting(name),setting {EQ} reset_val,context {EQ} 'user'))"
 )
 
 
 def _set(condition: str) -> str:
     """The parameters of Postgres's own that were set in this session."""
-    where = f"source {_EQ} 'session' AND {condition}"
+    where = f"source {EQ} 'session' AND {condition}"
     return f"(SELECT {_SET} FROM pg_catalog.pg_settings WHERE {where})"
 
 

@@ -180,12 +180,11 @@ class Session(Doubting):
         above = frozenset() if self.defaults.get(b"is_superuser") == b"on" else answer.above
         known = answer.values.keys() if answer.session is None else self.above
         self.above = self.above - known | above
-        there = {n: None if n in above else value for n, value in answer.values.items()}
-        base = base.with_values(dict.fromkeys(above))
+        there = dict(answer.values)
         if there.get("role") == "none" and "role" not in self.startup.values:
             there["role"] = None
         there.update({name: None for name in self._unset(answer) if "." not in name})
-        at_server = base.with_values(there)
+        at_server = base.with_values({**there, **dict.fromkeys(above)})
         return at_server, at_server.with_values(self._back(answer))
 
     def _back(self, answer: Answer) -> dict[str, str]:

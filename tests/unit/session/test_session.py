@@ -305,7 +305,7 @@ def test_what_a_client_has_set_itself_stays_when_the_default_becomes_the_same() 
 def test_what_is_set_to_what_it_is_anyway_is_asked_about() -> None:
     session = touched("SET timezone = 'UTC'")
     assert session.asks == 0
-    session.settle()
+    session.settle(DEFAULT.ignored)
     assert session.question() == (PARAMETERS, ("timezone",), ("timezone",), False)
     session.believe(Answer(values={"timezone": "UTC"}, settled=frozenset({"timezone"})))
     assert parameters(session) == {"timezone": "UTC"}
@@ -358,6 +358,18 @@ def test_what_postgres_tells_of_out_of_nowhere_is_asked_about() -> None:
     assert there is session.parameters is NONE
 
 
+def test_what_is_set_to_what_it_is_anyway_is_not_asked_about_where_parameters_are_ignored() -> None:
+    session = touched("SET timezone = 'UTC'", policy=Policy(ignored=PARAMETERS))
+    session.settle(PARAMETERS)
+    assert session.doubt is None
+
+
+def test_what_is_told_of_behind_a_statement_that_is_ignored_is_not_asked_about() -> None:
+    session = touched("SET timezone = 'Asia/Tokyo'", policy=Policy(ignored=PARAMETERS))
+    session.wonder("timezone", "Asia/Tokyo")
+    assert session.asks == 0
+
+
 def test_what_is_told_of_and_back_again_is_not_asked_about() -> None:
     session = Session()
     session.wonder("timezone", "Asia/Tokyo")
@@ -371,7 +383,7 @@ def test_what_is_told_of_behind_a_statement_that_sets_it_is_not_asked_about() ->
     session.follow(Parameters.of({"timezone": "Asia/Tokyo"}))
     session.wonder("timezone", "Asia/Tokyo")
     assert session.asks == 0
-    session.settle()
+    session.settle(DEFAULT.ignored)
     assert session.doubt is None
 
 
