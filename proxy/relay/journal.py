@@ -88,7 +88,7 @@ class Journal:
     def routines_found(self, pool: Database) -> None:
         """Other functions, triggers or views than before change the sessions that use them."""
         known = {} if pool.routines is None else pool.routines.by_name
-        names = sorted(name for name, said in known.items() if said.makes)
+        names = sorted(name or "(any statement)" for name, said in known.items() if said.makes)
         log_event(
             log,
             logging.INFO,

@@ -20,7 +20,7 @@ from proxy.session.findings import NOTHING, Verdict
 from proxy.session.glance import FUNCTIONS
 from proxy.session.inquiry import EQ, read_text, text_column, unhurried
 from proxy.session.reading import DEFINING
-from proxy.session.routines import Routines, joined
+from proxy.session.routines import ANY_TEXT, Routines, joined
 from proxy.session.tokens import Tokens
 from proxy.session.verdict import read
 
@@ -176,11 +176,14 @@ def _state(catalog: str, key: str, condition: str = "true") -> str:
     return f"(SELECT {rows} FROM pg_catalog.{catalog} WHERE {key} {_OWN} AND {condition})"
 
 
-# What has columns of a domain.
+# Functions that these stand for are called where no name need stand.
+_IMPLYING = {"pg_operator": "oprcode", "pg_cast": "castfunc", "pg_amproc": "amproc"}
+
+# What has columns of a domain, or of arrays of it.
 _DOMAINS = (
     "(SELECT pg_catalog.string_agg(d.objid::pg_catalog.text,',' ORDER BY d.objid)"
     " FROM pg_catalog.pg_type t,pg_catalog.pg_depend d"
-    f" WHERE t.oid {_OWN} AND t.typtype {EQ} 'd' AND d.refobjid {EQ} t.oid"
+    f" WHERE t.oid {_OWN} AND t.typtype {EQ} 'd' AND d.refobjid {EQ} ANY(ARRAY[t.oid,t.typarray])"
     f" AND d.refclassid {EQ} 'pg_catalog.pg_type'::pg_catalog.regclass)"
 )
 _STATES = (
@@ -195,6 +198,7 @@ _STATES = (
     _state("pg_index", "indexrelid", "(indexprs IS NOT NULL OR indpred IS NOT NULL)"),
     _state("pg_partitioned_table", "partrelid", "partexprs IS NOT NULL"),
     _state("pg_type", "oid", f"typtype {EQ} 'd'"),
+    *(_state(catalog, "oid") for catalog in _IMPLYING),
     _DOMAINS,
 )
 _KEEPS_PLANS = (
@@ -357,22 +361,28 @@ _OWNERS = (
         f"t.oid {EQ} o.contypid",
     ),
     _EVENTS,
+    *(
+        f"SELECT '{ANY_TEXT}','pg_catalog.pg_proc'::pg_catalog.regclass,{function}::pg_catalog.oid"
+        f" FROM pg_catalog.{catalog} WHERE oid {_OWN}"
+        for catalog, function in _IMPLYING.items()
+    ),
     _reached("pg_inherits", "inhparent", "inhrelid"),
     _reached("pg_constraint", "confrelid", "conrelid", _CASCADES),
 )
 
 
-def _used(catalog: str, name: str, condition: str = "true") -> str:
+def _used(catalog: str, name: str, key: str = "oid", condition: str = "true") -> str:
     return (
         f"SELECT u.name,o.{name} FROM u,pg_catalog.{catalog} o WHERE {_is('u.kind', catalog)}"
-        f" AND o.oid {EQ} u.oid AND {condition}"
+        f" AND o.{key} {EQ} u.oid AND {condition}"
     )
 
 
 _ALL_USED = (
     _used("pg_proc", "proname"),
     _used("pg_class", "relname"),
-    _used("pg_type", "typname", f"o.typtype {EQ} 'd'"),
+    _used("pg_type", "typname", "oid", f"o.typtype {EQ} 'd'"),
+    _used("pg_type", "typname", "typarray", f"o.typtype {EQ} 'd'"),
 )
 USES = (
     f"WITH u(name,kind,oid) AS ({' UNION ALL '.join(_OWNERS)})"

@@ -1,5 +1,6 @@
 cdef class Routines:
     cdef readonly object by_name
+    cdef object _always
     cdef dict _kept
     cdef object _slots
     cdef unsigned int _mask

@@ -27,6 +27,9 @@ else:
     from proxy.session.lexer import KIND, QUOTED, UNICODE, WORD, step
     from proxy.session.tokens import Statements
 
+ANY_TEXT = ""
+"""In place of a name: whatever the text is, since operators and casts need no name in it."""
+
 _MOST_KEPT = 1000
 _LONGEST_KEPT = 16 << 10
 
@@ -44,9 +47,11 @@ class Routines:
     """`by_name`: what using the name may do to the session, besides what the text says."""
 
     by_name: Mapping[str, Verdict]
+    _always: Verdict
 
     def __init__(self, by_name: Mapping[str, Verdict]) -> None:
         self.by_name = by_name
+        self._always = by_name.get(ANY_TEXT, NOTHING)
         self._kept: dict[tuple[bytes, bool, int], Verdict] = {}
         size = 64
         while size < 4 * len(by_name):
@@ -73,6 +78,8 @@ class Routines:
         wide: cython.int,
     ) -> cython.bint:
         """Whether one of the names may stand in buffer[at:end], the text of a Query or Parse."""
+        if self._always is not NOTHING:
+            return True
         if wide:
             buffer = bytearray(masked(bytes(buffer[at:end]), wide))
             at, end = 0, len(buffer)
@@ -110,7 +117,7 @@ class Routines:
 
     def _read(self, text: bytes, backslashes: bool, wide: int) -> Verdict:
         called = self._called(Statements(text, backslashes, wide))
-        return joined([verdict(text, backslashes, wide), *called])
+        return joined([verdict(text, backslashes, wide), self._always, *called])
 
     def _called(self, tokens: Statements) -> Iterator[Verdict]:
         """Of each name what it may do, in the bodies of DO too."""
@@ -120,7 +127,8 @@ class Routines:
             body = tokens.literal() if inside else None
             if body is not None:
                 yield from self._called(Statements(body, tokens.backslashes, tokens.wide))
-            yield self.by_name.get(tokens.name() or "", NOTHING)
+            name = tokens.name()
+            yield NOTHING if name is None else self.by_name.get(name, NOTHING)
 
 
 def joined(verdicts: Iterable[Verdict]) -> Verdict:
