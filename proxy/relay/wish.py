@@ -6,7 +6,7 @@ from collections.abc import Container
 
 import cython
 
-from proxy.errors import LoginForbidden
+from proxy.errors import FeatureRefused, LoginForbidden
 from proxy.session.parameters import NONE, Parameters
 from proxy.wire import messages
 from proxy.wire.startup import Startup, split_options
@@ -14,6 +14,10 @@ from proxy.wire.startup import Startup, split_options
 _WHO = frozenset({"user", "database"})
 _NO = frozenset({"false", "off", "no", "0"})
 _NOT_PARAMETERS = frozenset({"user", "database", "options", "replication"})
+_PASSED_OVER = "session_authorization"
+"""Postgres sets it when it has authenticated whoever logs in, whatever they ask for."""
+_AT_ITS_BEGINNING = ("local_preload_libraries", "seed", "session_preload_libraries")
+"""What does something to a server of its own at its beginning, and to no other."""
 
 
 @cython.cclass
@@ -52,8 +56,11 @@ class Wish:
 
 
 def read_wish(packet: Startup, ignored: Container[str]) -> Wish:
-    """`ignored`: parameters that are passed over. Raises LoginForbidden, and
-    ProtocolViolation for switches in `options` that cannot be served."""
+    """`ignored`: parameters that are passed over.
+
+    Raises LoginForbidden, ProtocolViolation for switches in `options` that cannot be served, and
+    FeatureRefused for parameters that cannot.
+    """
     given = packet.parameters
     user = given.get("user", "")
     if not user:
@@ -79,7 +86,15 @@ def read_wish(packet: Startup, ignored: Container[str]) -> Wish:
 def _parameters(given: dict[str, str], ignored: Container[str]) -> dict[str, str]:
     asked = split_options(given.get("options", ""))
     asked.update({k: v for k, v in given.items() if k not in _NOT_PARAMETERS})
-    return {k.lower(): v for k, v in asked.items() if k.lower() not in ignored}
+    found = {k.lower(): v for k, v in asked.items() if k.lower() not in ignored}
+    found.pop(_PASSED_OVER, None)
+    for name in _AT_ITS_BEGINNING:
+        if name in found:
+            raise FeatureRefused(
+                f'parameter "{name}" cannot be given at login: servers are connected already',
+                hint="Set it for all sessions (ALTER ROLE ... SET), or in one (SET).",
+            )
+    return found
 
 
 def clean_name(name: str) -> str:

@@ -171,8 +171,8 @@ _CASCADES = (
 )
 
 
-def _state(catalog: str, key: str, condition: str = "true") -> str:
-    rows = f"pg_catalog.string_agg(pg_catalog.concat({key},':',xmin),',' ORDER BY {key})"
+def _state(catalog: str, key: str, condition: str = "true", version: str = "xmin") -> str:
+    rows = f"pg_catalog.string_agg(pg_catalog.concat({key},':',{version}),',' ORDER BY {key})"
     return f"(SELECT {rows} FROM pg_catalog.{catalog} WHERE {key} {_OWN} AND {condition})"
 
 
@@ -180,11 +180,23 @@ def _state(catalog: str, key: str, condition: str = "true") -> str:
 _IMPLYING = {"pg_operator": "oprcode", "pg_cast": "castfunc", "pg_amproc": "amproc"}
 
 # What has columns of a domain, or of arrays of it.
+_OF_DOMAINS = (
+    f"t.oid {_OWN} AND t.typtype {EQ} 'd' AND d.refobjid {EQ} ANY(ARRAY[t.oid,t.typarray])"
+    f" AND d.refclassid {EQ} 'pg_catalog.pg_type'::pg_catalog.regclass"
+)
 _DOMAINS = (
     "(SELECT pg_catalog.string_agg(d.objid::pg_catalog.text,',' ORDER BY d.objid)"
-    " FROM pg_catalog.pg_type t,pg_catalog.pg_depend d"
-    f" WHERE t.oid {_OWN} AND t.typtype {EQ} 'd' AND d.refobjid {EQ} ANY(ARRAY[t.oid,t.typarray])"
-    f" AND d.refclassid {EQ} 'pg_catalog.pg_type'::pg_catalog.regclass)"
+    f" FROM pg_catalog.pg_type t,pg_catalog.pg_depend d WHERE {_OF_DOMAINS})"
+)
+# Relations are told by their names, which an ALTER TABLE may have changed.
+_NAMED = (
+    "(relhasrules OR relhastriggers OR relhassubclass OR relispartition OR relrowsecurity"
+    f" OR relkind {EQ} 'p' OR relchecks OPERATOR(pg_catalog.>) 0"
+    f" OR oid {EQ} ANY(SELECT adrelid FROM pg_catalog.pg_attrdef)"
+    f" OR oid {EQ} ANY(SELECT indrelid FROM pg_catalog.pg_index"
+    " WHERE indexprs IS NOT NULL OR indpred IS NOT NULL)"
+    f" OR oid {EQ} ANY(SELECT d.objid FROM pg_catalog.pg_type t,pg_catalog.pg_depend d"
+    f" WHERE {_OF_DOMAINS}))"
 )
 _STATES = (
     _state("pg_proc", "oid"),
@@ -200,6 +212,7 @@ _STATES = (
     _state("pg_type", "oid", f"typtype {EQ} 'd'"),
     *(_state(catalog, "oid") for catalog in _IMPLYING),
     _DOMAINS,
+    _state("pg_class", "oid", _NAMED, "relname"),
 )
 _KEEPS_PLANS = (
     f"(SELECT pg_catalog.min(proname::pg_catalog.text) FROM pg_catalog.pg_proc WHERE oid {_OWN}"

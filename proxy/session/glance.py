@@ -65,7 +65,7 @@ RUNNERS = """
 # Functions that begin what lives in the server's process; those that make a replication slot do so
 # where it is temporary.
 BEGINNERS = """
-    dblink_connect dblink_connect_u pg_backup_start pg_replication_origin_session_setup
+    dblink_connect dblink_connect_u isn_weak pg_backup_start pg_replication_origin_session_setup
     pg_start_backup sepgsql_setcon
 """.split()  # noqa: SIM905
 SLOT_MAKERS = """

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 EQ = "OPERATOR(pg_catalog.=)"
 """Postgres's own, whatever search_path is."""
 
-_TEMP_NAMESPACE = f"{EQ} pg_catalog.pg_my_temp_schema()"
-
 _HELD = {
     LISTEN: "EXISTS(SELECT FROM pg_catalog.pg_listening_channels())",
     ADVISORY: (
@@ -34,9 +32,9 @@ _HELD = {
         f" AND pid {EQ} pg_catalog.pg_backend_pid())"
     ),
     TEMP: (
-        f"(EXISTS(SELECT FROM pg_catalog.pg_class WHERE relnamespace {_TEMP_NAMESPACE})"
-        f" OR EXISTS(SELECT FROM pg_catalog.pg_proc WHERE pronamespace {_TEMP_NAMESPACE})"
-        f" OR EXISTS(SELECT FROM pg_catalog.pg_type WHERE typnamespace {_TEMP_NAMESPACE}))"
+        "EXISTS(SELECT FROM pg_catalog.pg_depend"
+        f" WHERE refclassid {EQ} 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+        f" AND refobjid {EQ} pg_catalog.pg_my_temp_schema())"
     ),
     HOLD: "EXISTS(SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)",
 }

@@ -216,8 +216,8 @@ def quote(text: str) -> str:
     """A string literal that reads the same whatever the parameters of the session are."""
     if not text.isascii():
         # What is no text names no parameter of Postgres's.
-        octets = text.encode("utf-8", "replace")
-        return f"pg_catalog.convert_from('\\x{octets.hex()}','UTF8')"
+        octets = text.encode("utf-8", "replace").hex()
+        return f"pg_catalog.convert_from(pg_catalog.decode('{octets}','hex'),'UTF8')"
     doubled = text.replace("'", "''")
     if "\\" not in doubled:
         return f"'{doubled}'"

@@ -262,6 +262,23 @@ def test_options(pgfunnel: StartFunnel) -> None:
             assert other.execute(sql, [names]).fetchall()[0] == ("0",)
 
 
+def test_whoever_logs_in_is_the_session_user(pgfunnel: StartFunnel, postgres: Postgres) -> None:
+    funnel = pgfunnel()
+    options = "-c session_authorization=bob"
+    sql = "SELECT session_user, current_user"
+    with psycopg.connect(funnel.dsn("alice"), options=options) as through:
+        assert through.execute(sql).fetchone() == ("alice", "alice")
+    with psycopg.connect(postgres.dsn, options=options) as straight:
+        assert straight.execute("SELECT session_user = 'bob'").fetchone() == (False,)
+
+
+@pytest.mark.parametrize("name", ["seed", "session_preload_libraries", "local_preload_libraries"])
+def test_what_only_a_server_of_ones_own_could_begin_with(pgfunnel: StartFunnel, name: str) -> None:
+    funnel = pgfunnel()
+    with pytest.raises(psycopg.OperationalError, match=f'"{name}" cannot be given at login'):
+        psycopg.connect(funnel.dsn("alice"), options=f"-c {name}=0")
+
+
 def test_application_name(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(default_pool_size=1)
     with (

@@ -393,6 +393,44 @@ IMPLIED = [
         "INSERT INTO made.casts SELECT point(1, 2)",
     ),
 ]
+RENAMED = [
+    (
+        ["CREATE TABLE made.a (a text DEFAULT @set)", "ALTER TABLE made.a RENAME TO ra"],
+        "INSERT INTO made.ra DEFAULT VALUES",
+    ),
+    (["CREATE VIEW made.b AS SELECT @set", "ALTER VIEW made.b RENAME TO rb"], "TABLE made.rb"),
+    (
+        [
+            "CREATE TABLE made.c (a text CHECK (@set IS NOT NULL))",
+            "ALTER TABLE made.c RENAME TO rc",
+        ],
+        "INSERT INTO made.rc VALUES ('x')",
+    ),
+    (
+        [
+            "CREATE FUNCTION made.d() RETURNS text LANGUAGE sql AS $$ SELECT @set $$",
+            "ALTER FUNCTION made.d RENAME TO rd",
+        ],
+        "SELECT made.rd()",
+    ),
+    (
+        [
+            "CREATE TABLE made.e (a text) PARTITION BY LIST (a)",
+            "CREATE TABLE made.f PARTITION OF made.e DEFAULT",
+            "ALTER TABLE made.f ADD CHECK (@set IS NOT NULL)",
+            "ALTER TABLE made.e RENAME TO re",
+        ],
+        "INSERT INTO made.re VALUES ('x')",
+    ),
+    (
+        [
+            "CREATE DOMAIN made.g AS text CHECK (@set IS NOT NULL)",
+            "CREATE TABLE made.h (a made.g)",
+            "ALTER TABLE made.h RENAME TO rh",
+        ],
+        "INSERT INTO made.rh VALUES ('x')",
+    ),
+]
 SWITCHES = """
     seqscan indexscan bitmapscan hashjoin mergejoin nestloop sort material hashagg memoize tidscan
     async_append parallel_append parallel_hash partition_pruning indexonlyscan incremental_sort
@@ -400,7 +438,7 @@ SWITCHES = """
 """.split()  # noqa: SIM905
 
 
-@pytest.mark.parametrize("made", [MADE, IMPLIED], ids=["named", "implied"])
+@pytest.mark.parametrize("made", [MADE, RENAMED, IMPLIED], ids=["named", "renamed", "implied"])
 def test_what_is_made_through_pgfunnel_is_known_at_once(
     pgfunnel: StartFunnel, start_postgres: StartPostgres, made: list[tuple[list[str], str]]
 ) -> None:

@@ -188,6 +188,15 @@ def test_deallocate_of_what_the_protocol_prepared(pgfunnel: StartFunnel) -> None
                 other.execute(f"EXECUTE {names[0]}(1)")
 
 
+async def test_what_is_not_ascii_comes_along_whatever_strings_mean(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    async with client(funnel) as one, client(funnel) as other:
+        await one.execute("SET my.tag = 'é'")
+        for setting in ("off", "on"):
+            await other.execute(f"SET standard_conforming_strings = {setting}")
+            assert await one.fetchval("SELECT current_setting('my.tag')") == "é"
+
+
 PINS = [
     ("listen", "LISTEN here", "UNLISTEN here"),
     ("advisory_lock", "SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"),
@@ -201,6 +210,19 @@ PINS = [
     ("temporary", "SELECT 1 AS a INTO TEMP t", "DROP TABLE t"),
     ("temporary", "CREATE TEMP VIEW v AS SELECT 1", "DISCARD ALL"),
     ("temporary", "CREATE TEMP SEQUENCE s", "DROP SEQUENCE s"),
+    ("temporary", 'CREATE COLLATION pg_temp.c FROM "C"', "DROP COLLATION pg_temp.c"),
+    (
+        "temporary",
+        "CREATE OPERATOR pg_temp.### (FUNCTION = int4pl, LEFTARG = int, RIGHTARG = int)",
+        "DROP OPERATOR pg_temp.### (int, int)",
+    ),
+    ("temporary", "CREATE TEXT SEARCH CONFIGURATION pg_temp.c (COPY = simple)", "DISCARD TEMP"),
+    (
+        "temporary",
+        "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "DISCARD ALL",
+    ),
+    ("temporary", "CREATE DOMAIN pg_temp.d AS int", "DROP DOMAIN pg_temp.d"),
     ("hold_cursor", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE c"),
 ]
 

@@ -13,7 +13,7 @@ from proxy.conditions import ADVISORY, HOLD, LISTEN, PARAMETERS, PREPARED, TEMP
 from proxy.session.inquiry import ASKABLE, Answer, question, read_answer
 
 HELD = (LISTEN, ADVISORY, TEMP, HOLD)
-WORDS = {LISTEN: "channels", ADVISORY: "pg_locks", TEMP: "pg_class", HOLD: "pg_cursors"}
+WORDS = {LISTEN: "channels", ADVISORY: "pg_locks", TEMP: "pg_depend", HOLD: "pg_cursors"}
 
 masks = st.sets(st.sampled_from([*HELD, PREPARED, PARAMETERS])).map(sum)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)

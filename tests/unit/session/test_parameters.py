@@ -195,7 +195,8 @@ def test_values_are_kept_as_the_server_writes_them(
 def test_what_is_not_ascii_is_written_so_that_no_encoding_changes_it(text: str) -> None:
     written = quote(text)
     assert written.isascii()
-    assert bytes.fromhex(written.split("'")[1].removeprefix("\\x")).decode() == text
+    assert "\\" not in written  # which standard_conforming_strings gives another meaning
+    assert bytes.fromhex(written.split("'")[1]).decode() == text
 
 
 @pytest.mark.parametrize(
