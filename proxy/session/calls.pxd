@@ -1,5 +1,5 @@
 from proxy.session.findings cimport Findings
-from proxy.session.tokens cimport Statements, Tokens
+from proxy.session.tokens cimport Arguments, Statements, Tokens
 from proxy.session.words cimport Words
 
 cdef Words _WORDS
@@ -9,6 +9,7 @@ cdef Words _CONSTANTS
 cdef class Calls:
     cdef readonly Statements tokens
     cdef readonly Findings found
+    cdef Arguments arguments
     cdef readonly int resets
     cdef int left
     cdef Py_ssize_t updated

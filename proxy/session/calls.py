@@ -26,7 +26,7 @@ else:
 MANY = 1000
 # Words as arguments.
 _NULL, _TRUE, _FALSE = "null", "true", "false"
-_TRUTHS = (b"t", b"true", b"y", b"yes", b"on", b"1", _TRUE)
+_TRUTHS = frozenset([b"t", b"true", b"y", b"yes", b"on", b"1"])
 _UNTRUTHS = (b"f", b"false", b"n", b"no", b"off", b"0", _FALSE, _NULL)
 _BEGINNERS = "|".join([*BEGINNERS, *SLOT_MAKERS]).encode()
 # Of conditions outside of ANYTHING: how they look in what is not read.
@@ -57,6 +57,7 @@ class Calls:
 
     tokens: Statements
     found: Findings
+    arguments: Arguments
 
     def begin(self, tokens: Statements, found: Findings) -> None:
         self.tokens = tokens
@@ -65,6 +66,7 @@ class Calls:
         self.left = MANY
         self.updated = -1
         self.drops = self.paths = self.hinted = False
+        self.arguments = None
 
     def notice(self) -> None:
         """The token is a name that may matter, or stands behind a command's first words."""
@@ -181,7 +183,9 @@ class Calls:
 
     def call_slot_maker(self) -> None:
         """The third argument says whether the slot is temporary, or one that is named so."""
-        call: Arguments = Arguments.__new__(Arguments)
+        call: Arguments = self.arguments
+        if call is None:
+            call = self.arguments = Arguments.__new__(Arguments)
         call.behind(self.tokens)
         for _ in range(3):
             third = call.next(_CONSTANTS)
@@ -203,7 +207,9 @@ class Calls:
 
     def call_set_config(self) -> None:
         self.paths = True
-        call: Arguments = Arguments.__new__(Arguments)
+        call: Arguments = self.arguments
+        if call is None:
+            call = self.arguments = Arguments.__new__(Arguments)
         call.behind(self.tokens)
         name = call.next(_CONSTANTS)
         computed: cython.bint = not isinstance(name, bytes) and not call.bound
@@ -212,7 +218,7 @@ class Calls:
         if call.done and call.simple and not self.tokens.body:
             self.tokens.jump(call)
         whole: cython.bint = call.done and call.many == 3
-        if whole and local is not None and local in _TRUTHS:
+        if whole and (local is _TRUE or (isinstance(local, bytes) and local in _TRUTHS)):
             return
         if computed:
             self.found.make(COMPUTED)
