@@ -272,6 +272,18 @@ def test_whoever_logs_in_is_the_session_user(pgfunnel: StartFunnel, postgres: Po
         assert straight.execute("SELECT session_user = 'bob'").fetchone() == (False,)
 
 
+def test_a_transaction_of_ones_own_is_none_of_the_logins(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(session_audit=1)
+    options = "-c transaction_read_only=on -c transaction_isolation=serializable"
+    with psycopg.connect(funnel.dsn("alice"), options=options, autocommit=True) as connection:
+        for _ in range(3):
+            assert connection.execute("SHOW transaction_read_only").fetchone() == ("off",)
+            assert connection.execute("SHOW transaction_isolation").fetchone() == (
+                "read committed",
+            )
+    assert "leak" not in funnel.log()
+
+
 @pytest.mark.parametrize("name", ["seed", "session_preload_libraries", "local_preload_libraries"])
 def test_what_only_a_server_of_ones_own_could_begin_with(pgfunnel: StartFunnel, name: str) -> None:
     funnel = pgfunnel()
