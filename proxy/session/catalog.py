@@ -166,9 +166,8 @@ _OWN = "OPERATOR(pg_catalog.>=) 16384"
 _LONGEST = 30_000
 """Bytes of a body that is read; in hexadecimal it fits into what is received at once."""
 
-_CASCADES = (
-    f"contype {EQ} 'f' AND (confdeltype {EQ} ANY('{{c,n,d}}') OR confupdtype {EQ} ANY('{{c,n,d}}'))"
-)
+_CASCADES = f"contype {EQ} 'f'"
+"""Whatever ON DELETE and ON UPDATE say: TRUNCATE ... CASCADE goes along all of them."""
 
 
 def _state(catalog: str, key: str, condition: str = "true", version: str = "xmin") -> str:
@@ -206,7 +205,7 @@ _STATES = (
     _state("pg_policy", "oid"),
     _state("pg_attrdef", "oid"),
     _state("pg_inherits", "inhrelid"),
-    _state("pg_constraint", "oid", f"(contype {EQ} 'c' OR {_CASCADES})"),
+    _state("pg_constraint", "oid", f"contype {EQ} ANY('{{c,f}}')"),
     _state("pg_index", "indexrelid", "(indexprs IS NOT NULL OR indpred IS NOT NULL)"),
     _state("pg_partitioned_table", "partrelid", "partexprs IS NOT NULL"),
     _state("pg_type", "oid", f"typtype {EQ} 'd'"),

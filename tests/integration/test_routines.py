@@ -355,6 +355,18 @@ MADE = [
         "INSERT INTO made.domains VALUES ('x')",
     ),
     (
+        [
+            "CREATE TABLE made.referred (a int PRIMARY KEY)",
+            "CREATE TABLE made.refers (a int REFERENCES made.referred)",
+            (
+                "CREATE FUNCTION made.emptied() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM @set; RETURN NULL; END $$"
+            ),
+            ("CREATE TRIGGER t AFTER TRUNCATE ON made.refers EXECUTE FUNCTION made.emptied()"),
+        ],
+        "TRUNCATE made.referred CASCADE",
+    ),
+    (
         ["CREATE FUNCTION made.arg(a text DEFAULT @set) RETURNS text LANGUAGE sql AS 'SELECT a'"],
         "SELECT made.arg()",
     ),
@@ -431,11 +443,12 @@ RENAMED = [
         "INSERT INTO made.rh VALUES ('x')",
     ),
 ]
-SWITCHES = """
+PLANS = """
     seqscan indexscan bitmapscan hashjoin mergejoin nestloop sort material hashagg memoize tidscan
     async_append parallel_append parallel_hash partition_pruning indexonlyscan incremental_sort
     gathermerge
 """.split()  # noqa: SIM905
+SWITCHES = ["geqo", "jit", *(f"enable_{plan}" for plan in PLANS)]
 
 
 @pytest.mark.parametrize("made", [MADE, RENAMED, IMPLIED], ids=["named", "renamed", "implied"])
@@ -449,8 +462,7 @@ def test_what_is_made_through_pgfunnel_is_known_at_once(
         psycopg.connect(funnel.dsn(), autocommit=True, prepare_threshold=None) as one,
         psycopg.connect(funnel.dsn(), autocommit=True, prepare_threshold=None) as other,
     ):
-        for (making, use), switch in zip(made, SWITCHES, strict=False):
-            guc = f"enable_{switch}"
+        for (making, use), guc in zip(made, SWITCHES[: len(made)], strict=True):
             for sql in [*making, "RESET ALL", use]:
                 change = f"set_config('{guc}', 'off', false)"
                 one.execute(sql.replace("@set", change).replace("@guc", guc))
