@@ -121,7 +121,7 @@ def body(language: str, text: str | None) -> Verdict:
     """What a function's body may do; None for one that is too long to be had."""
     if text is None or language not in ("sql", "plpgsql"):
         return _OPAQUE
-    octets = text.encode()
+    octets = text.encode("utf-8", "surrogateescape")
     said = read(octets, body=language == "plpgsql")
     if DEFINING.search(octets):
         said = joined([said, _DEFINES])
@@ -135,7 +135,7 @@ def body(language: str, text: str | None) -> Verdict:
 def _calls(sources: Iterable[list[str | None]]) -> Iterable[tuple[str, str]]:
     """Whose text has which names in it."""
     for user, _, text in sources:
-        tokens = Tokens((text or "").encode())
+        tokens = Tokens((text or "").encode("utf-8", "surrogateescape"))
         while tokens.advance():
             name = tokens.name()
             if name is not None and user is not None:
@@ -178,9 +178,11 @@ def _state(catalog: str, key: str, condition: str = "true", version: str = "xmin
 # Functions that these stand for are called where no name need stand.
 _IMPLYING = {"pg_operator": "oprcode", "pg_cast": "castfunc", "pg_amproc": "amproc"}
 
-# What has columns of a domain, or of arrays of it.
+_HOLDS = f"{EQ} ANY('{{d,m,r}}')"
+"""Behind a type's kind: a domain, which has checks, or a range, which may be one of a domain."""
+# What has columns of such a type, or of arrays of it.
 _OF_DOMAINS = (
-    f"t.oid {_OWN} AND t.typtype {EQ} 'd' AND d.refobjid {EQ} ANY(ARRAY[t.oid,t.typarray])"
+    f"t.oid {_OWN} AND t.typtype {_HOLDS} AND d.refobjid {EQ} ANY(ARRAY[t.oid,t.typarray])"
     f" AND d.refclassid {EQ} 'pg_catalog.pg_type'::pg_catalog.regclass"
 )
 _DOMAINS = (
@@ -208,7 +210,7 @@ _STATES = (
     _state("pg_constraint", "oid", f"contype {EQ} ANY('{{c,f}}')"),
     _state("pg_index", "indexrelid", "(indexprs IS NOT NULL OR indpred IS NOT NULL)"),
     _state("pg_partitioned_table", "partrelid", "partexprs IS NOT NULL"),
-    _state("pg_type", "oid", f"typtype {EQ} 'd'"),
+    _state("pg_type", "oid", f"typtype {_HOLDS}"),
     *(_state(catalog, "oid") for catalog in _IMPLYING),
     _DOMAINS,
     _state("pg_class", "oid", _NAMED, "relname"),
@@ -364,7 +366,7 @@ _OWNERS = (
         "pg_catalog.pg_class c",
         f"({_is('d.refclassid', 'pg_type')} OR {_is('d.refclassid', 'pg_proc')})",
     ),
-    _depending("pg_type", "t.oid", "t.typname", "pg_catalog.pg_type t", f"t.typtype {EQ} 'd'"),
+    _depending("pg_type", "t.oid", "t.typname", "pg_catalog.pg_type t", f"t.typtype {_HOLDS}"),
     _depending(
         "pg_constraint",
         "o.oid",
@@ -393,8 +395,8 @@ def _used(catalog: str, name: str, key: str = "oid", condition: str = "true") ->
 _ALL_USED = (
     _used("pg_proc", "proname"),
     _used("pg_class", "relname"),
-    _used("pg_type", "typname", "oid", f"o.typtype {EQ} 'd'"),
-    _used("pg_type", "typname", "typarray", f"o.typtype {EQ} 'd'"),
+    _used("pg_type", "typname", "oid", f"o.typtype {_HOLDS}"),
+    _used("pg_type", "typname", "typarray", f"o.typtype {_HOLDS}"),
 )
 USES = (
     f"WITH u(name,kind,oid) AS ({' UNION ALL '.join(_OWNERS)})"

@@ -129,7 +129,7 @@ class Doubting:
         The server is asked then: Postgres may have read its configuration anew.
         """
         doubt = self.doubt or Doubt()
-        if name in doubt.reported or doubt.everything:
+        if name in doubt.reported or doubt.everything or self.asks & SURE:
             return None
         if own is not None:
             doubt.resets.add(name)

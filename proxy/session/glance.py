@@ -57,10 +57,12 @@ LOCKS = [
     "pg_try_advisory_lock_shared",
 ]
 UNLOCKS = ["pg_advisory_unlock", "pg_advisory_unlock_all", "pg_advisory_unlock_shared"]
-# Functions that run SQL from a string.
+# Functions that run SQL from a string, or read whatever there is.
 RUNNERS = """
-    connectby crosstab crosstab2 crosstab3 crosstab4 query_to_xml query_to_xml_and_xmlschema
-    query_to_xmlschema ts_rewrite ts_stat xpath_table
+    connectby crosstab crosstab2 crosstab3 crosstab4 database_to_xml
+    database_to_xml_and_xmlschema query_to_xml query_to_xml_and_xmlschema query_to_xmlschema
+    schema_to_xml schema_to_xml_and_xmlschema table_to_xml table_to_xml_and_xmlschema ts_rewrite
+    ts_stat xpath_table
 """.split()  # noqa: SIM905
 # Functions that begin what lives in the server's process; those that make a replication slot do so
 # where it is temporary.

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 EQ = "OPERATOR(pg_catalog.=)"
 """Postgres's own, whatever search_path is."""
 
+_ENCODING = (
+    f"CASE WHEN pg_catalog.getdatabaseencoding() {EQ} 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END"
+)
+
 _HELD = {
     LISTEN: "EXISTS(SELECT FROM pg_catalog.pg_listening_channels())",
     ADVISORY: (
@@ -131,12 +135,18 @@ def read_answer(
 
 
 def text_column(expression: str) -> str:
-    """In hexadecimal UTF-8, whatever the session's client_encoding is."""
-    return f"pg_catalog.encode(pg_catalog.convert_to({expression},'UTF8'),'hex')"
+    """In hexadecimal UTF-8, whatever the session's client_encoding is.
+
+    Bytes as they are where the database does not know its encoding.
+    """
+    return f"pg_catalog.encode(pg_catalog.convert_to({expression},{_ENCODING}),'hex')"
 
 
 def read_text(column: bytes | None) -> str | None:
-    return None if column is None else bytes.fromhex(column.decode("ascii")).decode()
+    """What is not UTF-8 in it as surrogates."""
+    if column is None:
+        return None
+    return bytes.fromhex(column.decode("ascii")).decode("utf-8", "surrogateescape")
 
 
 def unhurried(query: bytes) -> bytes:

@@ -27,8 +27,13 @@ else:
     from proxy.session.lexer import KIND, QUOTED, UNICODE, WORD, step
     from proxy.session.tokens import Statements
 
+_SWEEPING = ("analyse", "analyze", "cluster", "reindex", "vacuum")
+"""Commands that run the expressions of indexes and statistics without naming them."""
+
 ANY_TEXT = ""
 """In place of a name: whatever the text is, since operators and casts need no name in it."""
+
+_DEFINES = Verdict(defines=True)
 
 _MOST_KEPT = 1000
 _LONGEST_KEPT = 16 << 10
@@ -52,13 +57,16 @@ class Routines:
     def __init__(self, by_name: Mapping[str, Verdict]) -> None:
         self.by_name = by_name
         self._always = by_name.get(ANY_TEXT, NOTHING)
+        self._foreign = _all(said for name, said in by_name.items() if not name.isascii())
+        self._by_word = dict.fromkeys(_SWEEPING, _all(by_name.values()))
         self._kept: dict[tuple[bytes, bool, int], Verdict] = {}
         size = 64
-        while size < 4 * len(by_name):
+        names = [*by_name, *_SWEEPING]
+        while size < 4 * len(names):
             size *= 2
         self._mask = size - 1
         self._slots = array("I", bytes(4 * size))
-        for name in by_name:
+        for name in names:
             self._enter(_hash(name.replace('"', '""').encode("utf-8", "surrogateescape")))
 
     def _enter(self, value: int) -> None:
@@ -90,16 +98,18 @@ class Routines:
             slots = cython.cast(carray, self._slots).data.as_uints
         else:
             p, slots = buffer, self._slots
+        foreign: cython.bint = self._foreign is not NOTHING
         while at < end:
             stop: cython.Py_ssize_t = step(p, at, end, backslashes)
             kind: cython.int = stop & KIND
             stop >>= 3
             if kind == UNICODE:
                 return True
-            if kind == WORD and _listed(slots, self._mask, _hashed(p, at, stop)):
-                return True
-            if kind == QUOTED and _listed(slots, self._mask, _hashed(p, at + 1, stop - 1)):
-                return True
+            if kind == WORD or kind == QUOTED:
+                quotes: cython.Py_ssize_t = kind == QUOTED
+                hashed: cython.uint = _hashed(p, at + quotes, stop - quotes)
+                if _listed(slots, self._mask, hashed) or (foreign and not _ascii(p, at, stop)):
+                    return True
             at = stop
         return False
 
@@ -128,7 +138,15 @@ class Routines:
             if body is not None:
                 yield from self._called(Statements(body, tokens.backslashes, tokens.wide))
             name = tokens.name()
-            yield NOTHING if name is None else self.by_name.get(name, NOTHING)
+            if name is None:
+                continue
+            yield self.by_name.get(name, NOTHING)
+            if _makes_table(tokens):
+                yield _DEFINES
+            if name.isascii():
+                yield self._by_word.get(name, NOTHING)
+            elif name not in self.by_name:
+                yield self._foreign  # it may be one of those in another encoding
 
 
 def joined(verdicts: Iterable[Verdict]) -> Verdict:
@@ -159,6 +177,17 @@ def joined(verdicts: Iterable[Verdict]) -> Verdict:
     )
 
 
+def _makes_table(tokens: Statements) -> bool:
+    """SELECT INTO, or what EXPLAIN ANALYZE runs: no CommandComplete says that it made one."""
+    if tokens.says(b"into"):
+        return not (tokens.before(b"insert") or tokens.before(b"merge"))
+    return bool(tokens.says(b"create")) and not tokens.first
+
+
+def _all(verdicts: Iterable[Verdict]) -> Verdict:
+    return joined([NOTHING, *verdicts])
+
+
 def _union(masks: Iterable[int]) -> int:
     total = 0
     for mask in masks:
@@ -173,6 +202,14 @@ def _listed(slots: cython.p_uint, mask: cython.uint, value: cython.uint) -> cyth
             return True
         slot = (slot + 1) & mask
     return False
+
+
+def _ascii(p: cython.p_uchar, at: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.bint:
+    while at < stop:
+        if p[at] > 127:
+            return False
+        at += 1
+    return True
 
 
 def _hashed(p: cython.p_uchar, at: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.uint:

@@ -199,7 +199,8 @@ class Session(Doubting):
     def _were_set(self) -> set[str]:
         """What had a value that only the server itself can tell of."""
         known = self.parameters.values.items()
-        return {n for n, value in known if not _in_catalogue(n) and value not in _UNSET}
+        own = {n for n, value in known if value not in _UNSET or n in self.begins}
+        return {name for name in own if not _in_catalogue(name)}
 
     def _unset(self, answer: Answer) -> set[str]:
         """Which of the parameters that may have been put back were."""

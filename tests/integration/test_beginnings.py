@@ -240,6 +240,26 @@ def test_a_role_to_begin_with(own_postgres: Postgres, pgfunnel: StartFunnel) -> 
                 assert before.execute(who).fetchone() == ("alice",)
 
 
+@pytest.mark.parametrize(
+    "sql, role", [("DISCARD ALL", "alice"), ("SET ROLE crew; RESET ALL", "crew")]
+)
+def test_the_role_that_a_session_began_with_comes_back(
+    own_postgres: Postgres, pgfunnel: StartFunnel, sql: str, role: str
+) -> None:
+    """Also where Postgres tells of other parameters that come back (application_name)."""
+    own_postgres.psql("CREATE ROLE crew; GRANT crew TO alice")
+    funnel = pgfunnel(own_postgres, default_pool_size=2)
+    with connected(f"{funnel.dsn('alice')}?application_name=x", funnel.dsn()) as (one, owner):
+        who = "SELECT current_user"
+        assert one.execute(who).fetchone() == ("alice",)
+        owner.execute("ALTER ROLE alice SET role = 'crew'")
+        assert one.execute(who).fetchone() == ("alice",)
+        for statement in sql.split(";"):
+            one.execute(statement)
+        for _ in range(3):
+            assert one.execute(who).fetchone() == (role,)
+
+
 def test_part_of_a_date_style_to_begin_with(own_postgres: Postgres, pgfunnel: StartFunnel) -> None:
     """What a client was told is more than what ALTER ROLE said."""
     own_postgres.psql("ALTER ROLE alice SET datestyle = 'DMY'")

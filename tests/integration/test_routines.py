@@ -384,6 +384,33 @@ MADE = [
 IMPLIED = [
     (
         [
+            "CREATE DOMAIN made.bound AS text CHECK (@set IS NOT NULL)",
+            "CREATE TYPE made.span AS RANGE (subtype = made.bound)",
+            "CREATE TABLE made.spans (a made.span)",
+        ],
+        "INSERT INTO made.spans VALUES ('[a,b]')",
+    ),
+    (
+        [
+            "CREATE DOMAIN made.into AS text CHECK (@set IS NOT NULL)",
+            "SELECT 'x'::made.into AS a INTO made.selected",
+        ],
+        "INSERT INTO made.selected VALUES ('x')",
+    ),
+    (
+        [
+            "CREATE DOMAIN made.explained AS text CHECK (@set IS NOT NULL)",
+            "EXPLAIN ANALYZE CREATE TABLE made.shown AS SELECT 'x'::made.explained AS a",
+        ],
+        "INSERT INTO made.shown VALUES ('x')",
+    ),
+    (["CREATE VIEW made.seen AS SELECT @set"], "SELECT table_to_xml('made.seen', true, true, '')"),
+    (
+        [f"CREATE FUNCTION {'é' * 33}() RETURNS text LANGUAGE sql AS $$ SELECT @set $$"],
+        f"SELECT {'é' * 33}()",  # Postgres keeps 31 of them
+    ),
+    (
+        [
             "CREATE DOMAIN made.element AS text CHECK (@set IS NOT NULL)",
             "CREATE TABLE made.arrays (a made.element[])",
         ],
@@ -470,6 +497,79 @@ def test_what_is_made_through_pgfunnel_is_known_at_once(
             assert one.execute(f"SHOW {guc}").fetchone() == ("off",), use
             one.execute("RESET ALL")
         one.execute("DROP EVENT TRIGGER IF EXISTS made")
+
+
+@pytest.mark.parametrize("sweep", ["ANALYZE", "VACUUM FULL", "REINDEX SCHEMA made"])
+def test_expressions_that_no_name_shows(
+    pgfunnel: StartFunnel, start_postgres: StartPostgres, sweep: str
+) -> None:
+    upstream = start_postgres()
+    upstream.psql(
+        "CREATE SCHEMA made; CREATE TABLE made.t (a int); INSERT INTO made.t VALUES (1);"
+        "CREATE FUNCTION made.expr(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_advisory_lock(7); RETURN n; END $$;"
+        "CREATE INDEX ON made.t (made.expr(a))"
+    )
+    funnel = pgfunnel(upstream, default_pool_size=2, query_wait_timeout=2)
+    held = (
+        "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+    )
+    with (
+        psycopg.connect(funnel.dsn(), autocommit=True) as one,
+        psycopg.connect(funnel.dsn(), autocommit=True) as other,
+    ):
+        one.execute(sweep)
+        for _ in range(3):
+            assert one.execute(held).fetchone() == (True,)
+            assert other.execute(held).fetchone() == (False,)
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "utf8", "sjis"])
+def test_names_in_the_clients_own_encoding(
+    pgfunnel: StartFunnel, start_postgres: StartPostgres, encoding: str
+) -> None:
+    upstream = start_postgres()
+    name = "ソ" if encoding == "sjis" else "né"
+    upstream.psql(
+        f"CREATE FUNCTION {name}() RETURNS text LANGUAGE sql AS"
+        " $$ SELECT set_config('work_mem', '9MB', false) $$"
+    )
+    funnel = pgfunnel(upstream, default_pool_size=1, query_wait_timeout=2)
+    with (
+        psycopg.connect(funnel.dsn(), autocommit=True) as one,
+        psycopg.connect(funnel.dsn(), autocommit=True) as other,
+    ):
+        one.execute(f"SET client_encoding = {encoding}")
+        one.execute(f"SELECT {name}()")
+        for _ in range(2):
+            assert other.execute("SHOW work_mem").fetchone() == ("4MB",)
+            assert one.execute("SHOW work_mem").fetchone() == ("9MB",)
+
+
+def test_a_database_that_knows_no_encoding(
+    pgfunnel: StartFunnel, start_postgres: StartPostgres
+) -> None:
+    upstream = start_postgres()
+    upstream.psql("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    place = {"host": upstream.host, "port": upstream.port}
+    funnel = pgfunnel(
+        upstream, databases={"ascii": place}, default_pool_size=1, query_wait_timeout=2
+    )
+    dsn = psycopg.conninfo.make_conninfo(funnel.dsn(), dbname="ascii", client_encoding="latin1")
+    with (
+        psycopg.connect(dsn, autocommit=True) as one,
+        psycopg.connect(dsn, autocommit=True) as other,
+    ):
+        one.execute("CREATE FUNCTION harmless() RETURNS int LANGUAGE sql AS 'SELECT 1 /* é */'")
+        one.execute(
+            "CREATE FUNCTION sets() RETURNS text LANGUAGE sql AS"
+            " $$ SELECT set_config('work_mem', '9MB', false) /* é */ $$"
+        )
+        one.execute("SELECT sets()")
+        for _ in range(2):
+            assert other.execute("SHOW work_mem").fetchone() == ("4MB",)
+            assert one.execute("SHOW work_mem").fetchone() == ("9MB",)
+    assert "routines_unknown" not in funnel.log()
 
 
 def test_temporary_where_no_text_says_so(
