@@ -13,7 +13,7 @@ from proxy.pool.bound import Bound
 from proxy.pool.pool import PoolSize
 from proxy.relay.connect import Address
 from proxy.session.catalog import UNSEEN, Catalog, Look, look
-from proxy.session.parameters import NONE, READ_ONLY, Parameters, canonical
+from proxy.session.parameters import NONE, OF_TRANSACTIONS, READ_ONLY, Parameters, canonical
 from proxy.session.policy import Policy
 from proxy.session.prepared import new_generation
 from proxy.settings.databases import Limits, Target
@@ -174,6 +174,8 @@ class Database(Pool):
         if len(self.greetings) >= _MAX_GREETINGS:
             self.learn_defaults(dict(self.defaults))
         values = canonical(asked, rows[-1]) if rows else dict(asked.values)
+        for passing in OF_TRANSACTIONS:
+            values.pop(passing, None)
         for name, value in reported.items():
             key = name.decode().lower()
             if key in READ_ONLY or key not in values:

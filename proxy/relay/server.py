@@ -275,7 +275,9 @@ class Server(Answering):
     def _audit(self) -> object:
         """Ask the server whether it is as it is believed to be, before it is lent again."""
         self.state = RESETTING
-        self.audited = self.parameters
+        begins = self.pool.catalog.begins
+        role = {"role": begins["role"]} if "role" in begins else {}
+        self.audited = self.parameters.with_values({**role, **self.parameters.values})
         self.rows = []
         return self.run(audit.query(self.audited))
 

@@ -14,14 +14,8 @@ from proxy.wire.startup import Startup, split_options
 _WHO = frozenset({"user", "database"})
 _NO = frozenset({"false", "off", "no", "0"})
 _NOT_PARAMETERS = frozenset({"user", "database", "options", "replication"})
-_PASSED_OVER = (
-    "session_authorization",
-    "transaction_deferrable",
-    "transaction_isolation",
-    "transaction_read_only",
-)
-"""Postgres sets it when it has authenticated whoever logs in, and at each transaction's beginning,
-whatever they ask for."""
+_PASSED_OVER = "session_authorization"
+"""Postgres sets it when it has authenticated whoever logs in, whatever they ask for."""
 _AT_ITS_BEGINNING = ("local_preload_libraries", "seed", "session_preload_libraries")
 """What does something to a server of its own at its beginning, and to no other."""
 
@@ -93,8 +87,7 @@ def _parameters(given: dict[str, str], ignored: Container[str]) -> dict[str, str
     asked = split_options(given.get("options", ""))
     asked.update({k: v for k, v in given.items() if k not in _NOT_PARAMETERS})
     found = {k.lower(): v for k, v in asked.items() if k.lower() not in ignored}
-    for name in _PASSED_OVER:
-        found.pop(name, None)
+    found.pop(_PASSED_OVER, None)
     for name in _AT_ITS_BEGINNING:
         if name in found:
             raise FeatureRefused(

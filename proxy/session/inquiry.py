@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from proxy.conditions import ADVISORY, HOLD, LISTEN, PREPARED, TEMP
 from proxy.session.findings import Verdict
-from proxy.session.parameters import quote
+from proxy.session.parameters import OF_TRANSACTIONS, quote
 from proxy.session.preparing import Readings
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ _HELD = {
 ASKABLE = LISTEN | ADVISORY | TEMP | HOLD
 """Conditions whose end the server can tell."""
 
-_NOT_OF_THE_SESSION = frozenset(
-    {"transaction_isolation", "transaction_read_only", "transaction_deferrable", "seed"}
-)
+_NOT_OF_THE_SESSION = OF_TRANSACTIONS | {"seed"}
 
 
 @dataclass(slots=True)

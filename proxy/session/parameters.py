@@ -80,6 +80,11 @@ READ_ONLY = frozenset(
 )
 """Parameters that a server reports and nobody can set."""
 
+OF_TRANSACTIONS = frozenset(
+    {"transaction_deferrable", "transaction_isolation", "transaction_read_only"}
+)
+"""Parameters that Postgres sets anew when a transaction begins."""
+
 IDENTITY = ("session_authorization", "role")
 """Whom a session acts as: given up first, taken on last, and left alone by RESET ALL."""
 

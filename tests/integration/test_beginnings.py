@@ -248,7 +248,7 @@ def test_the_role_that_a_session_began_with_comes_back(
 ) -> None:
     """Also where Postgres tells of other parameters that come back (application_name)."""
     own_postgres.psql("CREATE ROLE crew; GRANT crew TO alice")
-    funnel = pgfunnel(own_postgres, default_pool_size=2)
+    funnel = pgfunnel(own_postgres, default_pool_size=2, session_audit=1)
     with connected(f"{funnel.dsn('alice')}?application_name=x", funnel.dsn()) as (one, owner):
         who = "SELECT current_user"
         assert one.execute(who).fetchone() == ("alice",)
@@ -256,8 +256,11 @@ def test_the_role_that_a_session_began_with_comes_back(
         assert one.execute(who).fetchone() == ("alice",)
         for statement in sql.split(";"):
             one.execute(statement)
-        for _ in range(3):
-            assert one.execute(who).fetchone() == (role,)
+        with connected(funnel.dsn("alice")) as (after,):
+            for _ in range(3):
+                assert one.execute(who).fetchone() == (role,)
+                assert after.execute(who).fetchone() == ("crew",)
+    assert " leak " not in funnel.log()
 
 
 def test_part_of_a_date_style_to_begin_with(own_postgres: Postgres, pgfunnel: StartFunnel) -> None:
