@@ -46,6 +46,8 @@ class Catalog:
 
 
 UNSEEN = Catalog()
+_ODD = "surrogateescape"
+"""What becomes of bytes that are no UTF-8, in a database that does not know its encoding."""
 _DEFINES = Verdict(defines=True)
 _OPAQUE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
 
@@ -67,11 +69,12 @@ def look(known: Catalog, *, elder: bool = True) -> Look:
         seen = replace(seen, former=(yield from former(known.begins, now, elder=elder)))
         if replace(seen, begins=known.begins) == replace(known, routines=None):
             return replace(seen, routines=known.routines)
-    sources = [[read_text(column) for column in row] for row in (yield unhurried(SOURCES))]
+    sources = [[read_text(column, _ODD) for column in row] for row in (yield unhurried(SOURCES))]
     found = _first(sources)
     if not found:
         return seen
-    uses = {(read_text(a) or "", read_text(b) or "") for a, b in (yield unhurried(USES))}
+    rows = yield unhurried(USES)
+    uses = {(read_text(user, _ODD) or "", read_text(used, _ODD) or "") for user, used in rows}
     _spread(found, [*uses, *_calls(sources)])
     routines = Routines(found)
     same = known.routines is not None and known.routines.by_name == found
@@ -121,7 +124,7 @@ def body(language: str, text: str | None) -> Verdict:
     """What a function's body may do; None for one that is too long to be had."""
     if text is None or language not in ("sql", "plpgsql"):
         return _OPAQUE
-    octets = text.encode("utf-8", "surrogateescape")
+    octets = text.encode("utf-8", _ODD)
     said = read(octets, body=language == "plpgsql")
     if DEFINING.search(octets):
         said = joined([said, _DEFINES])
@@ -135,7 +138,7 @@ def body(language: str, text: str | None) -> Verdict:
 def _calls(sources: Iterable[list[str | None]]) -> Iterable[tuple[str, str]]:
     """Whose text has which names in it."""
     for user, _, text in sources:
-        tokens = Tokens((text or "").encode("utf-8", "surrogateescape"))
+        tokens = Tokens((text or "").encode("utf-8", _ODD))
         while tokens.advance():
             name = tokens.name()
             if name is not None and user is not None:
@@ -298,13 +301,24 @@ _EXPRESSIONS = (
         f" WHERE oid {_OWN} AND proargdefaults::pg_catalog.text OPERATOR(pg_catalog.~) {_DIRECT}"
     ),
 )
+_ENCODING = (
+    f"CASE WHEN pg_catalog.getdatabaseencoding() {EQ} 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END"
+)
+"""Bytes as they are where the database does not know its encoding: one odd function must not keep
+all from being read."""
+
+
+def _text_column(expression: str) -> str:
+    return text_column(expression, _ENCODING)
+
+
 _BODY = (
     f"CASE WHEN pg_catalog.octet_length(body) OPERATOR(pg_catalog.<=) {_LONGEST} THEN"
-    f" {text_column('body')} END"
+    f" {_text_column('body')} END"
 )
 _ALL_SOURCES = (_ROUTINES, _PATHS, *_EXPRESSIONS)
 SOURCES = (
-    f"SELECT {text_column('name')},{text_column('language')},{_BODY}"
+    f"SELECT {_text_column('name')},{_text_column('language')},{_BODY}"
     f" FROM ({' UNION ALL '.join(_ALL_SOURCES)}) s(name,language,body)"
 ).encode()
 
@@ -400,6 +414,6 @@ _ALL_USED = (
 )
 USES = (
     f"WITH u(name,kind,oid) AS ({' UNION ALL '.join(_OWNERS)})"
-    f" SELECT {text_column('used.name')},{text_column('used.used')}"
+    f" SELECT {_text_column('used.name')},{_text_column('used.used')}"
     f" FROM ({' UNION '.join(_ALL_USED)}) used(name,used)"
 ).encode()

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 EQ = "OPERATOR(pg_catalog.=)"
 """Postgres's own, whatever search_path is."""
 
-_ENCODING = (
-    f"CASE WHEN pg_catalog.getdatabaseencoding() {EQ} 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END"
-)
-
 _HELD = {
     LISTEN: "EXISTS(SELECT FROM pg_catalog.pg_listening_channels())",
     ADVISORY: (
@@ -132,19 +128,15 @@ def read_answer(
     return Answer(held, values, settled, session, default, above, statements, strays)
 
 
-def text_column(expression: str) -> str:
-    """In hexadecimal UTF-8, whatever the session's client_encoding is.
-
-    Bytes as they are where the database does not know its encoding.
-    """
-    return f"pg_catalog.encode(pg_catalog.convert_to({expression},{_ENCODING}),'hex')"
+def text_column(expression: str, encoding: str = "'UTF8'") -> str:
+    """In hexadecimal, whatever the session's client_encoding is. Postgres fails where it cannot."""
+    return f"pg_catalog.encode(pg_catalog.convert_to({expression},{encoding}),'hex')"
 
 
-def read_text(column: bytes | None) -> str | None:
-    """What is not UTF-8 in it as surrogates."""
-    if column is None:
-        return None
-    return bytes.fromhex(column.decode("ascii")).decode("utf-8", "surrogateescape")
+def read_text(column: bytes | None, errors: str = "strict") -> str | None:
+    """What a text_column says. Raises ValueError where it is not UTF-8, unless `errors` is
+    "surrogateescape"."""
+    return None if column is None else bytes.fromhex(column.decode("ascii")).decode("utf-8", errors)
 
 
 def unhurried(query: bytes) -> bytes:

@@ -569,6 +569,9 @@ def test_a_database_that_knows_no_encoding(
         for _ in range(2):
             assert other.execute("SHOW work_mem").fetchone() == ("4MB",)
             assert one.execute("SHOW work_mem").fetchone() == ("9MB",)
+        one.execute("SET my.tag = 'é'")
+        one.execute("SET work_mem = '5MB'")
+        assert one.execute("SHOW my.tag").fetchone() == ("é",)
     assert "routines_unknown" not in funnel.log()
 
 
