@@ -62,7 +62,7 @@ def look(known: Catalog, *, elder: bool = True) -> Look:
     """
     ((state, keeping, path, given),) = yield unhurried(FINGERPRINT)
     now = begins(read_text(given))
-    seen = Catalog(read_text(state) or "", None, keeping is not None, path == b"t", now)
+    seen = Catalog(read_text(state) or "", None, keeping == b"t", path == b"t", now)
     if seen == replace(known, routines=None):
         return known
     if now != known.begins and known is not UNSEEN:
@@ -219,7 +219,7 @@ _STATES = (
     _state("pg_class", "oid", _NAMED, "relname"),
 )
 _KEEPS_PLANS = (
-    f"(SELECT pg_catalog.min(proname::pg_catalog.text) FROM pg_catalog.pg_proc WHERE oid {_OWN}"
+    f"EXISTS(SELECT FROM pg_catalog.pg_proc WHERE oid {_OWN}"
     " AND prolang OPERATOR(pg_catalog.<>) ALL(SELECT oid FROM pg_catalog.pg_language"
     f" WHERE lanname {EQ} ANY('{{c,internal,sql}}')))"
 )
@@ -235,8 +235,7 @@ _DEFAULT_PATHS = (
 _TEMPORARY = f"EXISTS(SELECT FROM ({_DEFAULT_PATHS}) p(path) WHERE path {_LEADS})"
 _ALL_STATES = f"pg_catalog.md5(pg_catalog.concat_ws(';',{','.join(_STATES)}))"
 FINGERPRINT = (
-    f"SELECT {text_column(_ALL_STATES)},{text_column(_KEEPS_PLANS)},{_TEMPORARY},"
-    f"{text_column(BEGINS)}"
+    f"SELECT {text_column(_ALL_STATES)},{_KEEPS_PLANS},{_TEMPORARY},{text_column(BEGINS)}"
 ).encode()
 
 

@@ -245,9 +245,12 @@ class Doubting:
     def makes(self, verdict: Verdict) -> int:
         """The conditions that it may bring about, itself or by what it executes.
 
-        Without what code may do that it calls and nobody can read: a mere suspicion.
+        Without what code may do that it calls and nobody can read: a mere suspicion. DEALLOCATE
+        concerns prepared statements and brings none about.
         """
         makes = verdict.makes & ~verdict.unseen
+        if verdict.prepared and all(piece.verb == "DEALLOCATE" for piece in verdict.prepared):
+            makes &= ~PREPARED
         for inner in self._inner(verdict):
             makes |= inner.makes & ~inner.unseen
         return makes

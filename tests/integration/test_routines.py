@@ -565,6 +565,7 @@ def test_a_database_that_knows_no_encoding(
             "CREATE FUNCTION sets() RETURNS text LANGUAGE sql AS"
             " $$ SELECT set_config('work_mem', '9MB', false) /* é */ $$"
         )
+        one.execute("CREATE FUNCTION é() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'")
         one.execute("SELECT sets()")
         for _ in range(2):
             assert other.execute("SHOW work_mem").fetchone() == ("4MB",)

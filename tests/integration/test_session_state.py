@@ -387,6 +387,19 @@ async def test_policy_rejects(
             assert await one.fetchval("SELECT 1") == 1
 
 
+async def test_who_may_not_prepare_may_deallocate(pgfunnel: StartFunnel) -> None:
+    """As psycopg does behind ROLLBACK and DDL, with what it has prepared by the protocol."""
+    funnel = pgfunnel(default_pool_size=1, session_policy="prepared=reject")
+    async with client(funnel) as one:
+        assert await (await one.prepare("SELECT 1", name="mine")).fetchval() == 1
+        await one.execute("DEALLOCATE mine")
+        with pytest.raises(asyncpg.InvalidSQLStatementNameError):
+            await one.execute("DEALLOCATE mine")
+        await one.execute("DEALLOCATE ALL")
+        with pytest.raises(asyncpg.FeatureNotSupportedError):
+            await one.execute("DEALLOCATE ALL; PREPARE p AS SELECT 1")
+
+
 async def test_policy_of_database_and_user(pgfunnel: StartFunnel, tmp_path: Path) -> None:
     config = tmp_path / "pgfunnel.toml"
     config.write_text(
