@@ -96,6 +96,12 @@ class ProtocolViolation(PgfunnelError):
     sqlstate = "08P01"
 
 
+class OptionsRefused(PgfunnelError):
+    """The startup parameter `options` is broken, or has a switch that is for a server's start."""
+
+    sqlstate = "42601"
+
+
 class UpstreamUnreachable(PgfunnelError):
     sqlstate = "08001"
 

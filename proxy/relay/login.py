@@ -20,6 +20,7 @@ from proxy.errors import (
     FeatureRefused,
     InternalError,
     LoginForbidden,
+    OptionsRefused,
     PgfunnelError,
     ProtocolViolation,
     ShuttingDown,
@@ -110,6 +111,7 @@ class Login:
             TooManyClients: CloseReason.TOO_MANY_CLIENTS,
             ShuttingDown: CloseReason.SHUTTING_DOWN,
             FeatureRefused: CloseReason.REFUSED,
+            OptionsRefused: CloseReason.REFUSED,
             DatabaseDisabled: CloseReason.REFUSED,
         }
         if self._conversation is not None:
@@ -167,7 +169,7 @@ class Login:
         return True
 
     def _read(self, raw: bytes, packet: startup.Startup) -> Wish:
-        """Raises LoginForbidden, FeatureRefused, ProtocolViolation."""
+        """Raises LoginForbidden, FeatureRefused, OptionsRefused, ProtocolViolation."""
         given = packet.parameters
         self.user = given.get("user", "")
         self.database = given.get("database") or self.user

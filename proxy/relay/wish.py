@@ -58,7 +58,7 @@ class Wish:
 def read_wish(packet: Startup, ignored: Container[str]) -> Wish:
     """`ignored`: parameters that are passed over.
 
-    Raises LoginForbidden, ProtocolViolation for switches in `options` that cannot be served, and
+    Raises LoginForbidden, OptionsRefused for switches in `options` that cannot be served, and
     FeatureRefused for parameters that cannot.
     """
     given = packet.parameters

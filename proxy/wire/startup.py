@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from proxy.errors import ProtocolViolation
+from proxy.errors import OptionsRefused, ProtocolViolation
 
 MAX_STARTUP = 10_000
 """Longest start-up packet that Postgres accepts, in bytes (MAX_STARTUP_PACKET_LENGTH)."""
@@ -108,7 +108,7 @@ def _text(raw: bytes) -> str:
 def split_options(options: str) -> dict[str, str]:
     """Settings named in the `options` parameter: `-c name=value`, `-cname=value`, `--name=value`.
 
-    Backslash escapes a character, as in pg_split_opts. Raises ProtocolViolation for any other
+    Backslash escapes a character, as in pg_split_opts. Raises OptionsRefused for any other
     switch: a pooled server was started before this client came.
     """
     words = iter(_words(options))
@@ -119,13 +119,13 @@ def split_options(options: str) -> dict[str, str]:
         elif word.startswith("-c"):
             setting = word[2:] or next(words, "")
         else:
-            raise ProtocolViolation(
+            raise OptionsRefused(
                 f'unsupported switch "{word}" in startup parameter "options"',
                 hint="Only -c name=value and --name=value can be given through pgfunnel.",
             )
         name, equals, value = setting.partition("=")
         if not equals or not name:
-            raise ProtocolViolation(f'startup option "{word}" requires a value')
+            raise OptionsRefused(f'startup option "{word}" requires a value')
         found[name.replace("-", "_")] = value
     return found
 

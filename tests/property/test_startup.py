@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.errors import ProtocolViolation
+from proxy.errors import OptionsRefused, ProtocolViolation
 from proxy.wire import messages
 from proxy.wire.startup import (
     MAX_STARTUP,
@@ -135,7 +135,7 @@ def test_options_are_split_as_postgres_does(options: str) -> None:
     if expected is not None:
         assert split_options(options) == expected
         return
-    with pytest.raises(ProtocolViolation):
+    with pytest.raises(OptionsRefused):
         split_options(options)
 
 

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from proxy.errors import ProtocolViolation
+from proxy.errors import OptionsRefused, ProtocolViolation
 from proxy.wire import messages
 from proxy.wire.startup import (
     MAX_STARTUP,
@@ -119,12 +119,12 @@ def test_options(options: str, settings: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("options", ["-c", "-c a", "--a", "-c =1", "--", "-c --a=1 -c"])
 def test_options_without_a_value(options: str) -> None:
-    with pytest.raises(ProtocolViolation, match="requires a value"):
+    with pytest.raises(OptionsRefused, match="requires a value"):
         split_options(options)
 
 
 @pytest.mark.parametrize("options", ["-d 5", "x", "-e", "-B 100 -c a=1"])
 def test_switches_for_the_server_alone(options: str) -> None:
-    with pytest.raises(ProtocolViolation, match="unsupported switch") as caught:
+    with pytest.raises(OptionsRefused, match="unsupported switch") as caught:
         split_options(options)
     assert "-c name=value" in caught.value.advice
