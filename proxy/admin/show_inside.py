@@ -150,7 +150,7 @@ PREPARED: Final[Table[tuple[str, Any, int]]] = Table(
         Column(
             "statement",
             TEXT,
-            lambda row: normalised(row[1].tail.partition(b"\0")[0]),
+            lambda row: normalised(row[1].tail.partition(b"\0")[0], wide=None),
             "its text without literals",
         ),
     ),

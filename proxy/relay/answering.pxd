@@ -34,7 +34,7 @@ cdef class Answering(Link):
     cdef object _let_go_on(self)
     cdef object _after_ready(self)
     cpdef object close(self, object reason)
-    cdef bint _seen_whole(self, int kind)
+    cdef bint _seen_whole(self, int kind, Py_ssize_t size)
     cdef bint _account(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef object _described(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef bint _withhold(self, bytearray buffer, Py_ssize_t at)

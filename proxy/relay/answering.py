@@ -47,6 +47,9 @@ _OPENED = (messages.command_complete("BEGIN"), messages.command_complete("START 
 
 IDLE = "idle"
 
+LARGEST_ROW = 32 << 20
+"""Bytes of an answer to a question of ours: twice what a session may have, in hexadecimal."""
+
 
 @cython.cclass
 class Answering(Link):
@@ -148,7 +151,7 @@ class Answering(Link):
             if kind == 68 and owed.queue[owed.head] != OUR_QUERY:  # D
                 i = end
                 continue
-            if end > n and end - i <= RX_SIZE and self._seen_whole(kind):
+            if end > n and self._seen_whole(kind, end - i):
                 break
             if self._account(kind, buffer, i, end, n):
                 pieces = self._piece(buffer, run, i)
@@ -176,11 +179,19 @@ class Answering(Link):
         return None
 
     @cython.cfunc
-    def _seen_whole(self, kind: cython.int) -> cython.bint:
+    def _seen_whole(self, kind: cython.int, size: cython.Py_ssize_t) -> cython.bint:
         """Messages whose body is looked at: Z S E C, rows of our own queries, some t T."""
+        if kind == 68:
+            return self.rows is not None and size <= LARGEST_ROW
+        if size > RX_SIZE:
+            return False
         if kind == 116 or kind == 84:
             return self.owed.looks()
-        return kind == 90 or kind == 83 or kind == 69 or kind == 67 or kind == 68
+        return kind == 90 or kind == 83 or kind == 69 or kind == 67
+
+    @cython.ccall
+    def lacking(self, whole: bytearray) -> cython.bint:
+        return len(whole) < u32(whole, 1) + 1
 
     @cython.cfunc
     def _account(  # noqa: C901 - flat
@@ -297,6 +308,11 @@ class Answering(Link):
         pieces: cython.bint,
     ) -> object:
         client: Borrower = self.client
+        if self.error is not None and client is not None and not self.waited_for:
+            # What is answered was done by a session that is not set as its client's is.
+            _PIECES.used = 0
+            self.pool.certain = False
+            return self.close(CloseReason.RESET_FAILED)
         if pieces:
             _PIECES.add(buffer, run, end)
             buffer, run, end = _PIECES.buffer, 0, _PIECES.used

@@ -11,6 +11,7 @@ from typing import Any
 
 import cython
 
+from proxy.conditions import UNSURE
 from proxy.relay.fitting import RETRIES
 from proxy.session.inquiry import question, read_answer
 from proxy.session.parameters import settings_query
@@ -127,6 +128,8 @@ class Asking(Fitting):
         session: Session = self.session
         rows, server.rows = server.rows, None
         if error is not None or len(rows) != 1:
+            if not session.holds & UNSURE:
+                self.hub.journal.session_unknown(self, error)
             session.cannot_tell()
         else:
             server.parameters = session.believe(read_answer(*session.question(), rows[0]))

@@ -17,6 +17,7 @@ cdef class Database(Pool):
     cdef public object policy
     cdef readonly object reported
     cdef public bint careful
+    cdef public bint certain
     cdef public bint resets
     cdef readonly bint once
     cdef public bint replicates

@@ -98,6 +98,7 @@ class Database(Pool):
         self.once = limits.server_lifetime == 0
         self.policy = Policy.of(limits.session_policy)
         self.audit_share = limits.session_audit
+        self.certain = self.catalog.sets
         if limits.session_catalog_interval <= 0:
             self.looks = NOT_NOW
         elif self.catalog is UNSEEN:
@@ -148,6 +149,7 @@ class Database(Pool):
         self.seen = changes
         self.catalog, self.routines = found, found.routines
         self.watches = TEMP if found.temporary else 0
+        self.certain = self.certain and found.sets
 
     def ages(self) -> None:
         """Sessions begin otherwise now: who logs in is told when a new server has come."""

@@ -146,10 +146,10 @@ class Fitting(Borrower):
         self.had = have
         server.parameters = stage
         self.lacked = stageable(stage, want)
-        if stage is want and sure and not wait:
+        if stage is want and sure and self.pool.certain and not wait:
             PIECES.add_bytes(server.query_ahead(sql))
             return True
-        if sql and not (sure and self.lacked):
+        if sql and not (sure and self.pool.certain and self.lacked):
             return self._run_ahead(SETTING, [sql])
         return self._prepare_on([sql] if sql else [])
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from proxy.conditions import words
 from proxy.errors import PgfunnelError, PostgresError
+from proxy.relay.answering import LARGEST_ROW
 from proxy.relay.client import Client
 from proxy.relay.database import Database
 from proxy.relay.entrance import who
@@ -18,6 +19,7 @@ from proxy.relay.replication import Replica
 from proxy.relay.server import Server
 from proxy.telemetry.logs import connection_id, log_closed, log_event
 from proxy.telemetry.reasons import CloseReason, Side
+from proxy.telemetry.said import closed
 from proxy.telemetry.troubles import USUAL, Trouble, Troubles, without_quoted
 
 if TYPE_CHECKING:
@@ -121,6 +123,32 @@ class Journal:
             error=problem,
         )
 
+    def audit_impossible(self, pool: Database, error: dict[str, str]) -> None:
+        """Its user lacks a right that audits need: none is made until the settings are reloaded."""
+        log_event(
+            log,
+            logging.WARNING,
+            "audit_impossible",
+            database=pool.database,
+            user=pool.user,
+            error=_said(error),
+        )
+
+    def session_unknown(self, client: Client, error: dict[str, str] | None) -> None:
+        """Postgres does not tell what became of a client's session (`error`: its fields)."""
+        problem = f"the answer has more than {LARGEST_ROW >> 20} MiB"
+        if error is not None:
+            problem = _said(error)
+        log_event(
+            log,
+            logging.WARNING,
+            "session_unknown",
+            id=f"C-{client.number:#x}",
+            database=client.pool.database,
+            user=client.user,
+            error=problem,
+        )
+
     def reserve_taken(self, pool: Database) -> None:
         """A client has waited so long that its pool may have one of its reserve."""
         log_event(log, logging.WARNING, "reserve_taken", database=pool.database, user=pool.user)
@@ -162,7 +190,14 @@ class Journal:
             self._troubles.note(time.time(), Side.SERVER, server.reason, _where(server)[:2])
         if self._funnel.settings.log_disconnections:
             age = monotonic() - server.opened_at
-            log_closed(log, Side.SERVER, server.number, server.reason, *_where(server), age, "")
+            error = server.error if isinstance(server, Server) else None
+            said = f"{closed(Side.SERVER, server.reason)}: {_said(error)}" if error else ""
+            log_closed(log, Side.SERVER, server.number, server.reason, *_where(server), age, said)
+
+
+def _said(error: dict[str, str]) -> str:
+    """Postgres's words, without what may be a client's."""
+    return f"{error.get('C')}: {without_quoted(error.get('M', ''))}"
 
 
 def _where(server: Server | Replica) -> tuple[str, str, str]:

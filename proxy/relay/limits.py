@@ -165,4 +165,4 @@ def _last_statement(client: Client) -> str:
     """What the client sent last, without its literals; its beginning, if it is long."""
     last = client.recalled
     text = last.tail.partition(b"\0")[0] if isinstance(last, Statement) else last or b""
-    return normalised(text, client.session.backslashes, client.session.wide)
+    return normalised(text, client.session.wide)

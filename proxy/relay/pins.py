@@ -55,7 +55,8 @@ class Pins:
         for condition in among(before & ~after):
             self._unpin(client, condition)
         for condition in among(after & ~before):
-            self._pin(client, condition, _culprit(texts or [], condition.bit))
+            statement = _culprit(texts or [], condition.bit, session.wide)
+            self._pin(client, condition, statement)
 
     def gone(self, client: Client) -> None:
         """The client is being closed."""
@@ -182,9 +183,9 @@ def _wanted(pool: Database) -> int:
 _ADVICE = {condition.word: condition.advice for condition in among(-1)}
 
 
-def _culprit(texts: list[tuple[int, bytes]], bit: int) -> str:
+def _culprit(texts: list[tuple[int, bytes]], bit: int, wide: int) -> str:
     """The last statement that may have brought the condition about, without its literals."""
     for may, text in reversed(texts):
         if may & bit:
-            return normalised(text.partition(b"\0")[0])
+            return normalised(text.partition(b"\0")[0], wide)
     return ""

@@ -30,6 +30,7 @@ cdef class Server(Answering):
     cpdef bytes looked(self, object error)
     cdef object _audit(self)
     cdef object _audited(self)
+    cdef bint _cannot_audit(self)
     cdef object _to_pool(self)
     cdef object _learn(self)
     cdef object _rest(self)

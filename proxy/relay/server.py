@@ -138,8 +138,6 @@ class Server(Answering):
             self.waited_for = False
             error, self.error = self.error, None
             return client.on_prepared(error)
-        if self.error is not None:
-            return self.close(CloseReason.RESET_FAILED)
         if self.status == 73:  # I
             self.shelf.boundary()
             return client.on_boundary()
@@ -198,7 +196,7 @@ class Server(Answering):
         if self.pool.looks:
             self.state = RESETTING
             return self.run(self.look())
-        if self.pool.audit_share > 0 and self.pool.audit_due():
+        if self.pool.audit_share > 0 and self.last and self.pool.audit_due():
             return self._audit()
         return self._to_pool()
 
@@ -286,11 +284,21 @@ class Server(Answering):
         """Count, tell and repair what should not be there."""
         believed, self.audited = self.audited, None
         rows, self.rows = self.rows, None
-        kinds: cython.int = audit.leaks(believed, rows)
+        kinds: cython.int = audit.leaks(believed, rows) & ~self.pool.policy.ignored
         if kinds:
             self.hub.journal.leaked(self, kinds)
             self.to_clean(kinds)
         return None
+
+    @cython.cfunc
+    def _cannot_audit(self) -> cython.bint:
+        """Whether what failed is an audit, for want of a right: the server may be clean."""
+        if self.audited is None or self.error.get("C") != "42501":
+            return False
+        self.hub.journal.audit_impossible(self.pool, self.error)
+        self.pool.audit_share = 0.0
+        self.audited = self.error = self.rows = None
+        return True
 
     @cython.cfunc
     def _to_pool(self) -> object:
@@ -319,7 +327,7 @@ class Server(Answering):
                 return self.run(more)
         if self.reason is not None:
             return self.close(self.reason)
-        if self.error is not None:
+        if self.error is not None and not self._cannot_audit():
             return self.close(CloseReason.RESET_FAILED)
         if self.status != 73:  # I
             return self.run(b"ROLLBACK")

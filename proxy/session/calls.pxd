@@ -13,6 +13,7 @@ cdef class Calls:
     cdef readonly int resets
     cdef int left
     cdef Py_ssize_t updated
+    cdef int temporarily
     cdef bint drops
     cdef bint paths
     cdef bint hinted

@@ -52,7 +52,7 @@ class Calls:
     `resets`: so many statements do nothing but put something back in full. `left`: so many more
     tokens are looked at; `drops`: the statement's temporary table goes at commit; `paths`:
     search_path may change; `hinted`: all of the text was searched for hints; `updated`: where the
-    first UPDATE in it ends, -1 as long as nobody asked.
+    first UPDATE in it ends, `temporarily`: whether it says so anywhere; -1 as long as nobody asked.
     """
 
     tokens: Statements
@@ -65,6 +65,7 @@ class Calls:
         self.resets = 0
         self.left = MANY
         self.updated = -1
+        self.temporarily = -1
         self.drops = self.paths = self.hinted = False
         self.arguments = None
 
@@ -192,7 +193,9 @@ class Calls:
         if call.many == 3:
             temporary = third is None or third not in _UNTRUTHS
         else:
-            temporary = b"temporary" in self.tokens.raw.lower()
+            if self.temporarily < 0:
+                self.temporarily = b"temporary" in self.tokens.raw.lower()
+            temporary = self.temporarily > 0
         if temporary:
             self.found.make(SERVER_STATE)
 

@@ -33,6 +33,7 @@ class Catalog:
 
     `keeps_plans`: there are functions whose plans live as long as the server;
     `temporary`: objects that a session makes are temporary unless it says otherwise;
+    `sets`: who logs in may call set_config, as everybody may unless that was revoked;
     `begins`: parameters that a session begins with, by ALTER ROLE or ALTER DATABASE; `former`: of
     those that it began with otherwise when they were last seen, what they were.
     """
@@ -41,6 +42,7 @@ class Catalog:
     routines: Routines | None = None
     keeps_plans: bool = False
     temporary: bool = False
+    sets: bool = True
     begins: Mapping[str, str] = field(default_factory=dict, repr=False)
     former: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -60,9 +62,9 @@ def look(known: Catalog, *, elder: bool = True) -> Look:
     `elder`: the server that tells may have been opened before what it sees came about. Raises
     ValueError when rows say nothing of what was asked.
     """
-    ((state, keeping, path, given),) = yield unhurried(FINGERPRINT)
+    ((state, keeping, path, sets, given),) = yield unhurried(FINGERPRINT)
     now = begins(read_text(given))
-    seen = Catalog(read_text(state) or "", None, keeping == b"t", path == b"t", now)
+    seen = Catalog(read_text(state) or "", None, keeping == b"t", path == b"t", sets == b"t", now)
     if seen == replace(known, routines=None):
         return known
     if now != known.begins and known is not UNSEEN:
@@ -233,9 +235,14 @@ _DEFAULT_PATHS = (
 )
 """What search_path is by default, on this server and on those that log in from now on."""
 _TEMPORARY = f"EXISTS(SELECT FROM ({_DEFAULT_PATHS}) p(path) WHERE path {_LEADS})"
+_SETS = (
+    "(SELECT pg_catalog.has_function_privilege(usesysid,"
+    "'pg_catalog.set_config(pg_catalog.text,pg_catalog.text,pg_catalog.bool)','EXECUTE')"
+    " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()))"
+)
 _ALL_STATES = f"pg_catalog.md5(pg_catalog.concat_ws(';',{','.join(_STATES)}))"
 FINGERPRINT = (
-    f"SELECT {text_column(_ALL_STATES)},{_KEEPS_PLANS},{_TEMPORARY},{text_column(BEGINS)}"
+    f"SELECT {text_column(_ALL_STATES)},{_KEEPS_PLANS},{_TEMPORARY},{_SETS},{text_column(BEGINS)}"
 ).encode()
 
 

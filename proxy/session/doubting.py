@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
 
 import cython
 
@@ -47,7 +46,12 @@ FOR_EVER = LOAD | SEED | COMPUTED | SERVER_STATE
 UNREADABLE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
 """The verdict on a statement that is too long to be read."""
 
-_DOTTED = re.compile(rb"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)+", re.ASCII)
+# Possessive, and from the beginning of a word only: in linear time.
+_DOTTED = re.compile(rb"(?<![\w$])[A-Za-z_][\w$]*+(?:\.[A-Za-z_][\w$]*+)++", re.ASCII)
+_MOST_NAMES = 10_000
+"""So many parameters can be asked about at once."""
+_LONGEST_SEARCHED = 1 << 20
+"""Bytes of a text that may be searched for names."""
 
 
 @cython.cclass
@@ -191,11 +195,15 @@ class Doubting:
     def _note(
         self, verdict: Verdict, text: bytes, policy: Policy, reported: AbstractSet[str]
     ) -> object:
-        may: cython.int = verdict.makes & ~policy.ignored
-        asks: cython.int = may | (verdict.clears & (self.holds | PARAMETERS))
+        may: cython.int = verdict.makes
         if self.doubt is None:
             self.doubt = Doubt()
+        self.doubt.text = text
         told: cython.bint = not self._touch_parameters(verdict, text, reported)
+        if self._too_many(verdict, text):
+            may |= COMPUTED
+        may &= ~policy.ignored
+        asks: cython.int = may | (verdict.clears & (self.holds | PARAMETERS))
         if told and not policy.pinned & PARAMETERS:
             asks &= ~PARAMETERS
         if verdict.prepared:
@@ -282,7 +290,7 @@ class Doubting:
         """Note which parameters to ask for; False when Postgres will tell of all of them."""
         doubt = self.doubt
         startup = self.startup.values
-        if verdict.everything:
+        if verdict.everything and len(text) <= _LONGEST_SEARCHED:
             # An application's own parameters are in no catalogue: what looks like one is asked for.
             doubt.names.update(name.decode().lower() for name in _DOTTED.findall(text))
         doubt.names.update(name for name in verdict.names if name not in reported)
@@ -294,6 +302,18 @@ class Doubting:
             doubt.resets.update(name for name in startup if "." in name)
         doubt.everything = doubt.everything or verdict.everything
         return bool(doubt.everything or doubt.names or doubt.resets)
+
+    def _too_many(self, verdict: Verdict, text: bytes) -> bool:
+        """Whether it is not known which parameters may have been set: too many, or too long a text.
+
+        Those of Postgres's own are asked for all the same.
+        """
+        doubt = self.doubt
+        if len(doubt.names) <= _MOST_NAMES:
+            return verdict.everything and len(text) > _LONGEST_SEARCHED
+        doubt.names = {name for name in doubt.names if "." not in name}
+        doubt.everything = True
+        return True
 
     def prepares(self, verdict: Verdict, text: bytes, quiet: bool, idle: bool) -> None:
         """A text with PREPARE or DEALLOCATE is on its way, `touch` was told.
@@ -361,7 +381,6 @@ class Doubting:
         return own in statements or own in self.bound or readings.made(own)
 
 
-@lru_cache(maxsize=4096)
 def _reading(parameters: Parameters, strings: bytes, encoding: bytes) -> tuple[bool, int, int]:
     """How a client's text is read (backslashes, wide), and what is asked at each boundary.
 

@@ -54,7 +54,7 @@ class Doubt:
     unless they were set to what they are anyway; `resets`: that may have been put back to their
     start; `everything`: which ones cannot be told. `dropped`: protocol-level statements that a
     DEALLOCATE has named. `reset`: the only statement, whose outcome is known unless it fails.
-    `readings`: of PREPARE, if there was one.
+    `readings`: of PREPARE, if there was one. `text`: of the last of the statements.
     """
 
     names: set[str] = field(default_factory=set)
@@ -64,6 +64,7 @@ class Doubt:
     dropped: dict[bytes, Statement] = field(default_factory=dict)
     reset: Verdict | None = None
     readings: Readings | None = None
+    text: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +89,30 @@ class Answer:
     strays: frozenset[str] = frozenset()
 
 
-@lru_cache(maxsize=1024)
+_FEW = 10
+"""So many parameters have columns of their own, which costs Postgres less; all of more are one
+column, since it allows 1,664."""
+_SHORT = 1000
+"""Bytes of names; a question with more is not kept."""
+
+
 def question(asks: int, names: Sequence[str], own: Sequence[str], everything: bool) -> bytes:
     """One SELECT whose single row `read_answer` understands, given the same arguments.
 
     `own`: those of the names that are Postgres's own.
     """
+    short = len(names) <= _FEW and sum(map(len, names)) <= _SHORT
+    return (_question if short else _question.__wrapped__)(asks, names, own, everything)
+
+
+@lru_cache(maxsize=1024)
+def _question(asks: int, names: Sequence[str], own: Sequence[str], everything: bool) -> bytes:
     columns = [sql for condition, sql in _HELD.items() if asks & condition]
-    columns += [text_column(f"pg_catalog.current_setting({quote(name)},true)") for name in names]
+    if len(names) <= _FEW:
+        columns += [text_column(_setting(quote(name))) for name in names]
+    else:
+        each = f"{_setting('n')} FROM pg_catalog.unnest(ARRAY[{','.join(map(quote, names))}]) n"
+        columns.append(_json(f"pg_catalog.array_to_json(ARRAY(SELECT {each}))"))
     if everything:
         columns.append(_set("true"))
     elif own:
@@ -115,7 +132,10 @@ def read_answer(
     """What the row says that `question` brought. Raises ValueError when it says nothing of it."""
     columns = iter(row)
     held = sum(c for c in _HELD if asks & c and next(columns) == b"t")
-    values = {name: read_text(next(columns)) for name in names}
+    if len(names) <= _FEW:
+        values = {name: read_text(next(columns)) for name in names}
+    else:
+        values = dict(zip(names, json.loads(read_text(next(columns)) or "[]"), strict=True))
     known = _session(read_text(next(columns))) if everything or own else {}
     settled = frozenset(name for name in own if name in known)
     session = {name: value for name, (value, _, _) in known.items()} if everything else None
@@ -123,7 +143,8 @@ def read_answer(
     above = frozenset(name for name, (_, _, anybodys) in known.items() if not anybodys)
     if not asks & PREPARED:
         return Answer(held, values, settled, session, default, above)
-    statements = json.loads(read_text(next(columns)) or "{}")
+    told = json.loads(read_text(next(columns)) or "[]")
+    statements = {name: statement for statement, names in told for name in names}
     strays = frozenset(json.loads(read_text(next(columns)) or "[]"))
     return Answer(held, values, settled, session, default, above, statements, strays)
 
@@ -150,6 +171,10 @@ def unhurried(query: bytes) -> bytes:
     )
 
 
+def _setting(name: str) -> str:
+    return f"pg_catalog.current_setting({name},true)"
+
+
 def _json(expression: str) -> str:
     return text_column(f"{expression}::pg_catalog.text")
 
@@ -166,10 +191,12 @@ def _set(condition: str) -> str:
     return f"(SELECT {_SET} FROM pg_catalog.pg_settings WHERE {where})"
 
 
+# All that came in one string have the whole of it as their statement.
 _STATEMENTS = (
     "(SELECT "
-    + _json("pg_catalog.json_object_agg(name,statement)")
-    + " FROM pg_catalog.pg_prepared_statements WHERE from_sql)"
+    + _json("pg_catalog.json_agg(pg_catalog.json_build_array(statement,names))")
+    + " FROM (SELECT statement,pg_catalog.json_agg(name) AS names"
+    + " FROM pg_catalog.pg_prepared_statements WHERE from_sql GROUP BY statement) s)"
 )
 _STRAYS = (
     "(SELECT "

@@ -3,3 +3,4 @@ cdef class Parameters:
     cdef readonly object values
     cdef readonly object statements
     cdef readonly object meaning
+    cdef readonly dict ways

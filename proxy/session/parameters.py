@@ -143,12 +143,14 @@ class Parameters:
     """An immutable, interned mapping of parameter names (lower case) to values.
 
     Equal sets are the same object. `statements` are those made by PREPARE, by name; `meaning` is
-    the part that can change what a statement means.
+    the part that can change what a statement means; `ways`: how servers were brought to this set
+    lately, by what they lacked (see `change`).
     """
 
     values: Mapping[str, str]
     statements: Mapping[str, Prepared]
     meaning: Meaning
+    ways: dict[tuple[tuple[str, ...], ...], tuple[bytes, bool]]
 
     @staticmethod
     def of(
@@ -167,6 +169,7 @@ class Parameters:
         self.values = dict(values)
         self.statements = dict(statements)
         self.meaning = _same(tuple(item for item in self.values.items() if has_meaning(item[0])))
+        self.ways = {}
 
     def with_value(self, name: str, value: str | None) -> Parameters:
         """The same set with one parameter changed; None takes it out."""
@@ -210,6 +213,9 @@ _Key = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, Prepared], ...]]
 _interned: WeakValueDictionary[_Key, Parameters] = WeakValueDictionary()
 
 NONE = Parameters.of({})
+
+_MOST_WAYS = 16
+_MOST_COLUMNS = 1000
 
 
 def has_meaning(name: str) -> bool:
@@ -265,18 +271,19 @@ def change(have: Parameters, want: Parameters) -> tuple[bytes, bool]:
     changed = [name for name, value in after.items() if before.get(name) != value]
     leaving = tuple(_leaving(have, want))
     sure = not leaving and (not want.statements or not preparations(have, want))
-    known = _change(want, (*gone, *changed), tuple(n for n in IDENTITY if n in before), leaving)
+    way = (*gone, *changed), tuple(n for n in IDENTITY if n in before), leaving
+    known = want.ways.get(way)
+    if known is None:
+        if len(want.ways) >= _MOST_WAYS:
+            want.ways.clear()
+        known = want.ways[way] = _change(want, *way)
     return known[0], known[1] and sure and "statement_timeout" not in before
 
 
-@lru_cache(maxsize=4096)
 def _change(
     want: Parameters, changed: tuple[str, ...], acting: tuple[str, ...], leaving: tuple[str, ...]
 ) -> tuple[bytes, bool]:
-    """`acting`: whom the server acts as now, by the names of IDENTITY.
-
-    By what changes, not by whole sets: of those there are too many pairs.
-    """
+    """`acting`: whom the server acts as now, by the names of IDENTITY."""
     commands = [f"DEALLOCATE {quote_name(name)}" for name in leaving]
     if changed:
         commands.insert(0, settings_query(_changes(want, changed, acting)))
@@ -328,9 +335,12 @@ def preparations(have: Parameters, want: Parameters) -> dict[str, Prepared]:
 def settings_query(values: Iterable[tuple[str, str | None]]) -> str:
     """SELECT set_config(…) for names with values; None resets to the server's default.
 
-    Source: PostgreSQL documentation, "Configuration Settings Functions".
+    Several of them where Postgres would not allow so many columns in one. Source: PostgreSQL
+    documentation, "Configuration Settings Functions".
     """
-    return "SELECT " + ",".join(_set_config(name, value) for name, value in values)
+    calls = [_set_config(name, value) for name, value in values]
+    first = range(0, len(calls), _MOST_COLUMNS)
+    return ";".join("SELECT " + ",".join(calls[at : at + _MOST_COLUMNS]) for at in first)
 
 
 def _set_config(name: str, value: str | None) -> str:

@@ -126,8 +126,14 @@ class Routines:
         return known
 
     def _read(self, text: bytes, backslashes: bool, wide: int) -> Verdict:
+        own: Verdict = verdict(text, backslashes, wide)
+        # A DO has its names in a string.
+        if b"do" not in text.lower() and not self.named(
+            bytearray(text), 0, len(text), backslashes, wide
+        ):
+            return own
         called = self._called(Statements(text, backslashes, wide))
-        return joined([verdict(text, backslashes, wide), self._always, *called])
+        return joined([own, self._always, *called])
 
     def _called(self, tokens: Statements) -> Iterator[Verdict]:
         """Of each name what it may do, in the bodies of DO too."""

@@ -156,6 +156,7 @@ class Session(Doubting):
         """
         self.holds |= UNSURE
         doubt = self.doubt
+        self.texts = [*(self.texts or [])[-9:], (UNSURE, doubt.text)]
         doubt.everything = True
         doubt.names = {name for name in doubt.names if not _in_catalogue(name)}
         doubt.resets = {name for name in doubt.resets if not _in_catalogue(name)}

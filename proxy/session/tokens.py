@@ -17,6 +17,7 @@ if cython.compiled:
     from cython.cimports.proxy.session.lexer import (
         BACKSLASH,
         DOLLAR,
+        IN_WORD,
         KIND,
         LOWER_E,
         MARK,
@@ -41,6 +42,7 @@ else:
     from proxy.session.lexer import (
         BACKSLASH,
         DOLLAR,
+        IN_WORD,
         KIND,
         LOWER_E,
         MARK,
@@ -142,9 +144,12 @@ class Tokens:
         return self._is_at(_begin(self.p, self.stop, self.end), word)
 
     def _is_at(self, at: cython.Py_ssize_t, word: bytes) -> cython.bint:
-        if at == self.end:
+        """Looks at no more than the word: what stands there may be long, and be asked for often."""
+        stop: cython.Py_ssize_t = at + len(word)
+        if stop > self.end or not same(self.p, at, word):
             return False
-        return _is(self.p, at, step(self.p, at, self.end, self.backslashes) >> 3, word)
+        word_ends: cython.bint = stop == self.end or not _classes[self.p[stop]] & IN_WORD
+        return word_ends or _classes[self.p[at]] & KIND != WORD
 
     def begins(self, word: bytes) -> cython.bint:
         """Whether this is the word, not quoted, or goes on behind it with an underscore."""

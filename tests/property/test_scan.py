@@ -25,6 +25,8 @@ from proxy.session import lexer
 from proxy.session.findings import NOTHING
 from proxy.session.glance import glance
 from proxy.session.lexer import TWO, TWO_BUT_KANA
+from proxy.session.policy import DEFAULT
+from proxy.session.session import Session
 from proxy.session.tokens import Tokens
 from proxy.session.verdict import read
 from proxy.session.wording import LONGEST, normalised
@@ -204,7 +206,7 @@ def test_what_a_glance_passes_means_nothing(text: bytes, backslashes: bool, wide
     found = read(text, backslashes, wide)
     alarmed = glance(bytearray(b"'" + text + b"'"), 1, 1 + len(text), backslashes, wide)
     assert alarmed or found is NOTHING
-    assert len(normalised(text, backslashes, wide)) <= LONGEST
+    assert len(normalised(text, wide)) <= LONGEST
     assert set(found.resets) <= set(found.names)
     for piece in found.prepared:
         assert 0 <= piece.start < piece.name_start < piece.name_end <= piece.end <= len(text)
@@ -231,6 +233,7 @@ PATTERNS = [
     *[b"do $a$begin do $b$begin do $c$", b"do $a$ begin set x=1; end $a$;", b"pg_temp ", b"a;"],
     *[b"explain (a) create ", b"on commit ", b"set session characteristics as read ", b"call a;"],
     *[b"execute a;", b"query_to_xml(", b"pg_settings ", b"pg_advisory_unlock_all(),"],
+    *[b"pg_create_logical_replication_slot(1),", b"ab.c", b"a.b ", b"$.", b"a.1"],
 ]
 # Seconds of CPU for that text, at most.
 LONGEST_READING = 1.0 if SIZE == 1024 else 10.0
@@ -238,15 +241,20 @@ LONGEST_READING = 1.0 if SIZE == 1024 else 10.0
 
 def seconds(text: bytes, backslashes: bool) -> float:
     buffer = bytearray(text)
+    session = Session()
     start = process_time()
     glance(buffer, 0, len(text), backslashes)
-    read(text, backslashes)
+    session.touch(read(text, backslashes), text, DEFAULT, frozenset(), False)
     return process_time() - start
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("head", [b"", b"set x = 1;", b"do $$begin "], ids=["", "set", "do"])
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"set x = 1;", b"do $$begin ", b"call a;"],
+    ids=["", "set", "do", "call"],
+)
 @pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
 def test_time_is_linear(pattern: bytes, head: bytes) -> None:
     """Four times the text may take four times as long, and as much again for bad luck."""
@@ -257,6 +265,17 @@ def test_time_is_linear(pattern: bytes, head: bytes) -> None:
         longer = min(seconds(long, backslashes) for _ in range(2))
         assert longer < 10 * taken + 0.02
         assert longer < LONGEST_READING
+
+
+@pytest.mark.parametrize("call", ["pg_advisory_unlock_all()", "a.pg_temp", "do 'a'"])
+def test_a_long_token_in_front_is_not_read_again_for_each_that_follows(call: str) -> None:
+    short, long = (
+        f"select e'{'a' * (SIZE << size)}', {','.join([call] * 900)}".encode() for size in (8, 10)
+    )
+    taken = min(seconds(short, False) for _ in range(3))
+    longer = min(seconds(long, False) for _ in range(2))
+    assert longer < 10 * taken + 0.02
+    assert longer < LONGEST_READING
 
 
 COMMENTS = {"C_COMMENT", "SQL_COMMENT"}

@@ -32,7 +32,8 @@ def answer(
     """Holds, the believed set's values in order of name, settings, statements, strays."""
     holds = [b"t" if held & c else b"f" for c in (LISTEN, ADVISORY, TEMP, HOLD)]
     values = [None if value is None else shown(value) for value in own]
-    return [[*holds, *values, shown(settings), shown(statements), shown(list(strays))]]
+    told = [[statement, [name]] for name, statement in statements.items()]
+    return [[*holds, *values, shown(settings), shown(told), shown(list(strays))]]
 
 
 def test_a_server_as_believed_leaks_nothing() -> None:

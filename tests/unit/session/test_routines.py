@@ -115,7 +115,8 @@ def state(
     fingerprint: str, temporary: bool = False, begins: Sequence[str] = ()
 ) -> list[list[bytes | None]]:
     (given,) = rows((json.dumps(begins),))
-    return [[fingerprint.encode().hex().encode(), None, b"t" if temporary else b"f", *given]]
+    path = b"t" if temporary else b"f"
+    return [[fingerprint.encode().hex().encode(), b"f", path, b"t", *given]]
 
 
 def test_a_look_follows_who_uses_whom() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.session.lexer import TWO_BUT_KANA
 from proxy.session.wording import LONGEST, digest, normalised
 
 
@@ -17,15 +18,34 @@ from proxy.session.wording import LONGEST, digest, normalised
         ('select "a b" from "q\n1"', 'select "a b" from "q?1"'),
         ("select 'a'\n'b', U&'c'", "select ?, ?"),
         ("select 'open", "select ?"),
+        ("set my.token = s3cret, also; select a = b", "set my.token = ?, ?; select a = b"),
+        ('SET SESSION my.token TO "s3cret"', "SET SESSION my.token TO ?"),
+        ("set role bob; set time zone local", "set role bob; set time zone local"),
+        ("alter role bob set my.token to s3cret", "alter role bob set my.token to ?"),
+        ("update t set a = b where c = d", "update t set a = b where c = d"),
     ],
 )
 def test_normalised(text: str, shown: str) -> None:
     assert normalised(text.encode()) == shown
 
 
-def test_backslashes_hide_no_value() -> None:
-    text = b"select 'it\\'s secret'"
-    assert normalised(text, backslashes=True) == "select ?"
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        (rb"select 'it\'s secret', a", "select ??…"),
+        (rb"select 'it\'s', a from b where secret = 'it\''", "select ??…"),
+        (rb"select '\d+', a, '\'", "select ?, a, ?"),
+        (rb"select e'it\'s secret', a", "select ?, a"),
+    ],
+)
+def test_what_may_be_a_value_is_hidden(text: bytes, shown: str) -> None:
+    assert normalised(text) == shown
+
+
+def test_an_encoding_that_is_not_known() -> None:
+    text = "select e'表', secret, e'表'".encode("sjis")
+    assert normalised(text, TWO_BUT_KANA) == "select ?, secret, ?"
+    assert normalised(text, None) == "select ??…"
 
 
 def test_it_is_short_whatever_comes() -> None:
