@@ -8,7 +8,8 @@ may do, besides what its own text says.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import cython
 
@@ -68,6 +69,10 @@ class Routines:
         self._slots = array("I", bytes(4 * size))
         for name in names:
             self._enter(_hash(name.replace('"', '""').encode("utf-8", "surrogateescape")))
+        if cython.compiled:
+            self._table = cython.cast(carray, self._slots).data.as_uints
+        else:
+            self._table = self._slots
 
     def _enter(self, value: int) -> None:
         """An open hash table: a name's hash stands in the slot it leads to or behind it."""
@@ -92,26 +97,27 @@ class Routines:
             buffer = bytearray(masked(bytes(buffer[at:end]), wide))
             at, end = 0, len(buffer)
         p: cython.p_uchar
-        slots: cython.p_uint
         if cython.compiled:
             p = cython.cast(cython.p_uchar, PyByteArray_AS_STRING(buffer))
-            slots = cython.cast(carray, self._slots).data.as_uints
         else:
-            p, slots = buffer, self._slots
-        foreign: cython.bint = self._foreign is not NOTHING
+            p = buffer
         while at < end:
             stop: cython.Py_ssize_t = step(p, at, end, backslashes)
-            kind: cython.int = stop & KIND
-            stop >>= 3
-            if kind == UNICODE:
+            if self._may_be(p, stop & KIND, at, stop >> 3):
                 return True
-            if kind == WORD or kind == QUOTED:
-                quotes: cython.Py_ssize_t = kind == QUOTED
-                hashed: cython.uint = _hashed(p, at + quotes, stop - quotes)
-                if _listed(slots, self._mask, hashed) or (foreign and not _ascii(p, at, stop)):
-                    return True
-            at = stop
+            at = stop >> 3
         return False
+
+    def _may_be(
+        self, p: cython.p_uchar, kind: cython.int, at: cython.Py_ssize_t, stop: cython.Py_ssize_t
+    ) -> cython.bint:
+        """Whether the token p[at:stop] may be one of the names."""
+        if kind != WORD and kind != QUOTED:
+            return kind == UNICODE
+        quotes: cython.Py_ssize_t = kind == QUOTED
+        if _listed(self._table, self._mask, _hashed(p, at + quotes, stop - quotes)):
+            return True
+        return self._foreign is not NOTHING and not _ascii(p, at, stop)
 
     def verdict(self, text: bytes, backslashes: bool = False, wide: int = 0) -> Verdict:
         """What the text may do, by itself and by the names in it."""
@@ -132,27 +138,31 @@ class Routines:
             bytearray(text), 0, len(text), backslashes, wide
         ):
             return own
-        called = self._called(Statements(text, backslashes, wide))
+        called: list[Verdict] = []
+        self._find(Statements(text, backslashes, wide), called)
         return joined([own, self._always, *called])
 
-    def _called(self, tokens: Statements) -> Iterator[Verdict]:
-        """Of each name what it may do, in the bodies of DO too."""
-        inside = False
+    def _find(self, tokens: Statements, called: list[Verdict]) -> object:
+        """Note of each name what it may do, in the bodies of DO too."""
+        inside: cython.bint = False
         while tokens.advance():
             inside = tokens.says(b"do") if tokens.first else inside
-            body = tokens.literal() if inside else None
+            body: Any = tokens.literal() if inside else None
             if body is not None:
-                yield from self._called(Statements(body, tokens.backslashes, tokens.wide))
-            name = tokens.name()
-            if name is None:
-                continue
-            yield self.by_name.get(name, NOTHING)
+                self._find(Statements(body, tokens.backslashes, tokens.wide), called)
             if _makes_table(tokens):
-                yield _DEFINES
-            if name.isascii():
-                yield self._by_word.get(name, NOTHING)
-            elif name not in self.by_name:
-                yield self._foreign  # it may be one of those in another encoding
+                called.append(_DEFINES)
+            if self._may_be(tokens.p, tokens.kind, tokens.start, tokens.stop):
+                called.extend(self._said(tokens.name()))
+        return None
+
+    def _said(self, name: str | None) -> list[Verdict]:
+        if name is None:
+            return []
+        if name.isascii():
+            return [self.by_name.get(name, NOTHING), self._by_word.get(name, NOTHING)]
+        # It may be one of those in another encoding.
+        return [self.by_name.get(name, self._foreign)]
 
 
 def joined(verdicts: Iterable[Verdict]) -> Verdict:
@@ -183,11 +193,11 @@ def joined(verdicts: Iterable[Verdict]) -> Verdict:
     )
 
 
-def _makes_table(tokens: Statements) -> bool:
+def _makes_table(tokens: Statements) -> cython.bint:
     """SELECT INTO, or what EXPLAIN ANALYZE runs: no CommandComplete says that it made one."""
     if tokens.says(b"into"):
         return not (tokens.before(b"insert") or tokens.before(b"merge"))
-    return bool(tokens.says(b"create")) and not tokens.first
+    return tokens.says(b"create") and not tokens.first
 
 
 def _all(verdicts: Iterable[Verdict]) -> Verdict:
