@@ -15,13 +15,21 @@ BOUNDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
     *(0.25, 1.0, 5.0, 15.0, 60.0),
 )
+# Seconds that clients are pinned: from one statement to the days of a listener.
+PIN_BOUNDS = (
+    *(0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0),
+    *(60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 604_800.0),
+)
 
 
 class Histogram:
-    """How often a duration fell between two of BOUNDS; the last bucket has no upper bound."""
+    """How often a duration fell between two of the bounds; the last bucket has no upper bound.
 
-    def __init__(self) -> None:
-        self._bounds = list(BOUNDS)
+    `bounds`: seconds, in order, as many as BOUNDS.
+    """
+
+    def __init__(self, bounds: tuple[float, ...] = BOUNDS) -> None:
+        self._bounds = list(bounds)
         self._counts = [0 for _ in range(len(BOUNDS) + 1)]
         self._sum = 0.0
 
@@ -35,7 +43,7 @@ class Histogram:
         self._sum += seconds
 
     def snapshot(self) -> tuple[tuple[float, ...], tuple[int, ...], float]:
-        """BOUNDS, how many durations were at most each bound (then all of them), and their sum.
+        """The bounds, how many durations were at most each (then all of them), and their sum.
 
         The counts are cumulative, as Prometheus wants them, and one longer than the bounds.
         """
@@ -44,7 +52,7 @@ class Histogram:
         for i in range(len(BOUNDS) + 1):
             total += self._counts[i]
             cumulative.append(total)
-        return BOUNDS, tuple(cumulative), self._sum
+        return tuple(self._bounds), tuple(cumulative), self._sum
 
 
 class PoolCounters:
@@ -73,7 +81,7 @@ class PoolCounters:
         """Count one client that keeps its server from now on."""
         self.pins[reason] += 1
         self.pinned[reason] += 1
-        self.pin_time.setdefault(reason, Histogram())
+        self.pin_time.setdefault(reason, Histogram(PIN_BOUNDS))
 
     def unpin(self, reason: str, seconds: float) -> None:
         """Count the end of a pin that lasted for so long."""

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from prometheus_client.metrics_core import Metric
@@ -14,14 +15,13 @@ from prometheus_client.samples import Sample
 
 from proxy import __version__
 from proxy.telemetry import counters
-from proxy.telemetry.counters import BOUNDS, Histogram
+from proxy.telemetry.counters import Histogram
 from proxy.telemetry.views import CLIENT_STATES, SERVER_STATES, PoolView, ProxyView
 
 Labels = tuple[str, ...]
 Reading = tuple[Labels, float | Histogram]
 Read = Callable[["Scrape"], Iterable[Reading]]
 
-_LE = (*map(repr, BOUNDS), "+Inf")
 _POOL = ("database", "user")
 
 
@@ -63,11 +63,16 @@ def _samples(declared: Declared, scrape: Scrape) -> Iterator[Sample]:
 
 
 def _buckets(name: str, labels: dict[str, str], histogram: Histogram) -> Iterator[Sample]:
-    _, counts, total = histogram.snapshot()
-    for bound, count in zip(_LE, counts, strict=True):
+    bounds, counts, total = histogram.snapshot()
+    for bound, count in zip(_le(bounds), counts, strict=True):
         yield Sample(f"{name}_bucket", {**labels, "le": bound}, count)
     yield Sample(f"{name}_sum", labels, total)
     yield Sample(f"{name}_count", labels, counts[-1])
+
+
+@lru_cache
+def _le(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    return (*map(repr, bounds), "+Inf")
 
 
 def _label(value: str) -> str:

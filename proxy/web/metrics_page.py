@@ -1,8 +1,8 @@
 """docs/metrics.md, written from the code: `python -m proxy.web.metrics_page > docs/metrics.md`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from proxy.telemetry.counters import BOUNDS
+from proxy.telemetry.counters import BOUNDS, PIN_BOUNDS
 from proxy.telemetry.reasons import CloseReason, Side
 from proxy.telemetry.views import CLIENT_STATES, SERVER_STATES
 from proxy.web.metrics import METRICS
@@ -29,8 +29,12 @@ def _metrics() -> Iterator[str]:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |"
     yield ""
-    bounds = ", ".join(f"{bound:g}" for bound in BOUNDS)
-    yield f"Histograms have these bounds, in seconds: {bounds}."
+    yield f"Histograms have these bounds, in seconds: {_numbers(BOUNDS)};"
+    yield f"`pgfunnel_pin_seconds` these: {_numbers(PIN_BOUNDS)}."
+
+
+def _numbers(bounds: Iterable[float]) -> str:
+    return ", ".join(f"{bound:.15g}" for bound in bounds)
 
 
 def _words() -> Iterator[str]:

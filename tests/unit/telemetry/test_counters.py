@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.telemetry.counters import BOUNDS, Histogram, PoolCounters, Totals
+from proxy.telemetry.counters import BOUNDS, PIN_BOUNDS, Histogram, PoolCounters, Totals
 from proxy.telemetry.reasons import CloseReason, Side
 
 PXD = Path(__file__).parents[3] / "proxy/telemetry/counters.pxd"
@@ -45,6 +45,7 @@ def test_a_clock_that_steps_back_counts_as_zero() -> None:
 
 def test_the_compiled_arrays_are_as_long_as_the_bounds() -> None:
     declared = PXD.read_text()
+    assert len(PIN_BOUNDS) == len(BOUNDS)
     assert re.search(rf"double\[{len(BOUNDS)}\] _bounds", declared)
     assert re.search(rf"long long\[{len(BOUNDS) + 1}\] _counts", declared)
 

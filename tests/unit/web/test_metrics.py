@@ -92,6 +92,7 @@ async def test_every_value_is_read_from_its_place() -> None:
     assert value("pins_total", reason="listen", **pool) == 2
     assert value("pinned_clients", reason="listen", **pool) == 1
     assert value("pin_seconds_sum", reason="listen", **pool) == 3.0
+    assert value("pin_seconds_bucket", reason="listen", le="604800.0", **pool) == 1
     assert value("leaks_total", kind="parameters", **pool) == 1
     assert value("logins_total", result="ok") == 1
     assert value("closes_total", side="server", reason="lifetime") == 1
