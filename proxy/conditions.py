@@ -97,7 +97,8 @@ CONDITIONS = (
         "unsure",
         False,
         "What its statements did to its session could not be asked of Postgres.",
-        "See the log for Postgres's words; a statement_timeout of a few milliseconds does this.",
+        "See session_unknown in the log for Postgres's words; a statement_timeout of a few"
+        " milliseconds does this, and so does a right that was revoked.",
     ),
     Condition(
         COMPUTED,
