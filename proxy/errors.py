@@ -128,6 +128,15 @@ class LoginTimeout(PgfunnelError):
     sqlstate = "57014"
 
 
+class Cancelled(PgfunnelError):
+    """At the request of whoever sent it, before it ran."""
+
+    sqlstate = "57014"
+
+    def __init__(self) -> None:
+        super().__init__("canceling statement due to user request")
+
+
 class QueryTooLong(PgfunnelError):
     sqlstate = "57014"
     hint = "The query was cancelled; see query_timeout."

@@ -6,7 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import FeatureRefused, InternalError, PgfunnelError, ProtocolViolation
+from proxy.errors import (
+    Cancelled,
+    FeatureRefused,
+    InternalError,
+    PgfunnelError,
+    ProtocolViolation,
+)
 from proxy.relay.standing import CONSOLE
 from proxy.telemetry.counters import PoolCounters
 from proxy.telemetry.logs import connection_id
@@ -19,12 +25,6 @@ if TYPE_CHECKING:
 _MOST_HELD: Final = 32768
 _LOOK: Final = 0.02
 """Seconds between two looks at what a command waits for."""
-
-
-class Cancelled(PgfunnelError):
-    """The operator pressed Ctrl-C."""
-
-    sqlstate = "57014"
 
 
 class Desk:
@@ -143,7 +143,7 @@ class Desk:
         except asyncio.CancelledError:
             if not self._cancelled:
                 raise
-            self._say_no(Cancelled("canceling statement due to user request"))
+            self._say_no(Cancelled())
         except Exception:
             self._say_no(InternalError("internal error; the log has it"))
             raise

@@ -22,7 +22,7 @@ class CancelRequests:
         self._funnel = funnel
 
     def cancel_for(self, client: Client, asking: Client) -> None:
-        """`asking` wants to cancel what `client` runs: only while that one has its server.
+        """`asking` wants to cancel what `client` runs, or waits for a server with.
 
         What it sent may still wait for a query of ours, which is not to be hit in its place.
         """
@@ -37,7 +37,8 @@ class CancelRequests:
                 client.login, still=lambda: client.tunnel is not None
             )
         elif server is None or not server.owed.ready:
-            self._funnel.totals.cancel("nothing_runs")
+            waits = client.cancel_waiting()
+            self._funnel.totals.cancel("while_waiting" if waits else "nothing_runs")
             asking.close(CloseReason.CLIENT_LEFT)
             return
         else:

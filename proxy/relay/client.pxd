@@ -9,5 +9,6 @@ cdef class Client(Naming):
     cdef object _refuse_simple(self)
     cdef bint _alone(self, int kind)
     cdef object _check_kind(self, int kind)
+    cpdef bint cancel_waiting(self)
     cdef bint _amid(self)
     cdef object _leave(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import cython
 
-from proxy.errors import FeatureRefused, PgfunnelError, ProtocolViolation
+from proxy.errors import Cancelled, FeatureRefused, PgfunnelError, ProtocolViolation
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -306,6 +306,28 @@ class Client(Naming):
             return server.abandon(mid_message, reason is CloseReason.CLIENT_LEFT)
         return server.free()
 
+    @cython.ccall
+    def cancel_waiting(self) -> cython.bint:
+        """Refuse what it waits for a server with, as Postgres does what it cancels.
+
+        What is pipelined behind it waits on. False when it does not wait, or has not said all of
+        that.
+        """
+        if not self.waiting or self.held is None or self.login is not None:
+            return False
+        end: cython.Py_ssize_t = _first_cycle(self.held)
+        if end == 0:
+            return False
+        self.held = self.held[end:] if end < len(self.held) else None
+        self.send(messages.error_response(Cancelled(), "ERROR") + messages.READY_IDLE)
+        if self.held is None:
+            self.waiting = False
+            self.pool.leave(self)
+            if self.leaving:
+                self._see_off()
+        self.watch()
+        return True
+
     @cython.cfunc
     def _amid(self) -> cython.bint:
         """Whether words of ours would be read as the rest of a message."""
@@ -326,3 +348,18 @@ class Client(Naming):
         elif self.tunnel is not None:
             self.tunnel.watch()
         return self.watch()
+
+
+@cython.cfunc
+def _first_cycle(held: bytearray) -> cython.Py_ssize_t:
+    """Where what is answered first ends: a Query, or all up to a Sync; 0: not all there."""
+    at: cython.Py_ssize_t = 0
+    while at + 5 <= len(held):
+        end: cython.Py_ssize_t = at + u32(held, at + 1) + 1
+        kind: cython.int = held[at]
+        if end < at + 5 or end > len(held) or kind == 88:  # X
+            return 0
+        if kind == SYNC or (at == 0 and (kind == QUERY or kind == FUNCTION)):
+            return end
+        at = end
+    return 0

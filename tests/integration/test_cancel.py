@@ -6,15 +6,17 @@ import asyncio
 
 import asyncpg
 import psycopg
+import pytest
 
 from proxy.demo.children import LOOPBACK, free_port
 from proxy.wire import messages
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
 from tests.integration.console import Operator
-from tests.integration.observe import until, waiters
+from tests.integration.observe import eventually, until, waiters
 from tests.integration.peer import Peer, send_cancel
 from tests.postgres import USERS
+from tests.wireclient import SYNC, bind, execute, parse
 
 
 def logged_in(funnel: Funnel) -> Peer:
@@ -104,16 +106,61 @@ def test_the_key_of_an_idle_client_does_nothing(pgfunnel: StartFunnel) -> None:
     assert cancels(funnel, "sent") == 0
 
 
-def test_a_cancel_of_a_waiter_hits_nobody(pgfunnel: StartFunnel) -> None:
+EXTENDED = b"".join([parse("", "SELECT 7"), bind(), execute(), SYNC])
+
+
+@pytest.mark.parametrize(
+    "sent", [messages.query(b"SELECT 7"), EXTENDED], ids=["simple", "extended"]
+)
+@pytest.mark.parametrize("behind", [0, 1], ids=["alone", "pipelined"])
+def test_a_cancel_of_a_waiter_is_its_alone(pgfunnel: StartFunnel, sent: bytes, behind: int) -> None:
+    """It is told at once, what it has sent behind that is done when there is a server."""
     funnel = pgfunnel(default_pool_size=1)
     with logged_in(funnel) as busy, logged_in(funnel) as waiting:
-        busy.send(messages.query(b"SELECT pg_sleep(0.5)"))
-        until(lambda: running(funnel, "SELECT pg_sleep(0.5)"))
-        waiting.send(messages.query(b"SELECT 1"))
+        assert busy.rows("BEGIN") == []
+        waiting.send(sent + messages.query(b"SELECT 8") * behind)
         until(lambda: waiters(funnel) == 1)
         send_cancel(funnel.host, funnel.port, waiting.key)
-        assert [kind for kind, _ in busy.until(b"Z")] == [b"T", b"D", b"C", b"Z"]
-        waiting.until(b"Z")
+        assert waiting.error() == {
+            **dict.fromkeys("SV", "ERROR"),
+            "C": "57014",
+            "M": "canceling statement due to user request",
+        }
+        assert waiting.message() == (b"Z", b"I")
+        until(lambda: waiters(funnel) == behind)
+        assert busy.rows("COMMIT") == []
+        if behind:
+            assert [kind for kind, _ in waiting.until(b"Z")] == [b"T", b"D", b"C", b"Z"]
+        assert waiting.rows("SELECT 1") == [[b"1"]]
+        assert busy.rows("SELECT 1") == [[b"1"]]
+    assert cancels(funnel, "while_waiting") == 1
+
+
+def test_what_a_waiter_has_not_said_in_full_is_not_cancelled(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with logged_in(funnel) as busy, logged_in(funnel) as waiting:
+        assert busy.rows("BEGIN") == []
+        waiting.send(EXTENDED.removesuffix(SYNC))
+        until(lambda: waiters(funnel) == 1)
+        send_cancel(funnel.host, funnel.port, waiting.key)
+        waiting.send(SYNC)
+        assert busy.rows("COMMIT") == []
+        assert [kind for kind, _ in waiting.until(b"Z")] == [b"1", b"2", b"D", b"C", b"Z"]
+    assert cancels(funnel, "nothing_runs") == 1
+
+
+async def test_a_driver_that_gives_up_waiting_can_go_on(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    busy, waiting = [await asyncpg.connect(funnel.dsn("alice")) for _ in range(2)]
+    await busy.execute("CREATE TABLE IF NOT EXISTS given_up (a int)")
+    async with busy.transaction():
+        await busy.execute("TRUNCATE given_up")
+        with pytest.raises(TimeoutError):
+            await waiting.execute("INSERT INTO given_up VALUES (1)", timeout=0.1)
+        await eventually(lambda: waiters(funnel) == 0)
+    assert await asyncio.wait_for(waiting.fetchval("SELECT count(*) FROM given_up"), 5) == 0
+    await busy.execute("DROP TABLE given_up")
+    await asyncio.gather(busy.close(), waiting.close())
 
 
 async def test_a_storm_of_cancels_hits_no_bystander(pgfunnel: StartFunnel) -> None:
