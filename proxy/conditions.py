@@ -104,7 +104,7 @@ CONDITIONS = (
         COMPUTED,
         "computed_name",
         False,
-        "It set a parameter whose name is computed (set_config('app.' || ..., ...)).",
+        "It may have set a parameter whose name cannot be known (set_config('app.' || ..., ...)).",
         "Write the name as one constant, or pass it whole: set_config($1, $2, false).",
     ),
     Condition(
