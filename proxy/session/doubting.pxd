@@ -43,5 +43,5 @@ cdef class Doubting:
     cpdef bint sure(self)
     cpdef bint in_sql(self, bytes name)
     cpdef bint reads_otherwise(self, Statement statement)
-    cdef object _touch_parameters(self, object verdict, bytes text, object reported)
+    cdef object _touch_parameters(self, object verdict, object words, object reported)
     cdef object _forget_doubt(self)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import cython
 
@@ -19,6 +19,7 @@ from proxy.conditions import (
     SERVER_STATE,
     TEMP,
 )
+from proxy.session.dotted import MOST, dotted
 from proxy.session.findings import CREATES, DISCARD_ALL, RESET_ALL, Piece, Verdict
 from proxy.session.inquiry import ASKABLE, Doubt
 from proxy.session.lexer import width
@@ -45,13 +46,6 @@ FOR_EVER = LOAD | SEED | COMPUTED | SERVER_STATE
 
 UNREADABLE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
 """The verdict on a statement that is too long to be read."""
-
-# Possessive, and from the beginning of a word only: in linear time.
-_DOTTED = re.compile(rb"(?<![\w$])[A-Za-z_][\w$]*+(?:\.[A-Za-z_][\w$]*+)++", re.ASCII)
-_MOST_NAMES = 10_000
-"""So many parameters can be asked about at once."""
-_LONGEST_SEARCHED = 1 << 20
-"""Bytes of a text that may be searched for names."""
 
 
 @cython.cclass
@@ -199,8 +193,10 @@ class Doubting:
         if self.doubt is None:
             self.doubt = Doubt()
         self.doubt.text = text
-        told: cython.bint = not self._touch_parameters(verdict, text, reported)
-        if self._too_many(verdict, text):
+        words: Any = dotted(text) if verdict.everything else ()
+        told: cython.bint = not self._touch_parameters(verdict, words or (), reported)
+        if words is None or len(self.doubt.names) > MOST:
+            self._lose_names()
             may |= COMPUTED
         may &= ~policy.ignored
         asks: cython.int = may | (verdict.clears & (self.holds | PARAMETERS))
@@ -285,14 +281,15 @@ class Doubting:
 
     @cython.cfunc
     def _touch_parameters(
-        self, verdict: Verdict, text: bytes, reported: AbstractSet[str]
+        self, verdict: Verdict, words: Iterable[str], reported: AbstractSet[str]
     ) -> object:
-        """Note which parameters to ask for; False when Postgres will tell of all of them."""
+        """Note which parameters to ask for; False when Postgres will tell of all of them.
+
+        `words`: of the text, those that may be an application's own.
+        """
         doubt = self.doubt
         startup = self.startup.values
-        if verdict.everything and len(text) <= _LONGEST_SEARCHED:
-            # An application's own parameters are in no catalogue: what looks like one is asked for.
-            doubt.names.update(name.decode().lower() for name in _DOTTED.findall(text))
+        doubt.names.update(words)
         doubt.names.update(name for name in verdict.names if name not in reported)
         doubt.reported.update(name for name in verdict.names if name in reported)
         doubt.resets.update(
@@ -303,17 +300,11 @@ class Doubting:
         doubt.everything = doubt.everything or verdict.everything
         return bool(doubt.everything or doubt.names or doubt.resets)
 
-    def _too_many(self, verdict: Verdict, text: bytes) -> bool:
-        """Whether it is not known which parameters may have been set: too many, or too long a text.
-
-        Those of Postgres's own are asked for all the same.
-        """
+    def _lose_names(self) -> None:
+        """Too many of an application's own parameters may have been set for all to be asked for."""
         doubt = self.doubt
-        if len(doubt.names) <= _MOST_NAMES:
-            return verdict.everything and len(text) > _LONGEST_SEARCHED
         doubt.names = {name for name in doubt.names if "." not in name}
         doubt.everything = True
-        return True
 
     def prepares(self, verdict: Verdict, text: bytes, quiet: bool, idle: bool) -> None:
         """A text with PREPARE or DEALLOCATE is on its way, `touch` was told.

@@ -113,7 +113,7 @@ HARD = {
 
 @pytest.mark.parametrize("name", HARD)
 def test_nobody_waits_for_a_text_to_be_read(pgfunnel: StartFunnel, name: str) -> None:
-    funnel = pgfunnel(default_pool_size=1)
+    funnel = pgfunnel(default_pool_size=2)
     with clients(funnel) as (one, other):
         before = funnel.metrics()["process_cpu_seconds_total"]
         one.execute(HARD[name].encode())
