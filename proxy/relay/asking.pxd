@@ -2,8 +2,10 @@ from proxy.relay.fitting cimport Fitting
 
 cdef class Asking(Fitting):
     cdef readonly Py_ssize_t remaining
+    cdef object asked
     cdef object _part(self)
     cdef object _exchange(self)
+    cdef object _counted(self)
     cdef object _looked(self, int what, object error)
     cdef object _ask(self)
     cdef object _answered(self, object error)

@@ -22,6 +22,7 @@ if cython.compiled:
     from cython.cimports.proxy.relay.fitting import (
         ASKING,
         CHECKING,
+        COUNTING,
         LOOKING,
         LOOKING_BACK,
         NOTHING,
@@ -37,6 +38,7 @@ else:
     from proxy.relay.fitting import (
         ASKING,
         CHECKING,
+        COUNTING,
         LOOKING,
         LOOKING_BACK,
         NOTHING,
@@ -55,14 +57,20 @@ class Asking(Fitting):
     """A client in what it has its server tell.
 
     `remaining`: bytes still to come of a message that is being passed on, amid which nothing can
-    be asked.
+    be asked. `asked`: what was asked last, which may not be what would be asked now.
     """
 
     remaining: int
+    asked: tuple[int, tuple[str, ...], tuple[str, ...], bool]
 
     @cython.cfunc
     def _part(self) -> object:
         """Give the server back, unless something holds it."""
+        raise NotImplementedError
+
+    @cython.cfunc
+    def _counted(self) -> object:
+        """It is certain that the server owes nothing: go on as at any ReadyForQuery."""
         raise NotImplementedError
 
     @cython.cfunc
@@ -83,6 +91,8 @@ class Asking(Fitting):
             return self._restored(what, error)
         if what == LOOKING or what == LOOKING_BACK:
             return self._looked(what, error)
+        if what == COUNTING:
+            return self._counted()
         if error is not None and what == CHECKING:
             return self._retry(server, error, RETRIES)
         if error is not None:
@@ -117,8 +127,9 @@ class Asking(Fitting):
             return self._known()
         if self.remaining > 0:
             return self._known()  # the next boundary is as good
+        self.asked = session.question()
         server.rows = []
-        self._run_ahead(ASKING, [question(*session.question())])
+        self._run_ahead(ASKING, [question(*self.asked)])
         return None
 
     @cython.cfunc
@@ -132,7 +143,7 @@ class Asking(Fitting):
                 self.hub.journal.session_unknown(self, error)
             session.cannot_tell()
         else:
-            server.parameters = session.believe(read_answer(*session.question(), rows[0]))
+            server.parameters = session.believe(read_answer(*self.asked, rows[0]))
         self._known()
         return self._resume()
 
@@ -186,8 +197,9 @@ class Asking(Fitting):
     @cython.cfunc
     def _restore(self) -> object:
         """In a transaction, RESET leads to what the client began with, too."""
+        self.asked = self.session.question_now()
         self.server.rows = []
-        self._run_ahead(RESTORING, [question(*self.session.question_now())])
+        self._run_ahead(RESTORING, [question(*self.asked)])
         return None
 
     @cython.cfunc
@@ -197,7 +209,7 @@ class Asking(Fitting):
         rows, server.rows = server.rows, None
         if error is not None or what == RESTORING:
             told: cython.bint = error is None and len(rows) == 1
-            session.restore(read_answer(*session.question_now(), rows[0]) if told else None)
+            session.restore(read_answer(*self.asked, rows[0]) if told else None)
             if session.back:
                 self._run_ahead(RESTORED, [settings_query(session.back.items()).encode()])
                 return None

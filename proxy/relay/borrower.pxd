@@ -11,4 +11,5 @@ cdef class Borrower(Link):
     cpdef object on_in_transaction(self)
     cpdef object on_prepared(self, object error)
     cpdef object on_server_lost(self, object error)
+    cpdef object recount(self)
     cpdef object take(self, object server)

@@ -52,6 +52,11 @@ class Borrower(Link):
         raise NotImplementedError
 
     @cython.ccall
+    def recount(self) -> object:
+        """Have a query of ours tell what is still owed (`Owed.recounts`)."""
+        raise NotImplementedError
+
+    @cython.ccall
     def on_settled(self) -> object:
         """What was sent ahead is known to be done or undone: go on (see `settling`)."""
         raise NotImplementedError

@@ -20,6 +20,7 @@ if cython.compiled:
     from cython.cimports.proxy.relay.database import NEEDED
     from cython.cimports.proxy.relay.fitting import (
         CHECKING,
+        COUNTING,
         LOOKING,
         LOOKING_BACK,
         NOTHING,
@@ -30,6 +31,7 @@ if cython.compiled:
     )
     from cython.cimports.proxy.relay.server import Server
     from cython.cimports.proxy.session.doubting import DEFINES
+    from cython.cimports.proxy.session.owed import Owed
     from cython.cimports.proxy.session.session import Session
 else:
     from proxy.relay.asking import Asking
@@ -37,6 +39,7 @@ else:
     from proxy.relay.database import NEEDED
     from proxy.relay.fitting import (
         CHECKING,
+        COUNTING,
         LOOKING,
         LOOKING_BACK,
         NOTHING,
@@ -47,6 +50,7 @@ else:
     )
     from proxy.relay.server import Server
     from proxy.session.doubting import DEFINES
+    from proxy.session.owed import Owed
     from proxy.session.session import Session
 
     STAYS, LEAVES, DISMISSED = range(3)
@@ -298,6 +302,26 @@ class Borrowing(Asking):
         return self._restore() if self.session.withholds else None
 
     @cython.ccall
+    def recount(self) -> object:
+        owed: Owed = self.server.owed
+        if self.remaining > 0:
+            owed.lost = True  # nothing of ours can be said amid a message
+        if owed.recounts():
+            self._run_ahead(COUNTING, [b""])
+        elif owed.lost and self.leaving == LEAVES:
+            return self.close(CloseReason.CLIENT_LEFT)
+        return None
+
+    @cython.cfunc
+    def _counted(self) -> object:
+        if self.server.status == 73:  # I
+            self.server.shelf.boundary()
+            self.on_boundary()
+        else:
+            self.on_in_transaction()
+        return None if self.ahead or self.fd < 0 else self._resume()
+
+    @cython.ccall
     def at_boundary(self) -> cython.bint:
         """Whether it is at a boundary; who waits for a server is, too."""
         if self.server is None:
@@ -342,7 +366,8 @@ class Borrowing(Asking):
             return self._give_back()
         self.resting = True
         self.begun_at = self.active_at
-        self._set(self.server, True)
+        if self.mode != SESSION or not session.asks:
+            self._set(self.server, True)
         return None
 
     @cython.cfunc

@@ -155,6 +155,9 @@ class Client(Naming):
             elif kind == QUERY:
                 self._send_on(buffer, run, i)
                 return self._refuse_simple()
+            elif kind == FUNCTION:
+                self._calls(buffer, i, end, n)
+                self.server.owed.push(FUNCTION)
             elif not self._other(kind):
                 said = f"invalid frontend message type {kind}"
                 return self._violated(buffer, run, i, said)
@@ -210,9 +213,6 @@ class Client(Naming):
             owed.push(SYNC)
         elif kind == 99 or kind == 102:  # c f
             owed.end_copy()
-        elif kind == FUNCTION:
-            owed.push(FUNCTION)
-            self._calls()
         else:
             return kind == _COPY_DATA or kind == 72  # H
         return True
@@ -253,7 +253,8 @@ class Client(Naming):
         if at > run or PIECES.used:
             self._send_on(buffer, run, at)
         owed: Owed = None if self.server is None else self.server.owed
-        if owed is None or owed.nothing() or owed.unsynced or owed.copying or owed.skipping:
+        done: cython.bint = owed is None or owed.nothing() or owed.lost
+        if done or owed.unsynced or owed.copying or owed.skipping:
             return self.close(CloseReason.CLIENT_LEFT)
         self.leaving = LEAVES
         return self.pause()

@@ -22,6 +22,7 @@ cdef enum:
     LOOKING = 7
     LOOKING_BACK = 8
     READING = 9
+    COUNTING = 10
 
 cdef class Fitting(Borrower):
     cdef readonly object hub

@@ -45,7 +45,7 @@ else:
 
     TRANSACTION, SESSION, STATEMENT = range(3)
     NOTHING, CHECKING, SETTING, PREPARING, ASKING, RESTORING, RESTORED = range(7)
-    LOOKING, LOOKING_BACK, READING = 7, 8, 9
+    LOOKING, LOOKING_BACK, READING, COUNTING = 7, 8, 9, 10
 
 PIECES: Pieces = Pieces()
 """What goes to the server when it is not one run of the shared buffer."""

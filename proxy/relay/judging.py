@@ -12,7 +12,7 @@ from typing import Any
 import cython
 
 from proxy.conditions import PREPARED, SEQUENCES
-from proxy.session.doubting import UNREADABLE
+from proxy.session.doubting import UNKNOWABLE, UNREADABLE
 from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
 from proxy.session.prepared import NOTHING_TO_UNDO
 from proxy.session.statement import PREFIX
@@ -29,7 +29,7 @@ if cython.compiled:
     from cython.cimports.proxy.session.routines import Routines
     from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.session.statement import Statement
-    from cython.cimports.proxy.wire.octets import part, zero
+    from cython.cimports.proxy.wire.octets import part, u32, zero
 else:
     from proxy.relay.borrowing import Borrowing
     from proxy.relay.fitting import PIECES, SESSION
@@ -39,13 +39,15 @@ else:
     from proxy.session.routines import Routines
     from proxy.session.session import Session
     from proxy.session.statement import Statement
-    from proxy.wire.octets import part, zero
+    from proxy.wire.octets import part, u32, zero
 
 _ENDS = re.compile(rb"\b(?:rollback|abort|commit|end|prepare\s+transaction)\b", re.IGNORECASE)
 """What may end a transaction that has failed; nothing else in it does anything."""
 
 _OURS = PREFIX.decode()
 _REFUSED: bytes = REFUSED.encode()
+_FIRST_OF_USERS: cython.uint = 16384
+"""Objects that are not Postgres's own have this number, or a larger one (FirstNormalObjectId)."""
 _MAX_RECALLED: cython.Py_ssize_t = 1024
 
 
@@ -70,7 +72,7 @@ class Judging(Borrowing):
         if self.recalls:
             self.recalled = part(buffer, at + 5, min(n, end - 1, at + 5 + _MAX_RECALLED))
         if end > n:
-            run = self._may(UNREADABLE, b"", buffer, run, at)
+            run = self._may(UNKNOWABLE, b"", buffer, run, at)
         else:
             said: Verdict = self._judge(buffer, at + 5, end - 1)
             if said is not None:
@@ -164,7 +166,7 @@ class Judging(Borrowing):
     ) -> cython.Py_ssize_t:
         """SQL is about to name statements that the protocol's Parse has made: let it find them."""
         server: Server = self.server
-        if server.status == 69 and not server.owed.runs():  # E
+        if self._has_failed():
             return run
         fails_alone: cython.bint = buffer[at] == QUERY and server.owed.synced()
         ahead: cython.bint = False
@@ -186,9 +188,23 @@ class Judging(Borrowing):
         return run
 
     @cython.cfunc
-    def _calls(self) -> object:
-        """A FunctionCall names its function by a number: it may do anything."""
-        return self.session.touch(UNREADABLE, b"", self.pool.policy, self.pool.reported, False)
+    def _calls(
+        self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t, n: cython.Py_ssize_t
+    ) -> object:
+        """A FunctionCall names its function by a number: it may do anything.
+
+        Names of parameters are among its arguments.
+        """
+        said: Verdict = UNREADABLE
+        if end > n and not 0 < u32(buffer, at + 5) < _FIRST_OF_USERS:
+            said = UNKNOWABLE
+        text: bytes = messages.bound_values(bytes(buffer[at + 9 : min(end, n)]))
+        return self.session.touch(said, text, self.pool.policy, self.pool.reported, False)
+
+    @cython.cfunc
+    def _has_failed(self) -> cython.bint:
+        """Whether its transaction has failed, and nothing was sent since that may have ended it."""
+        return self.server.status == 69 and self.server.owed.nothing()  # E
 
     @cython.cfunc
     def _may(
@@ -205,8 +221,7 @@ class Judging(Borrowing):
         """
         server: Server = self.server
         session: Session = self.session
-        failed: cython.bint = server.status == 69 and not server.owed.runs()  # E
-        if failed and said is not UNREADABLE and not _ENDS.search(text):
+        if text and self._has_failed() and not _ENDS.search(text):
             return run  # it can only fail
         run = self._names(said, buffer, run, at)
         idle: cython.bint = server.status == 73  # I

@@ -13,7 +13,7 @@ import cython
 
 from proxy.conditions import PREPARED
 from proxy.errors import ProtocolViolation
-from proxy.session.doubting import UNREADABLE
+from proxy.session.doubting import UNKNOWABLE
 from proxy.session.prepared import NOTHING_TO_UNDO
 from proxy.session.statement import PREFIX
 from proxy.session.verdict import Verdict
@@ -44,7 +44,6 @@ if not cython.compiled:
 session, and to repeat it on other servers."""
 
 _PREFIX: bytes = PREFIX
-_MAX_LOOK: cython.Py_ssize_t = 4096
 
 
 @cython.cclass
@@ -78,7 +77,7 @@ class Naming(Judging):
             self.server.owed.push(kind)
             return run
         if kind == DESCRIBE:
-            return self._describe(buffer, run, at, name, stop, end)
+            return self._describe(buffer, run, at, name, stop, end, n)
         return self._close_name(buffer, run, at, name, stop, end)
 
     @cython.cfunc
@@ -103,7 +102,7 @@ class Naming(Judging):
             # Broken, for Postgres to refuse (incomplete messages this short do not come here).
             self.server.owed.push(BIND)
             return run
-        after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end)
+        after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end, n)
         if not self.settling:
             self.server.owed.push(BIND)
         if self.recalls:
@@ -119,8 +118,9 @@ class Naming(Judging):
         name: cython.Py_ssize_t,
         stop: cython.Py_ssize_t,
         end: cython.Py_ssize_t,
+        n: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
-        after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end)
+        after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end, n)
         if not self.settling:
             statement: Statement = self._statement_at(buffer, name, stop)
             self.server.shelf.describe(statement, self.server.owed)
@@ -161,6 +161,7 @@ class Naming(Judging):
         name: cython.Py_ssize_t,
         stop: cython.Py_ssize_t,
         end: cython.Py_ssize_t,
+        n: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
         """A message from `at` to `end` that names a statement at [name, stop)."""
         server: Server = self.server
@@ -172,7 +173,7 @@ class Naming(Judging):
             statement = session.unnamed
             if statement is not None and server.shelf.doubts(statement):
                 return self._ask_shape(statement, buffer, run, at)
-            run = self._uses(statement, buffer, run, at, end)
+            run = self._uses(statement, buffer, run, at, end, n)
             return self._ahead(server.shelf.need_unnamed(session, server.owed), buffer, run, at)
         key: bytes = part(buffer, name, stop)
         statement = session.names.get(key)
@@ -181,7 +182,7 @@ class Naming(Judging):
                 statement = server.shelf.reading(session, key, statement)
             if server.shelf.doubts(statement):
                 return self._ask_shape(statement, buffer, run, at)
-            run = self._uses(statement, buffer, run, at, end)
+            run = self._uses(statement, buffer, run, at, end, n)
             ahead: bytes = server.shelf.need(statement, server.owed)
             self.pool.counters.server_parses += len(ahead) > 0
             self.pool.counters.binds += buffer[at] == BIND
@@ -206,6 +207,7 @@ class Naming(Judging):
         run: cython.Py_ssize_t,
         at: cython.Py_ssize_t,
         end: cython.Py_ssize_t,
+        n: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
         """A Bind or Describe of the statement, which may be None, stands at `at`."""
         if statement is None:
@@ -219,7 +221,11 @@ class Naming(Judging):
         text: bytes = statement.tail
         if statement.verdict.everything:
             # The name of a parameter may be among the values.
-            text += b"\0" + bytes(buffer[at : min(end, at + _MAX_LOOK)])
+            if end > n:
+                run = self._names(statement.verdict, buffer, run, at)
+                return self._may(UNKNOWABLE, text, buffer, run, at)
+            formats: cython.Py_ssize_t = zero(buffer, zero(buffer, at + 5, end) + 1, end) + 1
+            text += b"\0" + messages.bound_values(bytes(buffer[formats:end]))
         return self._may(statement.verdict, text, buffer, run, at)
 
     @cython.cfunc
@@ -302,7 +308,7 @@ class Naming(Judging):
                 f"a named statement of more than {MAX_KEPT >> 20} MiB cannot be prepared",
                 hint="Prepare it without a name, or send it as a simple query.",
             )
-        self.server.shelf.parse_unnamed(self.session, None, UNREADABLE, self.server.owed)
+        self.server.shelf.parse_unnamed(self.session, None, UNKNOWABLE, self.server.owed)
         self.keeps = True
         return run
 

@@ -128,8 +128,10 @@ class Server(Answering):
         self._let_go_on()
         if self.client is not client:
             return None  # what was held back was not all there, and the server is released
-        if self.owed.lost and client is None:
-            return self.close(CloseReason.PROTOCOL_VIOLATION)
+        if self.owed.lost or self.owed.doubtful:
+            return (
+                self.close(CloseReason.PROTOCOL_VIOLATION) if client is None else client.recount()
+            )
         if not self.owed.nothing():
             return None
         if client is None:
@@ -372,7 +374,7 @@ class Server(Answering):
         if not finish and owed.ready + owed.unsynced - mid_message <= 1:
             self.hub.cancel(self)
             self.cancel_again = now() + 1.0
-        if mid_message or owed.lost or self.out is not None:
+        if mid_message or owed.lost or owed.doubtful or self.out is not None:
             return self.close(CloseReason.CLIENT_VANISHED)
         self.watch()
         self._finish_for_client()

@@ -29,17 +29,30 @@ _NULL, _TRUE, _FALSE = "null", "true", "false"
 _TRUTHS = frozenset([b"t", b"true", b"y", b"yes", b"on", b"1"])
 _UNTRUTHS = (b"f", b"false", b"n", b"no", b"off", b"0", _FALSE, _NULL)
 _BEGINNERS = "|".join([*BEGINNERS, *SLOT_MAKERS]).encode()
+_WHOLE_NAME = rb"[a-z_][\w$]*(?:\.[a-z_][\w$]*)*"
+_NO_NAME = rb"(?:constraints|names|role|schema|session|time|transaction|xml)\b"
 # Of conditions outside of ANYTHING: how they look in what is not read.
 _HINTS = (
     (LOAD, re.compile(rb"\bload\s+'", re.IGNORECASE)),
     (SEED, re.compile(rb"\b(?:set)?seed\b", re.IGNORECASE)),
     (SEQUENCES, re.compile(rb"\b(?:curr|last)val\b", re.IGNORECASE)),
     (SERVER_STATE, re.compile(rb"\b(?:%s)\b" % _BEGINNERS, re.IGNORECASE)),
-    # 'SET app.' || ..., format('SET app.%I ...'), 'set_config(''app.'' || ...'
+    # A string that begins with SET, or has one behind a semicolon, but no whole name behind that.
     (
         COMPUTED,
         re.compile(
-            rb"\bset(?:\s+(?:session\s+)?|_config\s*\(\s*'+)[\w$]*\.(?:'+\s*\|\||%)", re.IGNORECASE
+            rb"['$;]\s*set\s(?!\s*(?:local\b|(?:session\s+)?(?:%s\s*(?:=|to\b)|%s)))"
+            % (_WHOLE_NAME, _NO_NAME),
+            re.IGNORECASE,
+        ),
+    ),
+    # set_config with a name that is no constant and a third argument that is not true.
+    (
+        COMPUTED,
+        re.compile(
+            rb"\bset_config\s*\((?!\s*'+%s'+\s*,)(?![^()]*,\s*'*(?:true|t|on|yes|1)'*\s*\))"
+            % _WHOLE_NAME,
+            re.IGNORECASE,
         ),
     ),
 )

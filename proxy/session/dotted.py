@@ -17,15 +17,15 @@ else:
     from proxy.session.lexer import DOLLAR, DOT, IN_WORD, KIND, WORD, classes
 
 MOST = 10_000
-LONGEST = 1000
-"""So many names can be asked about at once, of so many bytes."""
+LARGEST = 1 << 20
+"""So many names can be asked about at once, of so many bytes together."""
 
 
 def dotted(text: bytes) -> set[str] | None:
     """The names, ASCII letters in lower case, bytes that are not UTF-8 as surrogates.
 
-    A dollar sign may be part of them, or end a string in dollar quotes: both are tried. None: there
-    are more than can be asked about, or longer ones.
+    A dollar sign may be part of them, or end a string in dollar quotes: both are tried. None: they
+    are more than can be asked about.
     """
     names = _names(text, False)
     if names is None or b"$" not in text:
@@ -43,6 +43,7 @@ def _names(text: bytes, dollars: cython.bint) -> set[str] | None:
         p = text
     end: cython.Py_ssize_t = len(text)
     seen: cython.Py_ssize_t = 0
+    size: cython.Py_ssize_t = 0
     while True:
         dot: cython.Py_ssize_t = _next_dot(p, seen, end)
         if dot < 0:
@@ -61,7 +62,8 @@ def _names(text: bytes, dollars: cython.bint) -> set[str] | None:
         if stop == dot:
             continue
         seen = stop
-        if stop - start > LONGEST or len(names) == MOST:
+        size += stop - start
+        if size > LARGEST or len(names) == MOST:
             return None
         names.add(text[start:stop].lower().decode("utf-8", "surrogateescape"))
 

@@ -45,6 +45,9 @@ FOR_EVER = LOAD | SEED | COMPUTED | SERVER_STATE
 """Conditions that nothing but a reset ends, or the end of the connection to Postgres."""
 
 UNREADABLE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
+"""The verdict on what calls its function by a number."""
+
+UNKNOWABLE = Verdict(makes=ANYTHING | COMPUTED, clears=ANYTHING, everything=True, opaque=True)
 """The verdict on a statement that is too long to be read."""
 
 

@@ -28,6 +28,9 @@ cdef class Owed:
     cdef readonly bint copying
     cdef readonly bint sync_in_copy
     cdef public bint lost
+    cdef readonly bint doubtful
+    cdef readonly bint recounting
+    cdef bint told
     cdef public int failed
     cdef public bint passed_over
     cdef public bint unsettled
@@ -40,9 +43,11 @@ cdef class Owed:
     cpdef void end_copy(self)
     cdef void _make_room(self)
     cpdef int answer(self, int kind)
+    cdef int _unowed(self, int kind)
     cdef bint _ends(self, int code, int kind)
     cdef bint _ends_ready(self, int code)
     cdef int _ready(self, int code)
+    cdef int _recount(self, int kind)
     cdef void _pop(self)
     cdef bint _noted(self, int code)
     cdef void _drop_note(self, int code)
@@ -56,4 +61,5 @@ cdef class Owed:
     cpdef bint runs(self)
     cpdef bint settled(self)
     cpdef bint looks(self)
+    cpdef bint recounts(self)
     cpdef bint nothing(self)

@@ -59,6 +59,10 @@ class Owed:
     cannot be counted, so this server must never be lent to another client; `passed_over`: a
     Query or Close was skipped; `unsettled`: one of the queries under way may drop prepared
     statements; `asking`: a Describe of ours is not answered.
+
+    `doubtful`: an error has ended a COPY IN that may have swallowed a Sync, or not have come to it,
+    so that one more ReadyForQuery may come than is owed. A query of ours will tell (`recounts`),
+    while nothing else is under way.
     """
 
     def __init__(self) -> None:
@@ -71,6 +75,7 @@ class Owed:
         self.copying = False
         self.sync_in_copy = False
         self.lost = False
+        self.doubtful = self.recounting = self.told = False
         self.failed = 0
         self.passed_over = False
         self.unsettled = False
@@ -138,10 +143,10 @@ class Owed:
         Asynchronous messages (NoticeResponse, NotificationResponse, ParameterStatus) and the
         bulk of rows and copy data may be kept from it.
         """
+        if self.recounting:
+            return self._recount(kind)
         if self.head == self.tail:
-            if kind == 90:  # Z
-                self.lost = True
-            return PASS
+            return self._unowed(kind)
         code: cython.int = self.queue[self.head]
         if kind == 69:  # E
             return self._error(code)
@@ -160,6 +165,14 @@ class Owed:
             self._pop()
         ours: cython.bint = code == OUR_PARSE or code == OUR_CLOSE or code == OUR_DESCRIBE
         return SWALLOW if ours else PASS
+
+    @cython.cfunc
+    def _unowed(self, kind: cython.int) -> cython.int:
+        if kind == 90:  # Z
+            # That of a Sync which a failed COPY had not come to: it skips no more.
+            self.skipping = self.skipping and not self.doubtful
+            self.lost = self.lost or not self.doubtful
+        return PASS
 
     @cython.cfunc
     def _ends(self, code: cython.int, kind: cython.int) -> cython.bint:
@@ -183,7 +196,20 @@ class Owed:
         self.copying = False
         self.sync_in_copy = False
         self._pop()
+        # Which of those behind it are answered is not known.
+        self.lost = self.lost or (self.doubtful and self.head < self.tail)
         return SWALLOW if code == OUR_QUERY or code == OUR_SYNC else PASS
+
+    @cython.cfunc
+    def _recount(self, kind: cython.int) -> cython.int:
+        """All up to the first answer to our query are the client's."""
+        if kind != 90:  # Z
+            self.told = True
+            return SWALLOW
+        if not self.told:
+            return PASS
+        self.doubtful = self.recounting = self.told = False
+        return self._ready(OUR_QUERY)
 
     @cython.cfunc
     def _ends_ready(self, code: cython.int) -> cython.bint:
@@ -231,7 +257,7 @@ class Owed:
     def _error(self, code: cython.int) -> cython.int:
         self.failed = code
         self.copying = False
-        self.lost = self.lost or self.sync_in_copy
+        self.doubtful = self.doubtful or self.sync_in_copy
         if code == OUR_QUERY or code == OUR_SYNC:
             return SWALLOW
         if code != QUERY and code != SYNC and code != FUNCTION:
@@ -344,6 +370,15 @@ class Owed:
         return code == TELLING or code == OUR_DESCRIBE
 
     @cython.ccall
+    def recounts(self) -> cython.bint:
+        """Whether a query of ours is to tell what is owed, and can: it must be pushed next."""
+        quiet: cython.bint = self.head == self.tail and not (
+            self.unsynced or self.skipping or self.copying or self.lost
+        )
+        self.recounting = self.recounting or (self.doubtful and quiet)
+        return self.doubtful and quiet
+
+    @cython.ccall
     def nothing(self) -> cython.bint:
         """Whether no response is owed and none can come without a further message."""
         return (
@@ -352,4 +387,5 @@ class Owed:
             and not self.skipping
             and not self.copying
             and not self.lost
+            and not self.doubtful
         )

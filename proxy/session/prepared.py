@@ -223,7 +223,7 @@ class Shelf:
     @cython.cfunc
     def _room(self, owed: Owed) -> bytes:
         ahead: bytes = b""
-        while len(self.held) >= self.limit:
+        while self.held and len(self.held) >= self.limit:
             oldest = min(self.held, key=self.held.__getitem__)
             if self.held[oldest] > self.group:
                 break

@@ -215,7 +215,9 @@ class Pools(BaseModel):
         unit="s",
     )
     max_prepared_statements: Count = setting(
-        200, "Prepared statements kept on each server; 0 turns the support off.", unit="statements"
+        200,
+        "Prepared statements kept on each server; with 0 each is prepared anew for every use.",
+        unit="statements",
     )
 
 

@@ -127,6 +127,18 @@ def read_pair(body: bytes) -> tuple[bytes, bytes]:
     return parts[0], parts[1]
 
 
+def bound_values(body: bytes) -> bytes:
+    """The parameters of a Bind or FunctionCall, from their formats on, with NUL between them.
+
+    A malformed one as it is, for Postgres to refuse.
+    """
+    try:
+        (formats,) = struct.unpack_from("!H", body)
+        return b"\0".join(value for value in _columns(body[2 + 2 * formats :]) if value is not None)
+    except (struct.error, ProtocolViolation):
+        return body
+
+
 def read_row(body: bytes) -> list[bytes | None]:
     """Column values of a DataRow."""
     try:

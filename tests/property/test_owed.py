@@ -70,8 +70,12 @@ class Proxy(RuleBasedStateMachine):
             self.feeding = None
 
     @property
+    def out_of_count(self) -> bool:
+        return bool(self.owed.lost or self.owed.doubtful)
+
+    @property
     def free(self) -> bool:
-        return self.feeding is None and not self.owed.lost
+        return self.feeding is None and not self.out_of_count
 
     @rule(message=EXTENDED)
     @precondition(lambda self: self.free)
@@ -96,12 +100,12 @@ class Proxy(RuleBasedStateMachine):
         self.send("F", script)
 
     @rule(script=scripts("S", 1))
-    @precondition(lambda self: not self.owed.lost)
+    @precondition(lambda self: not self.out_of_count)
     def sync(self, script: tuple[str, ...]) -> None:
         self.send("S", script)
 
     @rule(code=st.sampled_from("HdKf"), script=st.sampled_from([("ok",), ("ok",), ("bad",)]))
-    @precondition(lambda self: not self.owed.lost)
+    @precondition(lambda self: not self.out_of_count)
     def copy_or_flush(self, code: str, script: tuple[str, ...]) -> None:
         self.send(code, script if code == "d" else ("ok",))
 
@@ -159,13 +163,13 @@ class Proxy(RuleBasedStateMachine):
     @precondition(lambda self: self.backend.outbox)
     def proxy_receives(self, messages: int) -> None:
         for _ in range(messages):
-            if self.backend.outbox and not self.owed.lost:
+            if self.backend.outbox and not self.out_of_count:
                 self.receive(self.backend.outbox.popleft())
 
     @rule()
     def all_is_delivered(self) -> None:
         while self.backend.inbox or self.backend.outbox:
-            if self.owed.lost:
+            if self.out_of_count:
                 return
             if self.backend.inbox:
                 self.backend_reads(1)
@@ -175,7 +179,7 @@ class Proxy(RuleBasedStateMachine):
     def receive(self, said: Said) -> None:
         self.note_failure(said)
         verdict = self.owed.answer(ord(said.kind))
-        if self.owed.lost:
+        if self.out_of_count:
             return
         assert verdict == (SWALLOW if swallowed(said) else PASS), said
         self.check_undone(said)
@@ -210,14 +214,14 @@ class Proxy(RuleBasedStateMachine):
             answer = self.backend.outbox.popleft()
             assert answer.virtual
             assert ord(answer.kind) == code
-        if self.backend.outbox and not self.owed.lost:
+        if self.backend.outbox and not self.out_of_count:
             assert not self.backend.outbox[0].virtual
 
     # -- what holds at any moment ----------------------------------------------------------
 
     @invariant()
     def counts_agree(self) -> None:
-        if self.owed.lost:
+        if self.out_of_count:
             assert self.ambiguous, "lost without a Sync inside of a COPY that failed"
             assert not self.owed.nothing()
             return

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.session.dotted import LONGEST, MOST, dotted
+from proxy.session.dotted import LARGEST, MOST, dotted
 
 # The same in words that are easier to believe, if slower.
 BEGINS = r"[a-zA-Z_\x80-\xff]"
@@ -42,9 +42,9 @@ def test_names(text: bytes, names: set[str]) -> None:
     assert dotted(text) == names
 
 
-def test_more_or_longer_ones_than_can_be_asked_about() -> None:
+def test_more_of_them_than_can_be_asked_about() -> None:
     assert len(dotted(b" ".join(b"a.b%d" % n for n in range(MOST))) or ()) == MOST
     assert dotted(b" ".join(b"a.b%d" % n for n in range(MOST + 1))) is None
-    assert dotted(b"a." + b"b" * (LONGEST - 2)) is not None
-    assert dotted(b"a." + b"b" * (LONGEST - 1)) is None
-    assert dotted(b"ab" * LONGEST) == set()
+    assert dotted(b"a." + b"b" * (LARGEST - 2)) is not None
+    assert dotted(b"a." + b"b" * (LARGEST - 1)) is None
+    assert dotted(b"ab" * LARGEST) == set()

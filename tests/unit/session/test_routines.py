@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from proxy.conditions import ADVISORY, ANYTHING, LISTEN, PARAMETERS, TEMP
+from proxy.conditions import ADVISORY, ANYTHING, COMPUTED, LISTEN, PARAMETERS, TEMP
 from proxy.session.catalog import (
     BEGINNINGS,
     FINGERPRINT,
@@ -95,7 +95,7 @@ def test_what_nobody_can_read_is_a_mere_suspicion() -> None:
         ("plpgsql", "BEGIN UPDATE t SET a = 1; RETURN NEW; END", 0, ()),
         ("sql", "SELECT pg_advisory_lock(1)", ADVISORY, ()),
         ("sql", "SELECT pg_advisory_xact_lock(1)", 0, ()),
-        ("plpgsql", "BEGIN EXECUTE 'SET ' || 'a.b' || '=1'; END", ANYTHING, ("a.b",)),
+        ("plpgsql", "BEGIN EXECUTE 'SET ' || 'a.b' || '=1'; END", ANYTHING | COMPUTED, ("a.b",)),
         ("plpython3u", "pass", ANYTHING, ()),
         ("sql", None, ANYTHING, ()),
     ],

@@ -19,7 +19,7 @@ from proxy.conditions import (
     UNSURE,
     words,
 )
-from proxy.session.inquiry import Answer
+from proxy.session.inquiry import Answer, read_answer
 from proxy.session.parameters import NONE, Parameters, Prepared
 from proxy.session.policy import DEFAULT, Policy
 from proxy.session.session import Session
@@ -265,6 +265,21 @@ def test_the_role_none_is_no_role() -> None:
     touched("RESET ROLE", session=session)
     session.believe(Answer(values={"role": "none"}))
     assert parameters(session) == {}
+
+
+def test_an_answer_is_read_as_it_was_asked_for() -> None:
+    """Sessions may begin otherwise by the time that it comes."""
+    session = touched("DO $$ BEGIN EXECUTE 'SET my.tag = 1'; END $$")
+    asked = session.question()
+    session.outlive({"a.new": "x", "b.new": "y"}, {})
+    assert session.question() != asked
+    asks, names, own, everything = asked
+    assert (names, own, everything) == (("my.tag", "role"), (), True)
+    row: list[bytes | None] = [b"f"] * 4
+    row += [text.encode().hex().encode() for text in ("1", "none", "{}")]
+    row += [None, None]
+    session.believe(read_answer(asks, names, own, everything, row))
+    assert parameters(session) == {"a.new": "x", "b.new": "y", "my.tag": "1"}
 
 
 def test_who_is_there_goes_on_as_it_began() -> None:

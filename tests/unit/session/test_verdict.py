@@ -21,6 +21,7 @@ from proxy.conditions import (
     TEMP,
 )
 from proxy.session import findings
+from proxy.session.catalog import body
 from proxy.session.findings import NOTHING
 from proxy.session.lexer import TWO
 from proxy.session.verdict import Verdicts, read, verdict
@@ -401,6 +402,39 @@ def test_discard_all_clears_what_can_be_cleared() -> None:
 )
 def test_names_that_are_computed_are_noticed(text: bytes, computed: bool) -> None:
     assert bool(read(text).makes & COMPUTED) is computed
+
+
+@pytest.mark.parametrize(
+    "dynamic, computed",
+    [
+        ("set my.'||'k'||'=1", True),
+        ('set "my"."k"=1', True),
+        ("set my . k=1", True),
+        ("set %I.%I=1", True),
+        ("select 1; set %s = 1", True),
+        ("set my'||chr(46)||'k=1", True),
+        ("set my.k=1", False),
+        ("SET work_mem to 5", False),
+        ("set session my.k = 1", False),
+        ("set local x.%s = 1", False),
+        ("set role %I", False),
+        ("set session authorization %I", False),
+        ("set constraints all deferred", False),
+        ("select 1; set a.b = 1", False),
+        ("alter table x set (a = b)", False),
+        ("insert into t values (1) on conflict do update set a = 1", False),
+        ("update %I set %I = 1", False),
+        ("select set_config($1, $2, false)", True),
+        ("select set_config(%L, %L, false)", True),
+        ("select set_config($1, $2, true)", False),
+        ("select set_config(''my.k'', $2, false)", False),
+    ],
+)
+def test_names_that_are_computed_in_strings_are_noticed(dynamic: str, computed: bool) -> None:
+    assert (
+        bool(read(f"DO $$ BEGIN EXECUTE '{dynamic}'; END $$".encode()).makes & COMPUTED) is computed
+    )
+    assert bool(body("plpgsql", f"BEGIN EXECUTE '{dynamic}'; END").makes & COMPUTED) is computed
 
 
 def test_names_of_long_encodings_keep_their_bytes() -> None:

@@ -1,0 +1,209 @@
+"""Session state that changes by ways of the protocol that few drivers go."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import pq
+
+from tests.conftest import StartFunnel
+from tests.funnel import Funnel
+from tests.integration.observe import until
+from tests.postgres import USERS, Postgres
+from tests.wireclient import (
+    COPY_DONE,
+    FLUSH,
+    SYNC,
+    Answer,
+    Wire,
+    bind,
+    copy_data,
+    copy_fail,
+    execute,
+    function_call,
+    parse,
+    query,
+    rows,
+    sqlstates,
+)
+
+SET_CONFIG = 2078
+
+
+def wire(funnel: Funnel) -> Wire:
+    return Wire(funnel.host, funnel.port, "alice", funnel.upstream.database, USERS["alice"])
+
+
+def run(client: Wire, sql: str, *values: str) -> list[Answer]:
+    client.send(parse("", sql), bind("", "", values), execute(), SYNC)
+    return client.until("Z")
+
+
+def setting(client: Wire, name: str) -> str | None:
+    """None where it was never set, or others have set it."""
+    found: str | None = rows(client.ask(f"SELECT nullif(current_setting('{name}', true), '')"))[0][
+        0
+    ]
+    return found
+
+
+def is_only(name: str, value: str, own: Wire, *others: Wire) -> None:
+    """The parameter is this client's and nobody else's, whoever has the server."""
+    for _ in range(2):
+        assert [setting(other, name) for other in others] == [None] * len(others)
+        assert setting(own, name) == value
+
+
+@pytest.mark.parametrize("length", [9, 36, 48, 57, 65, 90, 95, 97, 122, 200])
+@pytest.mark.parametrize("in_front", ["", "x" * 5000, "my.many " * 4000], ids=len)
+def test_a_name_among_the_values(pgfunnel: StartFunnel, length: int, in_front: str) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    name = f"my.{'n' * (length - 3)}"
+    with wire(funnel) as one, wire(funnel) as other:
+        run(one, "SELECT length($1::text), set_config($2, $3, false)", in_front, name, "mine")
+        is_only(name, "mine", one, other)
+
+
+def test_a_name_in_a_message_that_is_not_seen_whole(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    with wire(funnel) as one, wire(funnel) as other:
+        sql = "SELECT length($1::text), set_config($2, $3, false)"
+        run(one, sql, "x" * 200_000, "my.far", "mine")
+        is_only("my.far", "mine", one, other)
+        assert "computed_name" in funnel.get("/pins")
+        one.ask("RESET ALL")
+        until(lambda: "computed_name" not in funnel.get("/status.json"))
+
+
+def test_a_function_call_may_set(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with wire(funnel) as one, wire(funnel) as other:
+        one.send(function_call(SET_CONFIG, ["my.called", "mine", "f"]))
+        assert not sqlstates(one.until("Z"))
+        is_only("my.called", "mine", one, other)
+
+
+def test_a_query_that_is_too_long_to_be_read_pins(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    with wire(funnel) as one, wire(funnel) as other:
+        one.send(query(f"SET my.long = 'mine'; SELECT '{'x' * (17 << 20)}' IS NULL"))
+        assert not sqlstates(one.until("Z"))
+        is_only("my.long", "mine", one, other)
+
+
+ENDS = {
+    "rollback": [parse("", "ROLLBACK"), bind(), execute(), FLUSH],
+    "rollback to": [parse("", "ROLLBACK TO s"), bind(), execute(), FLUSH],
+}
+
+
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("extended", [False, True])
+def test_a_failed_transaction_that_was_ended_without_a_sync(
+    pgfunnel: StartFunnel, ends: str, extended: bool
+) -> None:
+    funnel = pgfunnel(default_pool_size=1, session_audit=1)
+    sql = "SELECT set_config('my.flushed', 'mine', false)"
+    with wire(funnel) as one, wire(funnel) as other:
+        one.ask("BEGIN; SAVEPOINT s")
+        one.ask("SELECT 1 / 0")
+        one.send(*ENDS[ends])
+        one.until("C")
+        assert not sqlstates(run(one, sql) if extended else one.ask(sql))
+        one.ask("COMMIT")
+        is_only("my.flushed", "mine", one, other)
+    assert "leak" not in funnel.log()
+
+
+# -- COPY whose Sync comes ahead -----------------------------------------------------------
+
+FAILS = {
+    "bad data": ([copy_data(b"bad\n"), COPY_DONE, SYNC], "22P02"),
+    "given up": ([copy_fail("no more"), SYNC], "57014"),
+}
+
+
+@pytest.mark.parametrize("way", FAILS)
+@pytest.mark.parametrize("begin", ["", "BEGIN"])
+def test_a_copy_that_fails_behind_a_sync(pgfunnel: StartFunnel, way: str, begin: str) -> None:
+    """As PQexecParams sends it: Postgres passes over the Sync in front of the data."""
+    data, sqlstate = FAILS[way]
+    funnel = pgfunnel(default_pool_size=1)
+    with wire(funnel) as one, wire(funnel) as other:
+        one.ask("CREATE TABLE IF NOT EXISTS wire_copy (a int)")
+        for _ in range(3):
+            if begin:
+                one.ask(begin)
+            one.send(parse("", "COPY wire_copy FROM STDIN"), bind(), execute(), SYNC)
+            one.until("G")
+            one.send(*data)
+            assert sqlstates(one.until("Z")) == [sqlstate]
+            if begin:
+                assert rows(run(one, "SELECT 1")) == []
+                one.ask("ROLLBACK")
+            assert rows(other.ask("SELECT 2")) == [["2"]]
+            assert rows(one.ask("SELECT 1")) == [["1"]]
+        one.ask("DROP TABLE wire_copy")
+
+
+def test_a_copy_that_fails_in_front_of_its_data(pgfunnel: StartFunnel) -> None:
+    """Postgres finds that a view takes none only when it has asked for it; its Sync is answered."""
+    funnel = pgfunnel(default_pool_size=1)
+    with wire(funnel) as one, wire(funnel) as other:
+        one.ask("CREATE OR REPLACE VIEW wire_view AS SELECT 1 AS a")
+        for _ in range(3):
+            one.send(parse("", "COPY wire_view FROM STDIN"), bind(), execute(), SYNC)
+            assert sqlstates(one.until("Z")) == ["42809"]
+            assert rows(other.ask("SELECT 2")) == [["2"]]
+            one.send(COPY_DONE, SYNC)
+            assert [answer.kind for answer in one.until("Z")] == ["Z"]
+            assert rows(one.ask("SELECT 1")) == [["1"]]
+        one.ask("DROP VIEW wire_view")
+
+
+def test_who_leaves_behind_such_a_copy_gives_its_server_back(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with wire(funnel) as other:
+        other.ask("CREATE TABLE IF NOT EXISTS wire_copy (a int)")
+        with psycopg.connect(funnel.dsn("alice")) as connection:
+            straight = connection.pgconn
+            for _ in range(2):
+                begun = straight.exec_params(b"COPY wire_copy FROM STDIN", None)
+                assert begun.status == pq.ExecStatus.COPY_IN
+                straight.put_copy_end(b"no more")
+                while (result := straight.get_result()) is not None:
+                    assert result.status == pq.ExecStatus.FATAL_ERROR
+            connection.rollback()
+        assert rows(other.ask("SELECT 2")) == [["2"]]
+        other.ask("DROP TABLE wire_copy")
+
+
+# -- other modes ---------------------------------------------------------------------------
+
+
+def test_prepared_statements_of_which_none_are_kept(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, max_prepared_statements=0)
+    with wire(funnel) as one, wire(funnel) as other:
+        for client in (one, other):
+            client.send(parse("p1", "SELECT 1"), parse("p2", "SELECT 2"), SYNC)
+            assert not sqlstates(client.until("Z"))
+        for client in (one, other, one):
+            client.send(bind("", "p2"), execute(), bind("", "p1"), execute(), SYNC)
+            assert rows(client.until("Z")) == [["2"], ["1"]]
+
+
+@pytest.mark.parametrize("deallocate", ["DEALLOCATE p1", "BEGIN; DEALLOCATE p1; ROLLBACK"])
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_a_statement_of_the_protocol_is_deallocated_by_sql(
+    pgfunnel: StartFunnel, postgres: Postgres, mode: str, deallocate: str
+) -> None:
+    funnel = pgfunnel(default_pool_size=1, pool_mode=mode)
+    with wire(funnel) as one:
+        one.send(parse("p1", "SELECT 1"), SYNC)
+        one.until("Z")
+        assert not sqlstates(one.ask(deallocate))
+        assert sqlstates(one.ask("EXECUTE p1")) == ["26000"]
+        assert rows(one.ask("SELECT 1")) == [["1"]]
+        one.send(parse("p1", "SELECT 3"), SYNC, bind("", "p1"), execute(), SYNC)
+        assert not sqlstates(one.until("Z"))
+        assert rows(one.until("Z")) == [["3"]]
