@@ -7,6 +7,7 @@ import json
 import psycopg
 import pytest
 
+from proxy.session.wording import normalised
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
 from tests.integration.observe import until
@@ -160,7 +161,7 @@ def test_prepare_in_a_transaction_keeps_what_held_then(
             alternate(twins, "SELECT 1", "EXECUTE p", "SET search_path = replay_b", "EXECUTE p")
             alternate(twins, "SET search_path = replay_c", "EXECUTE p", "EXECUTE p")
             if whole:
-                said = f'pinned: prepared (statement="{normal(script)}'
+                said = f'pinned: prepared (statement="{normalised(script.encode())}'
                 until(lambda said=said: said in funnel.log())  # type: ignore[misc]
             alternate(twins, "DEALLOCATE p", "EXECUTE p")
         until(lambda: not json.loads(funnel.get("/pins"))["pinned"])
@@ -186,11 +187,6 @@ def test_prepare_by_the_extended_protocol(pgfunnel: StartFunnel, schemas: None) 
         twins.ask("one", "COMMIT")
         alternate(twins, "SET search_path = replay_c", "EXECUTE p", "EXECUTE q", "EXECUTE r")
     assert not any("pins_total" in name for name in funnel.metrics())
-
-
-def normal(script: str) -> str:
-    """As in a log, up to the first constant."""
-    return script.partition("'")[0]
 
 
 def test_what_can_be_prepared_no_more_says_so_until_it_can_again(
@@ -478,7 +474,7 @@ def test_a_client_alone_keeps_the_plans_that_it_made(
 
 
 def test_what_is_too_large_to_be_read_may_end_a_transaction(pgfunnel: StartFunnel) -> None:
-    funnel = pgfunnel(default_pool_size=1)
+    funnel = pgfunnel(default_pool_size=2)  # it pins
     large = f"ROLLBACK; SET work_mem = '5MB' /* {'x' * (17 << 20)} */"
     with Twins(funnel) as twins:
         for sql in ("BEGIN", "SELECT 1 / 0"):

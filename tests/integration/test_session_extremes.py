@@ -150,17 +150,18 @@ def test_a_name_that_a_call_is_given_is_asked_about(pgfunnel: StartFunnel) -> No
     funnel = pgfunnel(default_pool_size=1)
     with clients(funnel) as (one, other):
         one.execute(
-            "CREATE OR REPLACE PROCEDURE set_named(name text) LANGUAGE plpgsql AS $$"
-            " BEGIN EXECUTE format('SET %s = 9', name); END $$"
+            "CREATE OR REPLACE PROCEDURE run_it(command text) LANGUAGE plpgsql AS $$"
+            " BEGIN EXECUTE command; END $$"
         )
-        for name in ("'my.plain'", "$$my.quoted$$", "'my.größe'", "'my.a$b'"):
-            one.execute(f"CALL set_named({name})".encode())
+        for quote, name in [("'", "plain"), ("$$", "quoted"), ("'", "größe"), ("'", "a$b")]:
+            one.execute(f"CALL run_it({quote}SET my.{name} = 9{quote})".encode())
         sql = "SELECT current_setting('my.plain', true), current_setting('my.quoted', true),"
         sql += " current_setting('my.größe', true), current_setting('my.a$b', true)"
         for _ in ROUNDS:
             assert set(other.execute(sql.encode()).fetchone() or ()) <= {None, ""}
             assert one.execute(sql.encode()).fetchone() == ("9",) * 4
-        one.execute("DROP PROCEDURE set_named")
+        one.execute("DROP PROCEDURE run_it")
+        assert not pins(funnel)
 
 
 # -- few rights ----------------------------------------------------------------------------
