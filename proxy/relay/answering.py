@@ -157,7 +157,7 @@ class Answering(Link):
                 pieces = self._piece(buffer, run, i)
                 run = end
             ready = ready or kind == 90  # Z
-            settles = settles or kind == 69  # E
+            settles = settles or kind == 69 or kind == 71  # E G
             i = end
             if i <= n and owed.head < owed.tail and owed.queue[owed.head] <= 51:  # 1 3, our own
                 pieces = self._answer_due(buffer, run, i)

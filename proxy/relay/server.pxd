@@ -8,6 +8,7 @@ cdef class Server(Answering):
     cdef public bint shared
     cdef object planned
     cdef Parameters audited
+    cdef bint audits
     cdef object looking
     cdef long long changes
     cdef readonly int cancels
@@ -29,6 +30,7 @@ cdef class Server(Answering):
     cpdef bytes look(self)
     cpdef bytes looked(self, object error)
     cdef object _audit(self)
+    cdef bint _audit_due(self)
     cdef object _audited(self)
     cdef bint _cannot_audit(self)
     cdef object _to_pool(self)

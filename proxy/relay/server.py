@@ -61,7 +61,8 @@ class Server(Answering):
     `cancels`: cancel requests under way for it, during which it is lent to nobody; `cancel_again`:
     when to repeat one (0: never), since Postgres ignores a cancel that comes ahead of what it is to
     cancel; `cleanings`: queries to run before its next client; `looking`: it tells what the
-    database's own functions do; `audited`: what it was asked to confirm;
+    database's own functions do; `audits`: it is to be audited, when it
+    is clean; `audited`: what it was asked to confirm;
     `planned`: what plans that functions keep were made under, None where that has changed since.
     """
 
@@ -93,6 +94,7 @@ class Server(Answering):
         self.looking = None
         self.changes = 0
         self.last = 0
+        self.audits = False
         self.shared = False
         self.planned = NONE.meaning
         self.opened_at = self.idle_since = now()
@@ -192,15 +194,14 @@ class Server(Answering):
         self.client = None
         if not self.reading:
             self.watch()
+        self.audits = self._audit_due()
         if self.cleanings or self.cancels or self.cancelled or self.reason is not None:
             self.state = RESETTING
             return self._rest()
         if self.pool.looks:
             self.state = RESETTING
             return self.run(self.look())
-        if self.pool.audit_share > 0 and self.last and self.pool.audit_due():
-            return self._audit()
-        return self._to_pool()
+        return self._audit() if self.audits else self._to_pool()
 
     @cython.ccall
     def plans_anew(self, meaning: Any) -> cython.bint:
@@ -272,9 +273,15 @@ class Server(Answering):
         return None
 
     @cython.cfunc
+    def _audit_due(self) -> cython.bint:
+        """Whether this release is to be audited; a server that nobody has had needs none."""
+        return self.pool.audit_share > 0 and self.last != 0 and self.pool.audit_due()
+
+    @cython.cfunc
     def _audit(self) -> object:
         """Ask the server whether it is as it is believed to be, before it is lent again."""
         self.state = RESETTING
+        self.audits = False
         begins = self.pool.catalog.begins
         role = {"role": begins["role"]} if "role" in begins else {}
         self.audited = self.parameters.with_values({**role, **self.parameters.values})
@@ -343,7 +350,7 @@ class Server(Answering):
             return self._clean()
         self.shelf.boundary()
         self.deadline = self.cancel_again = 0.0
-        return self._to_pool()
+        return self._audit() if self.audits else self._to_pool()
 
     @cython.cfunc
     def _clean(self) -> object:
@@ -365,6 +372,7 @@ class Server(Answering):
         owed: Owed = self.owed
         self.client = None
         self.state = RESETTING
+        self.audits = self._audit_due()
         if self.waited_for:
             # Only a query of ours runs, which ends by itself.
             self.waited_for = False

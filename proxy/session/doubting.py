@@ -50,6 +50,9 @@ UNREADABLE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=Tr
 UNKNOWABLE = Verdict(makes=ANYTHING | COMPUTED, clears=ANYTHING, everything=True, opaque=True)
 """The verdict on a statement that is too long to be read."""
 
+_UNKNOWN = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True, unseen=ANYTHING)
+"""The verdict on a prepared statement of which only the name is known."""
+
 
 @cython.cclass
 class Doubting:
@@ -67,10 +70,10 @@ class Doubting:
     they may bring about. `withholds`: the client waits for ReadyForQuery until its session is known
     again. `forgotten`: the unnamed statement that a query under way is about to destroy. `reads`:
     as long as its transaction is open the server is to be asked what PREPARE reads a text under;
-    `bound`: names of statements that can be prepared on no other server; `failing`: what Postgres
-    said of those that it could not prepare anew, by name; `above`: parameters that it cannot set
-    elsewhere, since that takes a superuser; `routines`: those of its database, where some change
-    sessions.
+    `bound`: statements that can be prepared on no other server, by name the string that they came
+    in; `failing`: what Postgres said of those that it could not prepare anew, by name; `above`:
+    parameters that it cannot set elsewhere, since that takes a superuser; `routines`: those of its
+    database, where some change sessions.
     """
 
     names: dict[bytes, Statement]
@@ -84,7 +87,7 @@ class Doubting:
     texts: list[tuple[int, bytes]]
     routines: Routines
     failing: dict[str, dict[str, str]]
-    bound: frozenset[str]
+    bound: Mapping[str, str]
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
@@ -105,7 +108,7 @@ class Doubting:
         self.withholds = self.withholds_next = False
         self.reads = False
         self.failing = {}
-        self.bound = frozenset()
+        self.bound = {}
         self.back: dict[str, str] = {}
         self.follow(startup)
 
@@ -217,18 +220,23 @@ class Doubting:
 
     def _inner(self, said: Verdict) -> list[Verdict]:
         """What the statements may do that it executes by name."""
-        found: list[Verdict | None] = []
+        found: list[Verdict] = []
         for piece in said.prepared:
             if piece.verb != "EXECUTE":
                 continue
-            known = self.names.get(piece.octets)
-            statement = self.parameters.statements.get(piece.name or "")
-            if known is not None:
-                found.append(known.verdict)
-            elif statement is not None:
-                judge = verdict if self.routines is None else self.routines.verdict
-                found.append(judge(statement.text.encode()))
+            found.append(self._judged(piece))
         return [inner for inner in found if inner]
+
+    def _judged(self, piece: Piece) -> Verdict:
+        """What the statement may do that the name stands for."""
+        judge = verdict if self.routines is None else self.routines.verdict
+        own = self.names.get(piece.octets)
+        if own is not None:
+            return judge(own.tail.partition(b"\0")[0], self.backslashes, self.wide)
+        name = piece.name or ""
+        statement = self.parameters.statements.get(name)
+        text = self.bound.get(name) if statement is None else statement.text
+        return _UNKNOWN if text is None else judge(text.encode())
 
     def executed(self, verdict: Verdict | None) -> tuple[object, ...]:
         """What it executes by name: what it returns is theirs."""
@@ -318,7 +326,7 @@ class Doubting:
             self.doubt.readings = Readings()
         readings = self.doubt.readings
         meaning = self.parameters.meaning if idle else None
-        known = self.parameters.statements.keys() | self.bound
+        known = self.parameters.statements.keys() | self.bound.keys()
         readings.note(verdict, text, known, meaning, quiet)
         self.reads = bool(readings.open)
         if any(reading is None for reading in readings.under.values()):

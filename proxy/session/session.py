@@ -116,7 +116,7 @@ class Session(Doubting):
         own = {n: self.startup.values.get(n) for n in IDENTITY if n in done.resets}
         self.holds &= ~done.clears
         if done.clears & PREPARED:
-            self.bound = frozenset()
+            self.bound = {}
         self.follow(here.with_values(own))
         self._forget_doubt()
         return there
@@ -140,7 +140,7 @@ class Session(Doubting):
         sources = answer.statements or {}
         readings = self.doubt.readings or NOTHING_READ
         statements = made(sources, self.parameters.statements, readings, self.backslashes)
-        self.bound = frozenset(sources.keys() - statements.keys())
+        self.bound = {name: text for name, text in sources.items() if name not in statements}
         if self.bound:
             self.holds |= PREPARED
         strays = dict.fromkeys(answer.strays, NOBODYS)

@@ -15,6 +15,7 @@ from tests.wireclient import (
     FLUSH,
     SYNC,
     Answer,
+    Gone,
     Wire,
     bind,
     copy_data,
@@ -176,6 +177,81 @@ def test_who_leaves_behind_such_a_copy_gives_its_server_back(pgfunnel: StartFunn
             connection.rollback()
         assert rows(other.ask("SELECT 2")) == [["2"]]
         other.ask("DROP TABLE wire_copy")
+
+
+@pytest.mark.parametrize("behind", [[bind(), execute()], [parse("", "SELECT 1"), SYNC]])
+def test_what_is_said_in_the_middle_of_a_copy_is_not_held_back(
+    pgfunnel: StartFunnel, behind: list[bytes]
+) -> None:
+    """Postgres ends such a connection; its server is none to wait for."""
+    funnel = pgfunnel(default_pool_size=1)
+    with wire(funnel) as one, wire(funnel) as other:
+        one.ask("CREATE TABLE IF NOT EXISTS wire_copy (a int)")
+        one.ask("SELECT 1")
+        one.send(parse("", "COPY wire_copy FROM STDIN"), bind(), execute(), SYNC, *behind)
+        with pytest.raises(Gone) as gone:
+            one.until("Z")
+        assert sqlstates(gone.value.answers) == ["08P01", "08P01"]
+        other.ask("DROP TABLE wire_copy")
+
+
+# -- PREPARE and EXECUTE -------------------------------------------------------------------
+
+SETS = "SELECT set_config('my.executed', 'mine', false), pg_advisory_lock(8)"
+LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+UNREPEATABLE = {
+    "dynamic": [f"DO $$ BEGIN EXECUTE $q$PREPARE p AS {SETS}$q$; END $$"],
+    "one name twice": [f"PREPARE p AS SELECT 1; DEALLOCATE p; PREPARE p AS {SETS}"],
+    "between two changes": [
+        f"SET search_path = public, a; PREPARE p AS {SETS}; SET search_path = public"
+    ],
+    "too long": [f"PREPARE p AS {SETS}, '{'x' * (1 << 20)}' IS NULL"],
+    "in one transaction": ["BEGIN", f"PREPARE p AS {SETS}", "EXECUTE p", "COMMIT"],
+}
+
+
+@pytest.mark.parametrize("way", UNREPEATABLE)
+@pytest.mark.parametrize("leaves", [False, True])
+def test_what_a_statement_does_that_cannot_be_repeated(
+    pgfunnel: StartFunnel, way: str, leaves: bool
+) -> None:
+    funnel = pgfunnel(default_pool_size=2, session_audit=1, server_round_robin=True)
+    with wire(funnel) as other, wire(funnel) as third:
+        with wire(funnel) as one:
+            for sql in UNREPEATABLE[way]:
+                assert not sqlstates(one.ask(sql))
+            if "EXECUTE p" not in UNREPEATABLE[way]:
+                assert not sqlstates(one.ask("EXECUTE p"))
+            if not leaves:
+                is_only("my.executed", "mine", one, other, third)
+                assert not sqlstates(one.ask("DEALLOCATE p"))
+                is_only("my.executed", "mine", one, other, third)
+        for client in (other, third) * 2:
+            assert setting(client, "my.executed") is None
+            assert rows(client.ask(LOCKS)) == [["0"]]
+    assert "leak" not in funnel.log()
+
+
+@pytest.mark.parametrize("name", ["'my.given'", "'my.' || 'given'", "E'my\\x2egiven'"])
+def test_a_name_that_execute_is_given(pgfunnel: StartFunnel, name: str) -> None:
+    funnel = pgfunnel(default_pool_size=2, server_round_robin=True)
+    with wire(funnel) as one, wire(funnel) as other:
+        one.ask("PREPARE p(text, text) AS SELECT set_config($1, $2, false)")
+        assert not sqlstates(one.ask(f"EXECUTE p({name}, 'mine')"))
+        is_only("my.given", "mine", one, other)
+
+
+def test_a_function_that_changes_after_the_statement_was_prepared(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    create = "CREATE OR REPLACE FUNCTION wire_fx() RETURNS text LANGUAGE sql AS "
+    with wire(funnel) as one, wire(funnel) as other:
+        one.ask(create + "$$ SELECT 'x' $$")
+        one.send(parse("n1", "SELECT wire_fx()"), SYNC)
+        one.until("Z")
+        one.ask(create + "$$ SELECT set_config('my.later', 'mine', false) $$")
+        assert not sqlstates(one.ask("EXECUTE n1"))
+        is_only("my.later", "mine", one, other)
+        one.ask("DROP FUNCTION wire_fx()")
 
 
 # -- other modes ---------------------------------------------------------------------------
