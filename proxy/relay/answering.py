@@ -355,6 +355,8 @@ class Answering(Link):
         tag: bytes = part(buffer, at, end - 1)
         if tag == b"COMMIT PREPARED":
             return self._alters(tag)
+        if tag == b"DISCARD PLANS" and not self.owed.ours():
+            self.shelf.discard_plans()
         if tag != b"DISCARD ALL" and tag != b"DEALLOCATE ALL":
             return None
         session: Session = None if self.client is None else self.client.session

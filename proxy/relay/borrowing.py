@@ -262,6 +262,7 @@ class Borrowing(Asking):
     @cython.ccall
     def on_boundary(self) -> object:
         session: Session = self.session
+        session.stirred = False
         self.pool.counters.transactions += 1
         if self.leaving:
             if self.leaving == LEAVES:
@@ -287,6 +288,7 @@ class Borrowing(Asking):
     @cython.ccall
     def on_in_transaction(self) -> object:
         self.resting = True
+        self.session.stirred = False
         self.active_at = now()
         self.pool.counters.query_time += self.active_at - self.asked_at
         if self.leaving == LEAVES:

@@ -53,7 +53,11 @@ _MAX_RECALLED: cython.Py_ssize_t = 1024
 
 @cython.cclass
 class Judging(Borrowing):
-    """A client in what its statements may do."""
+    """A client in what its statements may do.
+
+    `glanced`: the text that was judged last may have to do with sessions, if only until its
+    transaction ends.
+    """
 
     @cython.cfunc
     def _query(
@@ -75,6 +79,7 @@ class Judging(Borrowing):
             run = self._may(UNKNOWABLE, b"", buffer, run, at)
         else:
             said: Verdict = self._judge(buffer, at + 5, end - 1)
+            session.stirred = session.stirred or self.glanced
             if said is not None:
                 run = self._query_of(said, buffer, run, at, end)
         server.owed.push(QUERY)
@@ -102,12 +107,14 @@ class Judging(Borrowing):
         """What the text at [at, stop) may do to the session; None: nothing."""
         session: Session = self.session
         routines: Routines = self.pool.routines
+        self.glanced = False
         judge: Any = verdict if routines is None else routines.verdict
         if not glance(buffer, at, stop, session.backslashes, session.wide) and (
             routines is None
             or not routines.named(buffer, at, stop, session.backslashes, session.wide)
         ):
             return None
+        self.glanced = True
         said: Verdict = judge(part(buffer, at, stop), session.backslashes, session.wide)
         return None if said is HARMLESS else said
 
@@ -223,6 +230,7 @@ class Judging(Borrowing):
         session: Session = self.session
         if text and self._has_failed() and not _ENDS.search(text):
             return run  # it can only fail
+        session.stirred = True
         run = self._names(said, buffer, run, at)
         idle: cython.bint = server.status == 73  # I
         alone: cython.bint = idle and server.owed.nothing()

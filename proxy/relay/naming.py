@@ -178,7 +178,7 @@ class Naming(Judging):
         key: bytes = part(buffer, name, stop)
         statement = session.names.get(key)
         if statement is not None:
-            if session.reads_otherwise(statement):
+            if session.stirred or session.reads_otherwise(statement):
                 statement = server.shelf.reading(session, key, statement)
             if server.shelf.doubts(statement):
                 return self._ask_shape(statement, buffer, run, at)
@@ -212,6 +212,7 @@ class Naming(Judging):
         """A Bind or Describe of the statement, which may be None, stands at `at`."""
         if statement is None:
             return run
+        self.session.stirred = self.session.stirred or (statement.stirs and buffer[at] == BIND)
         if statement.routines is not self.pool.routines:
             self._judge_again(statement)
         if statement.verdict is None:
@@ -258,8 +259,10 @@ class Naming(Judging):
             return end
         if said is not None:
             run = self._names(said, buffer, run, at)
+        stirs: cython.bint = text_end >= 0 and self.glanced
         if stop == at + 5:
             self._parse_unnamed(said, buffer, stop + 1, end)
+            self.session.stirred = self.session.stirred or stirs
             return run
         name: bytes = part(buffer, at + 5, stop)
         if self.session.in_sql(name):
@@ -271,6 +274,7 @@ class Naming(Judging):
         good: cython.bint = server.status != 69 and server.owed.ready == 0  # E
         tail: bytes = part(buffer, stop + 1, end)
         ahead: bytes = server.shelf.parse(self.session, name, tail, said, server.owed, good)
+        self._statement_at(buffer, at + 5, stop).stirs = stirs
         self.pool.counters.client_parses += 1
         self.pool.counters.server_parses += len(ahead) > 0
         PIECES.add(buffer, run, at)

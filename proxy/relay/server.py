@@ -219,6 +219,7 @@ class Server(Answering):
         if planned is not None and not replans(planned, meaning):
             return False
         self.parameters = self.parameters.planned_anew(meaning)
+        self.shelf.discard_plans()
         return True
 
     @cython.ccall

@@ -28,6 +28,8 @@ cdef class Doubting:
     cdef bint withholds_next
     cdef readonly bint reads
     cdef readonly object bound
+    cdef public bint stirred
+    cdef public dict firsts
     cdef public dict failing
     cpdef bint withhold(self)
     cdef object _will_withhold(self, object verdict)

@@ -53,6 +53,9 @@ UNKNOWABLE = Verdict(makes=ANYTHING | COMPUTED, clears=ANYTHING, everything=True
 _UNKNOWN = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True, unseen=ANYTHING)
 """The verdict on a prepared statement of which only the name is known."""
 
+_DEEPEST = 5
+"""So many prepared statements that execute one another are looked at."""
+
 
 @cython.cclass
 class Doubting:
@@ -68,7 +71,9 @@ class Doubting:
     conditions for which it keeps its server, `asks`: those to be asked about at the boundary,
     `doubt`: what to ask; `texts`: the last statements that may pin it, with the conditions that
     they may bring about. `withholds`: the client waits for ReadyForQuery until its session is known
-    again. `forgotten`: the unnamed statement that a query under way is about to destroy. `reads`:
+    again. `stirred`: something that may change what texts mean was sent, and not all of what was
+    sent is answered; `firsts`: of names whose texts are read otherwise now, what they were at their
+    Parse. `forgotten`: the unnamed statement that a query under way is about to destroy. `reads`:
     as long as its transaction is open the server is to be asked what PREPARE reads a text under;
     `bound`: statements that can be prepared on no other server, by name the string that they came
     in; `failing`: what Postgres said of those that it could not prepare anew, by name; `above`:
@@ -77,6 +82,7 @@ class Doubting:
     """
 
     names: dict[bytes, Statement]
+    firsts: dict[bytes, Statement]
     gone: dict[bytes, Statement]
     unnamed: Statement
     forgotten: Statement
@@ -108,6 +114,8 @@ class Doubting:
         self.withholds = self.withholds_next = False
         self.reads = False
         self.failing = {}
+        self.stirred = False
+        self.firsts = {}
         self.bound = {}
         self.back: dict[str, str] = {}
         self.follow(startup)
@@ -218,13 +226,14 @@ class Doubting:
         self.asks |= asks & ~(FOR_EVER | SEQUENCES) | (DEFINES if verdict.defines else 0)
         return None
 
-    def _inner(self, said: Verdict) -> list[Verdict]:
-        """What the statements may do that it executes by name."""
+    def _inner(self, said: Verdict, depth: int = 0) -> list[Verdict]:
+        """What the statements may do that it executes by name, and those that they execute."""
         found: list[Verdict] = []
         for piece in said.prepared:
             if piece.verb != "EXECUTE":
                 continue
-            found.append(self._judged(piece))
+            inner = self._judged(piece) if depth < _DEEPEST else _UNKNOWN
+            found += [inner, *self._inner(inner, depth + 1)]
         return [inner for inner in found if inner]
 
     def _judged(self, piece: Piece) -> Verdict:

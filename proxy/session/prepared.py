@@ -19,6 +19,7 @@ from typing import Any
 
 import cython
 
+from proxy.session.findings import Verdict
 from proxy.session.statement import share
 from proxy.wire import messages
 
@@ -79,6 +80,15 @@ def _unsure(statement: Statement | None, owed: Owed) -> bool:
     return any(note[3] is statement for note in owed.notes)
 
 
+def _executed(session: Session, verdict: Verdict | None) -> tuple[object, ...]:
+    """What it executes by name; with what equals nobody else's where nobody may share it.
+
+    What is under way may change what its text means, as SET in one pipeline with it.
+    """
+    executed: tuple[object, ...] = session.executed(verdict)
+    return (*executed, object()) if session.stirred else executed
+
+
 @cython.cclass
 class Shelf:
     """The prepared statements of one server, least recently used first to go.
@@ -126,6 +136,13 @@ class Shelf:
             session.names = {name: s for name, s in names.items() if s is not None}
 
     @cython.ccall
+    def discard_plans(self) -> cython.void:
+        """DISCARD PLANS runs here: Postgres reads each text anew when it is used next, under the
+        parameters of then. So each is to be prepared anew, for whom it is used."""
+        self.held = dict.fromkeys(self.held, -1)
+        self.unnamed = _UNKNOWN
+
+    @cython.ccall
     def passed_over(self, session: Any) -> cython.void:
         """A Query or Close was skipped: what it would have destroyed is there still."""
         self.unnamed = _UNKNOWN
@@ -159,15 +176,23 @@ class Shelf:
     def reading(self, session: Session, name: bytes, statement: Statement) -> Statement:
         """What `name` stands for on this server, which may have to prepare it.
 
-        Others share the statement: it is not prepared anew where its text means something else.
+        Others share the statement: it is not prepared anew where its text means something else, or
+        may do so.
         """
-        if self.held.get(statement, -1) >= 0 or not session.reads_otherwise(statement):
+        first: Statement = session.firsts.get(name, statement)
+        if first.meaning is session.parameters.meaning and not session.stirred:
+            session.names[name] = first  # it means again what it did at its Parse
+            return first
+        if self.held.get(statement, -1) >= 0:
             return statement
-        executed = session.executed(statement.verdict)
+        if not session.stirred and not session.reads_otherwise(statement):
+            return statement
+        executed = _executed(session, statement.verdict)
         anew = share(
             statement.tail, session.parameters, statement.verdict, self.generation, executed
         )
         session.names[name] = anew
+        session.firsts[name] = first
         return anew
 
     @cython.ccall
@@ -256,7 +281,8 @@ class Shelf:
         if before is not None:
             ahead: bytes = self._parse_again(name, before, tail, owed)
             return ahead
-        executed = session.executed(verdict)
+        session.firsts.pop(name, None)
+        executed = _executed(session, verdict)
         statement = share(tail, session.parameters, verdict, self.generation, executed)
         ahead = b""
         if known_good and self.held.get(statement, -1) >= 0:

@@ -5,6 +5,7 @@ cdef class Statement:
     cdef readonly object verdict
     cdef readonly object routines
     cdef public object meaning
+    cdef public bint stirs
     cdef readonly long long generation
     cdef readonly bytes shape
     cdef readonly bytes anew

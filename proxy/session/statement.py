@@ -28,7 +28,7 @@ class Statement:
     these `routines` (see `proxy.session.routines`); `generation`: the state of the
     schema that its result is known to fit; `shape`: what a client was told of its result (see
     `wire.messages.shape`), None as long as none was told; `anew`: in place of `tail` where it is
-    prepared anew.
+    prepared anew; `stirs`: it may change what the texts behind it in a pipeline mean.
     """
 
     verdict: Verdict | None
@@ -51,6 +51,7 @@ class Statement:
         self.anew = tail
         self.meaning = None
         self.shape = None
+        self.stirs = False
 
     @cython.ccall
     def judged(self, verdict: Verdict | None, routines: object) -> object:

@@ -18,6 +18,7 @@ from tests.wireclient import (
     Gone,
     Wire,
     bind,
+    close,
     copy_data,
     copy_fail,
     execute,
@@ -239,6 +240,94 @@ def test_a_name_that_execute_is_given(pgfunnel: StartFunnel, name: str) -> None:
         one.ask("PREPARE p(text, text) AS SELECT set_config($1, $2, false)")
         assert not sqlstates(one.ask(f"EXECUTE p({name}, 'mine')"))
         is_only("my.given", "mine", one, other)
+
+
+def test_a_statement_that_executes_another(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=2, server_round_robin=True)
+    with wire(funnel) as one, wire(funnel) as other:
+        one.ask("PREPARE p AS SELECT set_config('my.deep', 'mine', false)")
+        one.send(parse("pe", "EXECUTE p"), SYNC)
+        one.until("Z")
+        assert not sqlstates(one.ask("EXECUTE pe"))
+        is_only("my.deep", "mine", one, other)
+
+
+SET_AHEAD = [
+    ("SET LOCAL timezone = 'Asia/Tokyo'", "SELECT timestamptz '2020-01-01'::text", "x"),
+    ("SELECT set_config('timezone', 'Asia/Tokyo', true)", "SELECT timestamptz '2020-01-01'", "x"),
+    ("SET datestyle = 'ISO, DMY'", "SELECT date '01/02/2020'", "2020-02-01"),
+    ("SET standard_conforming_strings = off", r"SELECT 'a\\\\b'", r"a\\b"),
+]
+
+
+@pytest.mark.parametrize("ahead, sql, shown", SET_AHEAD)
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_is_set_in_the_same_pipeline(
+    pgfunnel: StartFunnel,
+    postgres: Postgres,
+    ahead: str,
+    sql: str,
+    shown: str,
+    named: bool,
+    ended: bool,
+) -> None:
+    """A SET is under way in front of a statement that others have prepared, too."""
+    funnel = pgfunnel(default_pool_size=1)
+    name = "ahead" if named else ""
+    told = []
+    straight = Wire(
+        postgres.host, postgres.port, postgres.user, postgres.database, postgres.password
+    )
+    with straight, wire(funnel) as other, wire(funnel) as one:
+        for client in (straight, other):
+            client.send(parse("s", sql), SYNC, bind("", "s"), execute(), SYNC)
+            client.until("Z", 2)
+        straight.send(close("s"), SYNC)
+        straight.until("Z")
+        for client in (straight, one):
+            client.ask("BEGIN")
+            client.send(parse(name, ahead), bind("", name), execute(), *[SYNC] * ended)
+            client.send(parse("s", sql), bind("", "s"), execute(), SYNC)
+            answers = client.until("Z", 1 + ended)
+            assert not sqlstates(answers)
+            told.append(rows(answers)[-1])
+            client.ask("COMMIT")
+        assert told[0] == told[1]
+        assert shown in ("x", told[0][0])
+        other.send(bind("", "s"), execute(), SYNC)
+        again = rows(other.until("Z"))
+        assert again != [told[1]]
+
+
+def test_plans_that_are_discarded_take_no_reading_with_them(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    """Where a function in PL/pgSQL makes it necessary to discard plans between clients."""
+    funnel = pgfunnel(default_pool_size=1)
+    sql = "SELECT (timestamptz '2020-01-01')::text"
+    with wire(funnel) as x, wire(funnel) as other:
+        x.ask(
+            "CREATE OR REPLACE FUNCTION wire_plans() RETURNS int LANGUAGE plpgsql AS"
+            " 'BEGIN RETURN 1; END'"
+        )
+        x.ask("SET timezone = 'Asia/Tokyo'")
+        x.send(parse("s", sql), SYNC, bind("", "s"), execute(), SYNC)
+        first = rows(x.until("Z", 2))
+        other.ask("SET timezone = 'UTC'")
+        other.ask("SELECT 1")
+        x.ask("BEGIN")
+        x.ask("SET LOCAL timezone = 'UTC'")
+        x.send(bind("", "s"), execute(), SYNC)
+        x.until("Z")
+        x.ask("COMMIT")
+        x.send(bind("", "s"), execute(), SYNC)
+        assert rows(x.until("Z")) == first == [["2020-01-01 00:00:00+09"]]
+        with wire(funnel) as y:
+            y.ask("SET timezone = 'Asia/Tokyo'")
+            y.send(parse("s", sql), SYNC, bind("", "s"), execute(), SYNC)
+            assert rows(y.until("Z", 2)) == first
+        x.ask("DROP FUNCTION wire_plans()")
 
 
 def test_a_function_that_changes_after_the_statement_was_prepared(pgfunnel: StartFunnel) -> None:
