@@ -189,10 +189,6 @@ class Answering(Link):
             return self.owed.looks()
         return kind == 90 or kind == 83 or kind == 69 or kind == 67
 
-    @cython.ccall
-    def lacking(self, whole: bytearray) -> cython.bint:
-        return len(whole) < u32(whole, 1) + 1
-
     @cython.cfunc
     def _account(  # noqa: C901 - flat
         self,

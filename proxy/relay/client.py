@@ -156,7 +156,7 @@ class Client(Naming):
                 self._send_on(buffer, run, i)
                 return self._refuse_simple()
             elif kind == FUNCTION:
-                self._calls(buffer, i, end, n)
+                run = self._calls(buffer, run, i, end, n)
                 self.server.owed.push(FUNCTION)
             elif not self._other(kind):
                 said = f"invalid frontend message type {kind}"
@@ -216,10 +216,6 @@ class Client(Naming):
         else:
             return kind == _COPY_DATA or kind == 72  # H
         return True
-
-    @cython.ccall
-    def lacking(self, whole: bytearray) -> cython.bint:
-        return len(whole) < 5 or len(whole) < u32(whole, 1) + 1
 
     # -- without a server ------------------------------------------------------------------
 

@@ -48,7 +48,9 @@ class Database(Pool):
     back is to be asked for them, which may be DUE, or, since they may have changed, NEEDED;
     `changes`: how often they may have; `seen`: how often they had when they were looked at last;
     `age`: how often what sessions begin with was found to be something else;
-    `watches`: what is asked about at every boundary, since no statement need show it.
+    `watches`: what is asked about at every boundary, since no statement need show it;
+    `certain`: what brings a server to a client's parameters has not failed where it cannot, so
+    that it need not be waited for.
     """
 
     target: Target

@@ -137,6 +137,7 @@ class Fitting(Borrower):
             return True
         stage: Parameters = staging(have, want)
         sql, sure = change(have, stage)
+        sure = sure and self.pool.certain
         if self.greeting:
             # A value may stand on what was there before (DateStyle): begin from nothing.
             server.rows = []
@@ -146,10 +147,10 @@ class Fitting(Borrower):
         self.had = have
         server.parameters = stage
         self.lacked = stageable(stage, want)
-        if stage is want and sure and self.pool.certain and not wait:
+        if stage is want and sure and not wait:
             PIECES.add_bytes(server.query_ahead(sql))
             return True
-        if sql and not (sure and self.pool.certain and self.lacked):
+        if sql and not (sure and self.lacked):
             return self._run_ahead(SETTING, [sql])
         return self._prepare_on([sql] if sql else [])
 

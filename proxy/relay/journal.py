@@ -114,40 +114,19 @@ class Journal:
 
     def routines_unknown(self, pool: Database, problem: str) -> None:
         """Postgres does not tell what its functions do to sessions."""
-        log_event(
-            log,
-            logging.WARNING,
-            "routines_unknown",
-            database=pool.database,
-            user=pool.user,
-            error=problem,
-        )
+        _warn("routines_unknown", pool, problem)
 
     def audit_impossible(self, pool: Database, error: dict[str, str]) -> None:
         """Its user lacks a right that audits need: none is made until the settings are reloaded."""
-        log_event(
-            log,
-            logging.WARNING,
-            "audit_impossible",
-            database=pool.database,
-            user=pool.user,
-            error=_said(error),
-        )
+        _warn("audit_impossible", pool, _said(error))
 
     def session_unknown(self, client: Client, error: dict[str, str] | None) -> None:
         """Postgres does not tell what became of a client's session (`error`: its fields)."""
         problem = f"the answer has more than {LARGEST_ROW >> 20} MiB"
         if error is not None:
             problem = _said(error)
-        log_event(
-            log,
-            logging.WARNING,
-            "session_unknown",
-            id=f"C-{client.number:#x}",
-            database=client.pool.database,
-            user=client.user,
-            error=problem,
-        )
+        client_id = connection_id(Side.CLIENT, client.number)
+        _warn("session_unknown", client.pool, problem, id=client_id)
 
     def reserve_taken(self, pool: Database) -> None:
         """A client has waited so long that its pool may have one of its reserve."""
@@ -193,6 +172,11 @@ class Journal:
             error = server.error if isinstance(server, Server) else None
             said = f"{closed(Side.SERVER, server.reason)}: {_said(error)}" if error else ""
             log_closed(log, Side.SERVER, server.number, server.reason, *_where(server), age, said)
+
+
+def _warn(event: str, pool: Database, error: str, **more: str) -> None:
+    place = {"database": pool.database, "user": pool.user}
+    log_event(log, logging.WARNING, event, **more, **place, error=error)
 
 
 def _said(error: dict[str, str]) -> str:

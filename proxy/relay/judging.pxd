@@ -6,7 +6,7 @@ cdef class Judging(Borrowing):
     cdef Py_ssize_t _query(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef void _forget_unnamed(self)
     cdef bytes _refusal(self, object said)
-    cdef object _calls(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef Py_ssize_t _calls(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef bint _has_failed(self)
     cdef int _sequences(self)
     cdef Py_ssize_t _names(self, object said, bytearray buffer, Py_ssize_t run, Py_ssize_t at)

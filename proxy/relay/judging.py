@@ -196,8 +196,13 @@ class Judging(Borrowing):
 
     @cython.cfunc
     def _calls(
-        self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t, n: cython.Py_ssize_t
-    ) -> object:
+        self,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+        n: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
         """A FunctionCall names its function by a number: it may do anything.
 
         Names of parameters are among its arguments.
@@ -206,7 +211,7 @@ class Judging(Borrowing):
         if end > n and not 0 < u32(buffer, at + 5) < _FIRST_OF_USERS:
             said = UNKNOWABLE
         text: bytes = messages.bound_values(bytes(buffer[at + 9 : min(end, n)]))
-        return self.session.touch(said, text, self.pool.policy, self.pool.reported, False)
+        return self._may(said, text, buffer, run, at)
 
     @cython.cfunc
     def _has_failed(self) -> cython.bint:

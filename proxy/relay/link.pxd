@@ -20,7 +20,6 @@ cdef class Link:
     cdef Py_ssize_t _unhold(self)
     cdef object _read_large(self)
     cdef object _consume_large(self, Py_ssize_t n)
-    cpdef bint lacking(self, bytearray whole)
     cdef object _read_tls(self)
     cdef Py_ssize_t _feed_tls(self)
     cdef bint _read_decrypted(self)

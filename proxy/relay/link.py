@@ -22,10 +22,10 @@ from proxy.relay.tls import Tls
 
 if cython.compiled:
     from cython.cimports.proxy.relay.octet_io import BLOCKED, CLOSED, receive_into, send_from
-    from cython.cimports.proxy.wire.octets import append
+    from cython.cimports.proxy.wire.octets import append, u32
 else:
     from proxy.relay.octet_io import BLOCKED, CLOSED, receive_into, send_from
-    from proxy.wire.octets import append
+    from proxy.wire.octets import append, u32
 
 RX_SIZE = 65536
 RX: bytearray = bytearray(RX_SIZE)
@@ -157,16 +157,11 @@ class Link:
     def _consume_large(self, n: cython.Py_ssize_t) -> object:
         whole: bytearray = self.held
         append(whole, RX, 0, n)
-        if self.lacking(whole):
+        if len(whole) < u32(whole, 1) + 1:
             return None
         self.held = None
         self.consume(whole, len(whole))
         return None
-
-    @cython.ccall
-    def lacking(self, whole: bytearray) -> cython.bint:
-        """Whether the message at the start of `whole` is still not all there."""
-        return False
 
     @cython.cfunc
     def _read_tls(self) -> object:

@@ -24,4 +24,5 @@ cdef class Calls:
     cdef object unreadable(self)
     cdef object put_back(self, int what)
     cdef bint selected(self) noexcept
+    cdef Arguments its_arguments(self)
     cdef object temporary_path(self)

@@ -195,12 +195,16 @@ class Calls:
     def call_beginner(self) -> None:
         self.found.make(SERVER_STATE)
 
+    def its_arguments(self) -> Arguments:
+        """The arguments of the function whose name this is; good until the next call."""
+        if self.arguments is None:
+            self.arguments = Arguments.__new__(Arguments)
+        self.arguments.behind(self.tokens)
+        return self.arguments
+
     def call_slot_maker(self) -> None:
         """The third argument says whether the slot is temporary, or one that is named so."""
-        call: Arguments = self.arguments
-        if call is None:
-            call = self.arguments = Arguments.__new__(Arguments)
-        call.behind(self.tokens)
+        call = self.its_arguments()
         for _ in range(3):
             third = call.next(_CONSTANTS)
         if call.many == 3:
@@ -223,10 +227,7 @@ class Calls:
 
     def call_set_config(self) -> None:
         self.paths = True
-        call: Arguments = self.arguments
-        if call is None:
-            call = self.arguments = Arguments.__new__(Arguments)
-        call.behind(self.tokens)
+        call = self.its_arguments()
         name = call.next(_CONSTANTS)
         computed: cython.bint = not isinstance(name, bytes) and not call.bound
         value = call.next(_CONSTANTS)

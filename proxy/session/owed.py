@@ -62,7 +62,7 @@ class Owed:
 
     `doubtful`: an error has ended a COPY IN that may have swallowed a Sync, or not have come to it,
     so that one more ReadyForQuery may come than is owed. A query of ours will tell (`recounts`),
-    while nothing else is under way.
+    while nothing else is under way: `recounting`, and `told` when its answer has begun.
     """
 
     def __init__(self) -> None:

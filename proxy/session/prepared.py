@@ -133,6 +133,7 @@ class Shelf:
                     self.held[session.names[name]] = -1
             names = {note[1]: note[4] for note in pending if note[0] == _NAME}
             session.gone = session.names
+            session.firsts = {}
             session.names = {name: s for name, s in names.items() if s is not None}
 
     @cython.ccall
@@ -347,6 +348,7 @@ class Shelf:
     def close(self, session: Session, name: bytes, owed: Owed) -> cython.void:
         """The client closes a name; the statement stays for others."""
         before = session.names.pop(name, None)
+        session.firsts.pop(name, None)
         owed.push_noted(ANSWER_CLOSE, (_NAME, name, before, None, None))
 
     @cython.ccall

@@ -118,6 +118,8 @@ def test_a_cancel_of_a_waiter_is_its_alone(pgfunnel: StartFunnel, sent: bytes, b
     funnel = pgfunnel(default_pool_size=1)
     with logged_in(funnel) as busy, logged_in(funnel) as waiting:
         assert busy.rows("BEGIN") == []
+        busy.send(messages.query(b"SELECT pg_sleep(0.5)"))
+        until(lambda: running(funnel, "SELECT pg_sleep(0.5)"))
         waiting.send(sent + messages.query(b"SELECT 8") * behind)
         until(lambda: waiters(funnel) == 1)
         send_cancel(funnel.host, funnel.port, waiting.key)
@@ -128,6 +130,7 @@ def test_a_cancel_of_a_waiter_is_its_alone(pgfunnel: StartFunnel, sent: bytes, b
         }
         assert waiting.message() == (b"Z", b"I")
         until(lambda: waiters(funnel) == behind)
+        assert [kind for kind, _ in busy.until(b"Z")] == [b"T", b"D", b"C", b"Z"]
         assert busy.rows("COMMIT") == []
         if behind:
             assert [kind for kind, _ in waiting.until(b"Z")] == [b"T", b"D", b"C", b"Z"]

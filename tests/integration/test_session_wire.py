@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import psycopg
 import pytest
 from psycopg import pq
@@ -72,9 +74,11 @@ def test_a_name_in_a_message_that_is_not_seen_whole(pgfunnel: StartFunnel) -> No
         sql = "SELECT length($1::text), set_config($2, $3, false)"
         run(one, sql, "x" * 200_000, "my.far", "mine")
         is_only("my.far", "mine", one, other)
-        assert "computed_name" in funnel.get("/pins")
+        assert [pin["reason"] for pin in json.loads(funnel.get("/pins"))["pinned"]] == [
+            "computed_name"
+        ]
         one.ask("RESET ALL")
-        until(lambda: "computed_name" not in funnel.get("/status.json"))
+        until(lambda: json.loads(funnel.get("/pins"))["pinned"] == [])
 
 
 def test_a_function_call_may_set(pgfunnel: StartFunnel) -> None:
@@ -252,9 +256,14 @@ def test_a_statement_that_executes_another(pgfunnel: StartFunnel) -> None:
         is_only("my.deep", "mine", one, other)
 
 
+IN_TOKYO = "2020-01-01 00:00:00+09"
 SET_AHEAD = [
-    ("SET LOCAL timezone = 'Asia/Tokyo'", "SELECT timestamptz '2020-01-01'::text", "x"),
-    ("SELECT set_config('timezone', 'Asia/Tokyo', true)", "SELECT timestamptz '2020-01-01'", "x"),
+    ("SET LOCAL timezone = 'Asia/Tokyo'", "SELECT (timestamptz '2020-01-01')::text", IN_TOKYO),
+    (
+        "SELECT set_config('timezone', 'Asia/Tokyo', true)",
+        "SELECT timestamptz '2020-01-01'",
+        IN_TOKYO,
+    ),
     ("SET datestyle = 'ISO, DMY'", "SELECT date '01/02/2020'", "2020-02-01"),
     ("SET standard_conforming_strings = off", r"SELECT 'a\\\\b'", r"a\\b"),
 ]
@@ -293,16 +302,13 @@ def test_what_is_set_in_the_same_pipeline(
             assert not sqlstates(answers)
             told.append(rows(answers)[-1])
             client.ask("COMMIT")
-        assert told[0] == told[1]
-        assert shown in ("x", told[0][0])
+        assert told == [[shown]] * 2
         other.send(bind("", "s"), execute(), SYNC)
         again = rows(other.until("Z"))
         assert again != [told[1]]
 
 
-def test_plans_that_are_discarded_take_no_reading_with_them(
-    pgfunnel: StartFunnel, postgres: Postgres
-) -> None:
+def test_plans_that_are_discarded_take_no_reading_with_them(pgfunnel: StartFunnel) -> None:
     """Where a function in PL/pgSQL makes it necessary to discard plans between clients."""
     funnel = pgfunnel(default_pool_size=1)
     sql = "SELECT (timestamptz '2020-01-01')::text"
@@ -360,7 +366,7 @@ def test_prepared_statements_of_which_none_are_kept(pgfunnel: StartFunnel) -> No
 @pytest.mark.parametrize("deallocate", ["DEALLOCATE p1", "BEGIN; DEALLOCATE p1; ROLLBACK"])
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 def test_a_statement_of_the_protocol_is_deallocated_by_sql(
-    pgfunnel: StartFunnel, postgres: Postgres, mode: str, deallocate: str
+    pgfunnel: StartFunnel, mode: str, deallocate: str
 ) -> None:
     funnel = pgfunnel(default_pool_size=1, pool_mode=mode)
     with wire(funnel) as one:
