@@ -343,6 +343,8 @@ class Answering(Link):
         self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
     ) -> object:
         """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind, DDL outdates them."""
+        if buffer[at + 1] == 79 and self.client is not None and self.client.session.fresh:
+            self.client.session.fresh.clear()  # COMMIT, ROLLBACK
         if (buffer[at + 1] == 82 and buffer[at] != 80) or buffer[at] == 65:
             # CREATE, DROP, ALTER, not PREPARE
             return self._alters(part(buffer, at, end - 1))
@@ -395,6 +397,8 @@ class Answering(Link):
         if self.client is not None and self.client.session.asks & SURE:
             self.client.session.unsure()
         session: Session = None if self.client is None else self.client.session
+        if session is not None and session.fresh:
+            session.fresh.clear()
         if "pgfunnel_" in fields.get("M", ""):
             self.instead = own_words(fields, owed.undone, session)
         if owed.passed_over:

@@ -262,7 +262,8 @@ class Borrowing(Asking):
     @cython.ccall
     def on_boundary(self) -> object:
         session: Session = self.session
-        session.stirred = False
+        if session.stirred:
+            session.calm()
         self.pool.counters.transactions += 1
         if self.leaving:
             if self.leaving == LEAVES:
@@ -288,7 +289,8 @@ class Borrowing(Asking):
     @cython.ccall
     def on_in_transaction(self) -> object:
         self.resting = True
-        self.session.stirred = False
+        if self.session.stirred:
+            self.session.calm()
         self.active_at = now()
         self.pool.counters.query_time += self.active_at - self.asked_at
         if self.leaving == LEAVES:

@@ -25,7 +25,7 @@ if cython.compiled:
     from cython.cimports.proxy.relay.fitting import PIECES, SESSION
     from cython.cimports.proxy.relay.server import Server
     from cython.cimports.proxy.session.glance import glance
-    from cython.cimports.proxy.session.owed import OUR_PARSE, OUR_SYNC, QUERY
+    from cython.cimports.proxy.session.owed import OUR_SYNC, QUERY
     from cython.cimports.proxy.session.routines import Routines
     from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.session.statement import Statement
@@ -35,7 +35,7 @@ else:
     from proxy.relay.fitting import PIECES, SESSION
     from proxy.relay.server import Server
     from proxy.session.glance import glance
-    from proxy.session.owed import OUR_PARSE, OUR_SYNC, QUERY
+    from proxy.session.owed import OUR_SYNC, QUERY
     from proxy.session.routines import Routines
     from proxy.session.session import Session
     from proxy.session.statement import Statement
@@ -79,7 +79,8 @@ class Judging(Borrowing):
             run = self._may(UNKNOWABLE, b"", buffer, run, at)
         else:
             said: Verdict = self._judge(buffer, at + 5, end - 1)
-            session.stirred = session.stirred or self.glanced
+            if self.glanced:
+                session.stir()
             if said is not None:
                 run = self._query_of(said, buffer, run, at, end)
         server.owed.push(QUERY)
@@ -184,8 +185,10 @@ class Judging(Borrowing):
             name: bytes = piece.octets
             statement: Statement = self.session.names.get(name)
             if statement is not None and not server.knows(piece.name):
-                server.owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
-                run = self._ahead(messages.parse(name, statement.tail), buffer, run, at)
+                prepared = server.shelf.prepare(
+                    self.session, statement, name, NOTHING_TO_UNDO, server.owed
+                )
+                run = self._ahead(prepared, buffer, run, at)
                 server.knows_as(piece.name)
                 self.session.ask(PREPARED)
                 ahead = True
@@ -235,7 +238,7 @@ class Judging(Borrowing):
         session: Session = self.session
         if text and self._has_failed() and not _ENDS.search(text):
             return run  # it can only fail
-        session.stirred = True
+        session.stir()
         run = self._names(said, buffer, run, at)
         idle: cython.bint = server.status == 73  # I
         alone: cython.bint = idle and server.owed.nothing()

@@ -178,12 +178,12 @@ class Naming(Judging):
         key: bytes = part(buffer, name, stop)
         statement = session.names.get(key)
         if statement is not None:
-            if session.stirred or session.reads_otherwise(statement):
-                statement = server.shelf.reading(session, key, statement)
+            if session.reads_otherwise(statement):
+                statement = server.shelf.reading(session, key, statement, self.pool.certain)
             if server.shelf.doubts(statement):
                 return self._ask_shape(statement, buffer, run, at)
             run = self._uses(statement, buffer, run, at, end, n)
-            ahead: bytes = server.shelf.need(statement, server.owed)
+            ahead: bytes = server.shelf.need(session, statement, server.owed)
             self.pool.counters.server_parses += len(ahead) > 0
             self.pool.counters.binds += buffer[at] == BIND
             run = self._ahead(ahead, buffer, run, at)
@@ -212,7 +212,8 @@ class Naming(Judging):
         """A Bind or Describe of the statement, which may be None, stands at `at`."""
         if statement is None:
             return run
-        self.session.stirred = self.session.stirred or (statement.stirs and buffer[at] == BIND)
+        if statement.stirs and buffer[at] == BIND:
+            self.session.stir()
         if statement.routines is not self.pool.routines:
             self._judge_again(statement)
         if statement.verdict is None:
@@ -262,7 +263,6 @@ class Naming(Judging):
         stirs: cython.bint = text_end >= 0 and self.glanced
         if stop == at + 5:
             self._parse_unnamed(said, buffer, stop + 1, end)
-            self.session.stirred = self.session.stirred or stirs
             return run
         name: bytes = part(buffer, at + 5, stop)
         if self.session.in_sql(name):
@@ -295,6 +295,8 @@ class Naming(Judging):
         else:
             tail = part(buffer, at, end)
         server.shelf.parse_unnamed(self.session, tail, said, server.owed)
+        if self.glanced:
+            self.session.stir()
         self.keeps = self.mode == SESSION
         return None
 

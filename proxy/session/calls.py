@@ -12,6 +12,7 @@ import cython
 from proxy.conditions import ADVISORY, COMPUTED, LOAD, SEED, SEQUENCES, SERVER_STATE, TEMP
 from proxy.session.findings import UNLOCK_ALL
 from proxy.session.glance import BEGINNERS, LOCKS, RUNNERS, SLOT_MAKERS, UNLOCKS
+from proxy.session.parameters import UNTOLD
 
 if cython.compiled:
     from cython.cimports.proxy.session.findings import Findings
@@ -236,6 +237,8 @@ class Calls:
             self.tokens.jump(call)
         whole: cython.bint = call.done and call.many == 3
         if whole and (local is _TRUE or (isinstance(local, bytes) and local in _TRUTHS)):
+            if isinstance(name, bytes) and lowered(name, 0, len(name)) in UNTOLD:
+                self.found.change(lowered(name, 0, len(name)), True, False)
             return
         if computed:
             self.found.make(COMPUTED)

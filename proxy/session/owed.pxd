@@ -14,6 +14,8 @@ cdef enum:
     OUR_CLOSE = 99
     OUR_DESCRIBE = 100
     OUR_SYNC = 115
+    OUR_BIND = 98
+    OUR_EXECUTE = 101
     ANSWER_PARSE = 49
     ANSWER_CLOSE = 51
     COPY_END = 75
@@ -50,6 +52,7 @@ cdef class Owed:
     cdef int _recount(self, int kind)
     cdef void _pop(self)
     cdef bint _noted(self, int code)
+    cdef bint _between(self, int code)
     cdef void _drop_note(self, int code)
     cdef int _error(self, int code)
     cdef void _skip(self)

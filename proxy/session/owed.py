@@ -21,6 +21,7 @@ are due when they come to the head:
     x         a Parse that will fail since the client has that name already
     t         a Describe whose answer is to be remembered
     q p c d   Query, Parse, Close, Describe of ours: swallowed
+    b e       Bind and Execute of ours, within what the client sends: swallowed
     s         Sync of ours, so that our own errors in front of it are ours alone
     1 3       ParseComplete, CloseComplete of ours
     K         CopyDone or CopyFail: a mark, no response
@@ -45,6 +46,7 @@ if not cython.compiled:
     PARSE_AGAIN, TELLING = ord("x"), ord("t")
     OUR_QUERY, OUR_PARSE, OUR_CLOSE, OUR_DESCRIBE = ord("q"), ord("p"), ord("c"), ord("d")
     OUR_SYNC = ord("s")
+    OUR_BIND, OUR_EXECUTE = ord("b"), ord("e")
     ANSWER_PARSE, ANSWER_CLOSE = ord("1"), ord("3")
     COPY_END = ord("K")
 
@@ -163,8 +165,18 @@ class Owed:
             return SWALLOW
         if self._ends(code, kind):
             self._pop()
-        ours: cython.bint = code == OUR_PARSE or code == OUR_CLOSE or code == OUR_DESCRIBE
-        return SWALLOW if ours else PASS
+        return SWALLOW if self._between(code) else PASS
+
+    @cython.cfunc
+    def _between(self, code: cython.int) -> cython.bint:
+        """Whether it is one of ours that goes between the client's own."""
+        return (
+            code == OUR_PARSE
+            or code == OUR_BIND
+            or code == OUR_EXECUTE
+            or code == OUR_CLOSE
+            or code == OUR_DESCRIBE
+        )
 
     @cython.cfunc
     def _unowed(self, kind: cython.int) -> cython.int:
@@ -176,9 +188,9 @@ class Owed:
 
     @cython.cfunc
     def _ends(self, code: cython.int, kind: cython.int) -> cython.bint:
-        if code == BIND:
+        if code == BIND or code == OUR_BIND:
             return kind == 50  # 2
-        if code == EXECUTE:
+        if code == EXECUTE or code == OUR_EXECUTE:
             return kind == 67 or kind == 115 or kind == 73  # C s I
         if code == DESCRIBE or code == TELLING or code == OUR_DESCRIBE:
             return kind == 84 or kind == 110  # T n
@@ -262,7 +274,8 @@ class Owed:
             return SWALLOW
         if code != QUERY and code != SYNC and code != FUNCTION:
             self._skip()
-            if code == OUR_PARSE and self.head < self.tail and self.queue[self.head] == OUR_SYNC:
+            alone: cython.bint = self.head < self.tail and self.queue[self.head] == OUR_SYNC
+            if alone and self._between(code):
                 return SWALLOW
         return PASS
 

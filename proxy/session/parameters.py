@@ -75,6 +75,16 @@ So may one of a library's own prefix: it takes away what it does not know when i
 (PostgreSQL documentation, "Customized Options"); that of PL/pgSQL comes with its first function.
 """
 
+UNTOLD = (
+    "array_nulls",
+    "backslash_quote",
+    "lc_monetary",
+    "timezone_abbreviations",
+    "transform_null_equals",
+    "xmloption",
+)
+"""Parameters that the constants of a text are read under, and that Postgres does not report."""
+
 READ_ONLY = frozenset(
     {"in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version"}
 )

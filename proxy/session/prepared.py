@@ -1,9 +1,9 @@
 """Prepared statements: names are the client's own, statements are shared between clients.
 
 A client's name stands for a `Statement`: a text with its parameter types, read in the light of
-the client's parameters. A server prepares it under the statement's own name when it is first
-needed there, and its `Shelf` remembers that. What a client and a server are believed to have is
-noted ahead of the server's answer; every step leaves a note by which it is undone when the
+the client's parameters at its Parse. A server prepares it under the statement's own name when it
+is first needed there, and its `Shelf` remembers that. What a client and a server are believed to
+have is noted ahead of the server's answer; every step leaves a note by which it is undone when the
 server refuses or skips it (see `proxy.session.owed`).
 
 A statement belongs to a generation: the state of the schema in which it was prepared. Where DDL
@@ -19,8 +19,8 @@ from typing import Any
 
 import cython
 
-from proxy.session.findings import Verdict
-from proxy.session.statement import share
+from proxy.session.reread import way
+from proxy.session.statement import as_before, share
 from proxy.wire import messages
 
 if cython.compiled:
@@ -28,8 +28,10 @@ if cython.compiled:
         ANSWER_CLOSE,
         ANSWER_PARSE,
         DESCRIBE,
+        OUR_BIND,
         OUR_CLOSE,
         OUR_DESCRIBE,
+        OUR_EXECUTE,
         OUR_PARSE,
         PARSE,
         PARSE_AGAIN,
@@ -43,8 +45,10 @@ else:
         ANSWER_CLOSE,
         ANSWER_PARSE,
         DESCRIBE,
+        OUR_BIND,
         OUR_CLOSE,
         OUR_DESCRIBE,
+        OUR_EXECUTE,
         OUR_PARSE,
         PARSE,
         PARSE_AGAIN,
@@ -80,13 +84,18 @@ def _unsure(statement: Statement | None, owed: Owed) -> bool:
     return any(note[3] is statement for note in owed.notes)
 
 
-def _executed(session: Session, verdict: Verdict | None) -> tuple[object, ...]:
-    """What it executes by name; with what equals nobody else's where nobody may share it.
+def _read_now(session: Session, tail: bytes, verdict: Any, generation: int) -> Statement:
+    """A statement whose text is read under what holds at its Parse.
 
-    What is under way may change what its text means, as SET in one pipeline with it.
+    What is under way may change that, as SET in one pipeline with it: then nobody shares it.
     """
-    executed: tuple[object, ...] = session.executed(verdict)
-    return (*executed, object()) if session.stirred else executed
+    parameters = session.parameters
+    executed = session.executed(verdict)
+    if not session.clouded():
+        return share(tail, parameters, verdict, generation, executed)
+    statement = share(tail, parameters, verdict, generation, (*executed, object()))
+    session.reads_now(statement)
+    return statement
 
 
 @cython.cclass
@@ -133,7 +142,6 @@ class Shelf:
                     self.held[session.names[name]] = -1
             names = {note[1]: note[4] for note in pending if note[0] == _NAME}
             session.gone = session.names
-            session.firsts = {}
             session.names = {name: s for name, s in names.items() if s is not None}
 
     @cython.ccall
@@ -151,7 +159,7 @@ class Shelf:
             session.unnamed = session.forgotten
 
     @cython.ccall
-    def need(self, statement: Statement, owed: Owed) -> bytes:
+    def need(self, session: Session, statement: Statement, owed: Owed) -> bytes:
         """Messages to send ahead so that `statement` is prepared here; mostly none.
 
         One that differs fails here, or as any other in a failed transaction does.
@@ -170,30 +178,59 @@ class Shelf:
             ahead = self._close(statement, owed)
         ahead += self._room(owed)
         self.held[statement] = self.clock
-        owed.push_noted(OUR_PARSE, (_OURS, None, None, statement, None))
-        return ahead + messages.parse(statement.server_name, statement.anew)
+        note = (_OURS, None, None, statement, None)
+        ahead += self.prepare(session, statement, statement.server_name, note, owed)
+        return ahead
 
     @cython.ccall
-    def reading(self, session: Session, name: bytes, statement: Statement) -> Statement:
-        """What `name` stands for on this server, which may have to prepare it.
+    def prepare(
+        self, session: Session, statement: Statement, name: bytes, note: Any, owed: Owed
+    ) -> bytes:
+        """Messages that prepare it under that name, read as it was at its Parse."""
+        there: bytes = b""
+        back: bytes = b""
+        if session.keeps_reading(statement):
+            there, back = way(statement.meaning, session.reads_under())
+        if there:
+            self._go(owed)
+        owed.push_noted(OUR_PARSE, note)
+        if back:
+            self._go(owed)
+            owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
+        tail: bytes = statement.anew if name == statement.server_name else statement.tail
+        sent: bytes = there + messages.parse(name, tail) + back
+        return sent
 
-        Others share the statement: it is not prepared anew where its text means something else, or
-        may do so.
+    @cython.cfunc
+    def _go(self, owed: Owed) -> cython.void:
+        """One half of a way (see `proxy.session.reread`)."""
+        owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
+        owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
+        owed.push(OUR_BIND)
+        owed.push(OUR_EXECUTE)
+        owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
+
+    @cython.ccall
+    def reading(
+        self, session: Session, name: bytes, statement: Statement, certain: cython.bint
+    ) -> Statement:
+        """What `name` stands for on this server, where its text may mean something else now.
+
+        Its constants are what they were at its Parse, as long as Postgres itself would not read it
+        anew. `certain`: parameters can be set, so it can be prepared as at its Parse.
         """
-        first: Statement = session.firsts.get(name, statement)
-        if first.meaning is session.parameters.meaning and not session.stirred:
-            session.names[name] = first  # it means again what it did at its Parse
-            return first
-        if self.held.get(statement, -1) >= 0:
+        there: cython.bint = self.held.get(statement, -1) >= 0
+        if there and (session.stirred or statement.meaning is None):
             return statement
-        if not session.stirred and not session.reads_otherwise(statement):
+        if there and not statement.has_constants():
             return statement
-        executed = _executed(session, statement.verdict)
-        anew = share(
-            statement.tail, session.parameters, statement.verdict, self.generation, executed
-        )
+        anew: Statement
+        if certain and session.keeps_reading(statement):
+            anew = as_before(statement, session.parameters, session.stirred)
+        else:
+            anew = _read_now(session, statement.tail, statement.verdict, self.generation)
+            anew.stirs = statement.stirs
         session.names[name] = anew
-        session.firsts[name] = first
         return anew
 
     @cython.ccall
@@ -212,7 +249,7 @@ class Shelf:
         """Messages that prepare a statement in doubt and ask what it gives."""
         ahead: bytes
         if statement.server_name:
-            ahead = self.need(statement, owed)
+            ahead = self.need(session, statement, owed)
         else:
             ahead = self.need_unnamed(session, owed)
         owed.push_noted(OUR_DESCRIBE, (_TOLD, None, self.generation, None, statement))
@@ -280,11 +317,9 @@ class Shelf:
         """
         before = session.names.get(name)
         if before is not None:
-            ahead: bytes = self._parse_again(name, before, tail, owed)
+            ahead: bytes = self._parse_again(session, name, before, tail, owed)
             return ahead
-        session.firsts.pop(name, None)
-        executed = _executed(session, verdict)
-        statement = share(tail, session.parameters, verdict, self.generation, executed)
+        statement = _read_now(session, tail, verdict, self.generation)
         ahead = b""
         if known_good and self.held.get(statement, -1) >= 0:
             self._touch(statement)
@@ -305,9 +340,11 @@ class Shelf:
         self.held[statement] = self.clock
 
     @cython.cfunc
-    def _parse_again(self, name: bytes, before: Statement, tail: bytes, owed: Owed) -> bytes:
+    def _parse_again(
+        self, session: Session, name: bytes, before: Statement, tail: bytes, owed: Owed
+    ) -> bytes:
         """The client has that name: let the server itself refuse a second one."""
-        ahead: bytes = self.need(before, owed)
+        ahead: bytes = self.need(session, before, owed)
         owed.push_noted(PARSE_AGAIN, (_OURS, name, None, None, None))
         return ahead + messages.parse(before.server_name, tail)
 
@@ -318,9 +355,15 @@ class Shelf:
         `tail` is None when it is too large to keep: no other server can then stand in.
         """
         before: Statement = session.unnamed
-        if before is None or before.tail is not tail or before.generation != self.generation:
+        if (
+            before is None
+            or before.tail is not tail
+            or before.generation != self.generation
+            or session.reads_otherwise(before)
+        ):
             text: bytes = b"" if tail is None else tail
             session.unnamed = Statement(text, b"", verdict, self.generation)
+            session.reads_now(session.unnamed)
         self.unnamed = session.unnamed
         if before is session.unnamed:
             owed.push_noted(PARSE, _REPEATED)
@@ -341,14 +384,14 @@ class Shelf:
             self.unnamed = _UNKNOWN
             owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
             return _MUST_FAIL
-        owed.push_noted(OUR_PARSE, (_UNNAMED, None, session.unnamed, None, session.unnamed))
-        return messages.parse(b"", session.unnamed.anew)
+        note = (_UNNAMED, None, session.unnamed, None, session.unnamed)
+        sent: bytes = self.prepare(session, session.unnamed, b"", note, owed)
+        return sent
 
     @cython.ccall
     def close(self, session: Session, name: bytes, owed: Owed) -> cython.void:
         """The client closes a name; the statement stays for others."""
         before = session.names.pop(name, None)
-        session.firsts.pop(name, None)
         owed.push_noted(ANSWER_CLOSE, (_NAME, name, before, None, None))
 
     @cython.ccall

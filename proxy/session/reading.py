@@ -32,6 +32,7 @@ from proxy.session.findings import (
     RESET_ALL,
     UNLISTEN_ALL,
 )
+from proxy.session.parameters import UNTOLD
 
 if cython.compiled:
     from cython.cimports.proxy.session.calls import Calls
@@ -137,6 +138,7 @@ class Reading(Calls):
         self.paths = True
         tokens = self.tokens
         if tokens.says(b"local") and not self.assigned():
+            self.set_local()
             return
         if tokens.says(b"session") and not self.assigned():
             tokens.advance()
@@ -149,6 +151,13 @@ class Reading(Calls):
         tokens.advance()
         if name is not None:
             self.put(name, self.to_default())
+
+    def set_local(self) -> None:
+        """It ends with the transaction; but nobody tells what texts are read under meanwhile."""
+        self.tokens.advance()
+        name = "xmloption" if self.tokens.says(b"xml") else self.parameter()
+        if name in UNTOLD:
+            self.put(name, False)
 
     def set_nothing(self) -> None:
         """SET TRANSACTION, SET CONSTRAINTS: they end with the transaction."""

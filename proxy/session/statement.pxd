@@ -5,9 +5,13 @@ cdef class Statement:
     cdef readonly object verdict
     cdef readonly object routines
     cdef public object meaning
+    cdef public object under
+    cdef int constants
     cdef public bint stirs
     cdef readonly long long generation
     cdef readonly bytes shape
     cdef readonly bytes anew
     cpdef object judged(self, object verdict, object routines)
+    cpdef bint has_constants(self)
+    cpdef object like(self, Statement statement)
     cpdef object told(self, bytes types, bytes shape, long long generation)

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 import cython
 
 from proxy.session.findings import Verdict
+from proxy.session.reread import has_constants
 
 if cython.compiled:
     from cython.cimports.proxy.session.parameters import Parameters
@@ -28,13 +29,17 @@ class Statement:
     these `routines` (see `proxy.session.routines`); `generation`: the state of the
     schema that its result is known to fit; `shape`: what a client was told of its result (see
     `wire.messages.shape`), None as long as none was told; `anew`: in place of `tail` where it is
-    prepared anew; `stirs`: it may change what the texts behind it in a pipeline mean.
+    prepared anew; `stirs`: it may change what the texts behind it in a pipeline mean; `meaning`:
+    what its text was read under, None where nobody can tell; `under`: what it is used under now.
+    Postgres may come to read it anew under that (DDL, ANALYZE), so only those share it for whom
+    both are the same.
     """
 
     verdict: Verdict | None
     routines: object
     shape: bytes | None
     meaning: object
+    under: object
 
     def __init__(
         self,
@@ -49,15 +54,32 @@ class Statement:
         self.routines = None
         self.generation = generation
         self.anew = tail
-        self.meaning = None
+        self.meaning = self.under = None
         self.shape = None
         self.stirs = False
+        self.constants = -1
 
     @cython.ccall
     def judged(self, verdict: Verdict | None, routines: object) -> object:
         """Running it may do this, in a database that has these routines."""
         self.verdict = verdict
         self.routines = routines
+        return None
+
+    @cython.ccall
+    def has_constants(self) -> cython.bint:
+        """Whether it has constants that are read otherwise under other parameters."""
+        if self.constants < 0:
+            self.constants = has_constants(self.tail.partition(b"\0")[0])
+        return self.constants
+
+    @cython.ccall
+    def like(self, statement: Statement) -> object:
+        """Clients were told the same of it as of the other."""
+        self.shape = statement.shape
+        self.anew = statement.anew
+        self.stirs = statement.stirs
+        self.routines = statement.routines
         return None
 
     @cython.ccall
@@ -73,7 +95,7 @@ class Statement:
         return None
 
 
-_Key = tuple[bytes, object, int, tuple[object, ...]]
+_Key = tuple[bytes, object, object, int, tuple[object, ...]]
 _shared: WeakValueDictionary[_Key, Statement] = WeakValueDictionary()
 
 
@@ -88,10 +110,29 @@ def share(
 
     `generation`: the state of the schema in which they do; `executed`: what it executes by name.
     """
-    key = (tail, parameters.meaning, generation, executed)
+    meaning = parameters.meaning
+    key = (tail, meaning, meaning, generation, executed)
+    return _shared.get(key) or _new(key, tail, verdict)
+
+
+def as_before(statement: Statement, parameters: Parameters, alone: bool) -> Statement:
+    """The statement as it was read at its Parse, for all who use it under these parameters now.
+
+    `alone`: nobody else is to share it.
+    """
+    under = parameters.meaning
+    mark = (object(),) if alone else ()
+    key = (statement.tail, statement.meaning, under, statement.generation, mark)
     known = _shared.get(key)
     if known is None:
-        name = PREFIX + b"%d" % next(_numbers)
-        known = _shared[key] = Statement(tail, name, verdict, generation)
-        known.meaning = parameters.meaning
+        known = _new(key, statement.tail, statement.verdict)
+        known.like(statement)
     return known
+
+
+def _new(key: _Key, tail: bytes, verdict: Verdict | None) -> Statement:
+    _, meaning, under, generation, _ = key
+    made = Statement(tail, PREFIX + b"%d" % next(_numbers), verdict, generation)
+    made.meaning, made.under = meaning, under
+    _shared[key] = made
+    return made

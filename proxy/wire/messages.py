@@ -69,6 +69,20 @@ def close_statement(name: bytes) -> bytes:
     return message(b"C", b"S" + name + b"\0")
 
 
+def close_portal(name: bytes) -> bytes:
+    return message(b"C", b"P" + name + b"\0")
+
+
+def bind(portal: bytes, name: bytes) -> bytes:
+    """Of a statement without parameters and columns."""
+    return message(b"B", portal + b"\0" + name + b"\0" + bytes(6))
+
+
+def execute(portal: bytes) -> bytes:
+    """To its end."""
+    return message(b"E", portal + b"\0" + bytes(4))
+
+
 def describe_statement(name: bytes) -> bytes:
     return message(b"D", b"S" + name + b"\0")
 

@@ -114,16 +114,16 @@ class Proxy(RuleBasedStateMachine):
     def our_query(self, script: tuple[str, ...]) -> None:
         self.send("q", script)
 
-    @rule(code=st.sampled_from("ppc13x"), fails=st.booleans())
+    @rule(code=st.sampled_from("ppcbe13x"), fails=st.booleans())
     @precondition(lambda self: self.free and not self.owed.skipping)
     def ours_for_a_statement(self, code: str, fails: bool) -> None:
-        fails = code == "x" or (fails and code == "p")
+        fails = code == "x" or (fails and code in "pbe")
         self.send(code, ("error",) if fails else ("ok",))
 
-    @rule(fails=st.booleans())
+    @rule(code=st.sampled_from("pe"), fails=st.booleans())
     @precondition(lambda self: self.free and self.owed.synced())
-    def ours_for_a_query(self, fails: bool) -> None:
-        self.send("p", ("error", "synced") if fails else ("ok", "synced"))
+    def ours_for_a_query(self, code: str, fails: bool) -> None:
+        self.send(code, ("error", "synced") if fails else ("ok", "synced"))
         self.send("s")
         self.send("Q", ("command",))
 

@@ -26,6 +26,8 @@ _SAYS = {
     "c": {"ok": "3"},
     "D": {"rows": "T", "none": "n", "statement": "tT", "command": "tn"},
     "t": {"statement": "tT", "command": "tn"},
+    "b": {"ok": "2"},
+    "e": {"ok": "C", "synced": ""},
     "E": {"command": "C", "suspended": "s", "empty": "I", "out": "HcC"},
     "Q": {"command": "C", "rows": "TC", "empty": "I", "out": "HcC"},
     "q": {"command": "C", "rows": "TC", "empty": "I"},
@@ -164,4 +166,4 @@ def swallowed(said: Said) -> bool:
     """Whether the client must not see it: an error that skips its messages it does see."""
     code = said.cause.code
     ours_alone = said.kind != "E" or "synced" in said.cause.script
-    return code in "qs" or (code in "pc" and ours_alone)
+    return code in "qs" or (code in "pbec" and ours_alone)

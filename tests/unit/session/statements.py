@@ -218,7 +218,7 @@ class Server:
         statement = self.session.names.get(name)
         if statement is None:
             return self._wire(kind, name)
-        self._ahead(self.shelf.need(statement, self.owed))
+        self._ahead(self.shelf.need(self.session, statement, self.owed))
         return self._wire(kind, statement.server_name)
 
     def send_C(self, name: bytes, _: bytes) -> None:  # noqa: N802

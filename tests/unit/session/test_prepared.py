@@ -68,9 +68,9 @@ def test_need_prepares_once_on_each_server() -> None:
     here, there, session = Shelf(10), Shelf(10), Session()
     prepare(here, session, b"s", TAIL)
     statement = session.names[b"s"]
-    assert here.need(statement, Owed()) == b""
-    assert there.need(statement, Owed()) == messages.parse(statement.server_name, TAIL)
-    assert there.need(statement, Owed()) == b""
+    assert here.need(session, statement, Owed()) == b""
+    assert there.need(session, statement, Owed()) == messages.parse(statement.server_name, TAIL)
+    assert there.need(session, statement, Owed()) == b""
 
 
 def test_a_name_that_is_taken_is_left_to_postgres_to_refuse() -> None:
@@ -110,7 +110,7 @@ def test_what_was_used_longest_ago_goes_first() -> None:
     shelf, session = Shelf(2), Session()
     for name in (b"a", b"b"):
         prepare(shelf, session, name, b"select " + name + TYPES)
-    shelf.need(session.names[b"a"], Owed())
+    shelf.need(session, session.names[b"a"], Owed())
     shelf.boundary()
     sent = prepare(shelf, session, b"c", b"select c" + TYPES)
     assert split(sent)[0][:2] == ("C", session.names[b"b"].server_name)
@@ -158,7 +158,7 @@ def test_a_new_parse_after_ddl_is_a_new_statement() -> None:
     sent = prepare(shelf, second, b"b", TAIL)
     assert split(sent)[0][1] == second.names[b"b"].server_name
     assert second.names[b"b"] is not first.names[b"a"]
-    assert shelf.need(first.names[b"a"], Owed()) == b""
+    assert shelf.need(first, first.names[b"a"], Owed()) == b""
 
 
 def asked(here: Shelf, statement: Statement, shape: bytes) -> bytes:
@@ -188,7 +188,7 @@ def test_after_ddl_a_server_that_lacks_it_is_asked_once() -> None:
     kinds = [kind for kind, _, _ in split(asked(here, statement, b"int"))]
     assert kinds == ["P", "D", "H"]
     assert not here.doubts(statement)
-    assert here.need(statement, Owed()) == b""
+    assert here.need(session, statement, Owed()) == b""
 
 
 def test_another_result_fails_until_the_schema_changes_again() -> None:
@@ -200,11 +200,11 @@ def test_another_result_fails_until_the_schema_changes_again() -> None:
     asked(here, statement, b"real")
     for _ in range(2):
         assert not here.doubts(statement)
-        assert OTHER_RESULT.encode() in here.need(statement, Owed())
+        assert OTHER_RESULT.encode() in here.need(session, statement, Owed())
     here.renew(2)
     kinds = [kind for kind, _, _ in split(asked(here, statement, b"int"))]
     assert kinds == ["C", "P", "D", "H"]
-    assert here.need(statement, Owed()) == b""
+    assert here.need(session, statement, Owed()) == b""
 
 
 def test_types_that_a_client_was_told_are_sent_to_other_servers() -> None:
@@ -212,7 +212,7 @@ def test_types_that_a_client_was_told_are_sent_to_other_servers() -> None:
     prepare(there, session, b"a", TAIL)
     statement = session.names[b"a"]
     described(statement, b"int", b"\0\1\0\0\0\x17")
-    sent = here.need(statement, Owed())
+    sent = here.need(session, statement, Owed())
     assert sent == messages.parse(statement.server_name, b"select 1\0\0\1\0\0\0\x17")
 
 

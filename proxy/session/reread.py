@@ -1,0 +1,120 @@
+"""Prepared anew under the parameters of its Parse: what a text's constants were read under.
+
+Postgres reads the constants of a statement when it is prepared: `timestamptz '2020-01-01'` under
+the time zone of then. Where another server prepares it, under other parameters, these are set for
+that one moment, in front of the Parse, and put back behind it. What they were is kept by the server
+itself, so nothing need be known of what else is under way; all of it ends with the transaction.
+
+Postgres looks up names anew whenever search_path has changed since, and reads constants anew with
+them (source: PostgreSQL documentation, "PREPARE"): such a text is read under the parameters of now.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from proxy.session.parameters import UNTOLD, Meaning, quote
+from proxy.wire import messages
+
+_READ_UNDER = (
+    *("client_encoding", "datestyle", "intervalstyle", "search_path"),
+    *("standard_conforming_strings", "timezone", *UNTOLD),
+)
+"""Parameters that the constants of a text are read under. The text itself is read under
+client_encoding, to the end of its Parse."""
+
+_FIRST = re.compile(rb"(?>[\s(;]|--[^\n]*+\n|/\*(?>[^*]|\*(?!/))*+\*/)*+([A-Za-z]++)")
+_ANALYSED = frozenset(
+    b"select with insert update delete merge values table explain declare call".split()
+)
+"""What is read in full when it is prepared. Other commands are when they run."""
+_CREATES = re.compile(
+    rb"create\s+(?:(?:global|local|temp|temporary|unlogged)\s+)*+(?:table|materialized)\b",
+    re.IGNORECASE,
+)
+_PIECES = re.compile(rb"""'[^']*+'|"[^"]*+"|--[^\n]*+|/\*|\$(?:[A-Za-z_\x80-\xff]\w*+)?\$""")
+_READ_SOMEHOW = re.compile(
+    rb"[0-9\\<]|\b(?:allballs|midnight|noon|null|now|today|tomorrow|yesterday)\b", re.IGNORECASE
+)
+
+_LONG = 100_000
+"""Bytes of a text that is taken to have some."""
+
+_NAME = b"pgfunnel_reading"
+
+
+def has_constants(text: bytes) -> bool:
+    """Whether the text may have constants that are read otherwise under other parameters.
+
+    Dates, times, amounts of money and the like have digits, or are one of few words.
+    """
+    first = _FIRST.match(text)
+    if first is None or not (first[1].lower() in _ANALYSED or _CREATES.match(text, first.start(1))):
+        return False
+    if len(text) > _LONG:
+        return True
+    pieces = _PIECES.findall(text)
+    whole = b"/*" in pieces or any(piece[:1] == b"$" for piece in pieces)
+    constants = text if whole else b" ".join(piece for piece in pieces if piece[:1] == b"'")
+    if _READ_SOMEHOW.search(constants):
+        return True
+    return b"=" in text and re.search(rb"\bnull\b", text, re.IGNORECASE) is not None
+
+
+@lru_cache(maxsize=4096)
+def looks_up_anew(then: Meaning, now: Meaning) -> bool:
+    """Whether Postgres itself reads a text anew that was read under `then`.
+
+    Where nobody can tell it does so all the same.
+    """
+    return _path(then) != _path(now)
+
+
+def _path(meaning: Meaning) -> list[str]:
+    """The schemas of search_path, without that of the user, which mostly does not exist."""
+    path = dict(meaning).get("search_path", "public")
+    names = [name.strip() for name in path.split(",")]
+    return [name for name in names if name != '"$user"']
+
+
+@lru_cache(maxsize=1024)
+def way(then: Meaning, now: Meaning | None) -> tuple[bytes, bytes]:
+    """Messages to send in front of a Parse, and behind it, so that it reads as under `then`.
+
+    `now`: what the server is set to, None where that is not known. Empty where nothing differs.
+    Each is a Close, Parse, Bind, Execute, and a Close of the portal; the second ends with another.
+    """
+    there, here = dict(then), {} if now is None else dict(now)
+    names = [n for n in _READ_UNDER if now is None or there.get(n) != here.get(n)]
+    if not names:
+        return b"", b""
+    if "search_path" not in names:
+        names.append("search_path")  # SET LOCAL may have changed it
+    keep = [_set(f"pgfunnel.{name}", _current(name)) for name in names]
+    read = [_set(n, quote(there[n]) if n in there else "NULL") for n in names]
+    back = [_set(name, _current(f"pgfunnel.{name}")) for name in names]
+    return _run([*keep, *read]), _run(back) + messages.close_statement(_NAME)
+
+
+def _current(name: str) -> str:
+    return f"pg_catalog.current_setting('{name}')"
+
+
+def _set(name: str, value: str) -> str:
+    return f"pg_catalog.set_config('{name}',{value},true)"
+
+
+def _run(calls: Iterable[str]) -> bytes:
+    """A query without a row, in the transaction of what comes behind it."""
+    sql = f"SELECT WHERE pg_catalog.concat({','.join(calls)}) IS NULL"
+    return b"".join(
+        (
+            messages.close_statement(_NAME),
+            messages.parse(_NAME, sql.encode() + b"\0\0\0"),
+            messages.bind(_NAME, _NAME),
+            messages.execute(_NAME),
+            messages.close_portal(_NAME),
+        )
+    )

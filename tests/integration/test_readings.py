@@ -1,0 +1,323 @@
+"""What constants of prepared statements are read under, where they are prepared anew.
+
+On a direct connection a text is read at its Parse: `timestamptz '2020-01-01'` under the time zone
+of then. Every client here has a connection straight to Postgres beside it, which is told the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import StartFunnel
+from tests.funnel import Funnel
+from tests.postgres import USERS, Postgres
+from tests.wireclient import (
+    SYNC,
+    Answer,
+    Wire,
+    bind,
+    close,
+    describe,
+    execute,
+    parse,
+    query,
+    rows,
+    sqlstates,
+)
+
+MIDNIGHT = "SELECT (timestamptz '2020-01-01')::text"
+OF_TOKYO = "2020-01-01 00:00:00+09"
+
+
+class Both:
+    """A client through pgfunnel, and its like on a connection of its own."""
+
+    def __init__(self, funnel: Funnel, postgres: Postgres) -> None:
+        database = funnel.upstream.database
+        self.funnel = Wire(funnel.host, funnel.port, "alice", database, USERS["alice"])
+        self.straight = Wire(
+            postgres.host, postgres.port, "alice", postgres.database, USERS["alice"]
+        )
+        self.open = False
+
+    def send(self, *messages: bytes, times: int = 1) -> list[Answer]:
+        """The same to both, who answer the same."""
+        answers = []
+        for wire in (self.straight, self.funnel):
+            wire.send(*messages)
+            answers.append([a for a in wire.until("Z", times) if a.kind not in "SN"])
+        told = [[(a.kind, a.sqlstate or a.body) for a in each] for each in answers]
+        assert told[1] == told[0]
+        self.open = answers[0][-1].body != b"I"
+        return answers[1]
+
+    def ask(self, sql: str) -> list[Answer]:
+        return self.send(query(sql))
+
+    def close(self) -> None:
+        self.funnel.close()
+        self.straight.close()
+
+
+@pytest.fixture
+def plans(postgres: Postgres) -> Iterator[None]:
+    """Where a function in PL/pgSQL makes it necessary to discard plans between clients."""
+    with Wire(postgres.host, postgres.port, "alice", postgres.database, USERS["alice"]) as own:
+        own.ask(
+            "CREATE OR REPLACE FUNCTION readings_plans() RETURNS int LANGUAGE plpgsql AS"
+            " 'BEGIN RETURN 1; END'"
+        )
+        own.ask("CREATE TABLE IF NOT EXISTS readings (at timestamptz)")
+        yield
+        own.ask("DROP FUNCTION readings_plans()")
+        own.ask("DROP TABLE readings")
+
+
+@pytest.fixture
+def both(pgfunnel: StartFunnel, postgres: Postgres, plans: None) -> Iterator[list[Both]]:
+    """Two clients on one server, which the other has had last."""
+    funnel = pgfunnel(default_pool_size=1)
+    clients = [Both(funnel, postgres), Both(funnel, postgres)]
+    yield clients
+    for client in clients:
+        client.close()
+
+
+def prepared_in_tokyo(one: Both, other: Both, sql: str = MIDNIGHT) -> None:
+    one.ask("SET timezone = 'Asia/Tokyo'")
+    one.send(parse("s", sql), SYNC)
+    one.ask("SET timezone = 'America/New_York'")
+    other.ask("SET timezone = 'UTC'")
+
+
+USES = {
+    "alone": [bind("", "s"), execute(), SYNC],
+    "described": [describe("s"), bind("", "s"), execute(), SYNC],
+    "twice": [bind("", "s"), execute(), bind("p", "s"), execute("p"), SYNC],
+    "behind another": [
+        *(parse("", "SELECT 1"), bind(), execute()),
+        *(bind("", "s"), execute(), SYNC),
+    ],
+    "amid an unnamed one": [
+        *(parse("", "SELECT $1::text"), describe("s")),
+        *(bind("", "", ["x"]), execute(), bind("", "s"), execute(), SYNC),
+    ],
+    "behind a SET": [
+        *(parse("", "SET timezone = 'UTC'"), bind(), execute()),
+        *(bind("", "s"), execute(), SYNC),
+    ],
+    "in SQL": [query("EXECUTE s")],
+    "in front of a failure": [
+        *(bind("", "s"), execute(), parse("", "SELECT 1/0"), bind(), execute(), SYNC)
+    ],
+}
+
+
+@pytest.mark.parametrize("messages", USES.values(), ids=USES.keys())
+@pytest.mark.parametrize("block", [False, True])
+def test_it_is_read_as_at_its_parse(both: list[Both], messages: list[bytes], block: bool) -> None:
+    one, other = both
+    prepared_in_tokyo(one, other)
+    for end in ("COMMIT", "ROLLBACK"):
+        if block:
+            one.ask("BEGIN")
+            one.ask("SET LOCAL datestyle = 'SQL, DMY'")
+        one.send(*messages)
+        one.ask("SELECT current_setting('timezone'), current_setting('datestyle')")
+        if block:
+            one.ask(end)
+        one.ask("SELECT current_setting('timezone'), current_setting('datestyle')")
+        other.ask("SELECT 1")
+
+
+def test_it_is_midnight_in_tokyo(both: list[Both]) -> None:
+    one, other = both
+    prepared_in_tokyo(one, other)
+    assert rows(one.send(bind("", "s"), execute(), SYNC)) == [["2019-12-31 10:00:00-05"]]
+
+
+def test_others_who_are_set_as_it_was_share_nothing_that_is_read_otherwise(
+    both: list[Both],
+) -> None:
+    one, other = both
+    prepared_in_tokyo(one, other)
+    one.send(bind("", "s"), execute(), SYNC)
+    for zone in ("America/New_York", "Asia/Tokyo", "UTC"):
+        other.ask(f"SET timezone = '{zone}'")
+        other.send(close("s"), parse("s", MIDNIGHT), bind("", "s"), execute(), SYNC)
+        one.send(bind("", "s"), execute(), SYNC)
+
+
+def test_what_is_prepared_behind_a_set_in_one_pipeline(both: list[Both]) -> None:
+    one, other = both
+    one.send(
+        *(parse("", "SET timezone = 'Asia/Tokyo'"), bind(), execute()),
+        *(parse("s", MIDNIGHT), bind("", "s"), execute(), SYNC),
+    )
+    other.ask("SET timezone = 'UTC'")
+    one.ask("SET timezone = 'America/New_York'")
+    assert rows(one.send(bind("", "s"), execute(), SYNC)) == [["2019-12-31 10:00:00-05"]]
+
+
+def test_the_unnamed_statement(both: list[Both]) -> None:
+    one, other = both
+    one.ask("SET timezone = 'Asia/Tokyo'")
+    one.send(parse("", MIDNIGHT), SYNC)
+    one.send(parse("set", "SET timezone = 'America/New_York'"), bind("", "set"), execute(), SYNC)
+    other.ask("SET timezone = 'UTC'")
+    assert rows(one.send(bind(), execute(), SYNC)) == [["2019-12-31 10:00:00-05"]]
+
+
+def test_what_it_needs_is_gone(both: list[Both]) -> None:
+    """The error is Postgres's own, and nothing of ours is left."""
+    one, other = both
+    other.ask("CREATE TABLE IF NOT EXISTS readings_gone (at timestamptz)")
+    prepared_in_tokyo(one, other, "SELECT * FROM readings_gone WHERE at > '2020-01-01'")
+    other.funnel.ask("DROP TABLE readings_gone")
+    for block in (False, True):
+        if block:
+            one.ask("BEGIN")
+        assert sqlstates(one.send(bind("", "s"), execute(), SYNC)) == ["42P01"]
+        one.ask("ROLLBACK")
+        assert rows(one.ask("SHOW timezone")) == [["America/New_York"]]
+        other.ask("SELECT 1")
+
+
+def test_what_cannot_be_in_a_transaction_with_other_commands(both: list[Both]) -> None:
+    one, other = both
+    prepared_in_tokyo(one, other, "VACUUM readings")
+    for _ in range(2):
+        one.send(bind("", "s"), execute(), SYNC)
+        other.ask("SELECT 1")
+
+
+def test_the_isolation_of_a_transaction_is_set_first(both: list[Both]) -> None:
+    one, other = both
+    prepared_in_tokyo(one, other, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE -- '1'")
+    one.ask("BEGIN")
+    one.send(bind("", "s"), execute(), SYNC)
+    one.ask("SHOW transaction_isolation")
+    one.ask("COMMIT")
+
+
+def test_a_text_in_another_encoding(both: list[Both]) -> None:
+    one, other = both
+    one.ask("SET client_encoding = 'LATIN1'")
+    name = "SELECT convert_to('\u00e9 1', 'UTF8')".encode("latin-1")
+    message = b"s\0" + name + b"\0\0\0"
+    one.send(b"P" + (len(message) + 4).to_bytes(4, "big") + message, SYNC)
+    one.ask("SET client_encoding = 'UTF8'")
+    one.ask("SET timezone = 'Asia/Tokyo'")
+    other.ask("SET timezone = 'UTC'")
+    one.send(bind("", "s"), execute(), SYNC)
+
+
+def test_where_parameters_cannot_be_set_it_is_read_as_now(
+    pgfunnel: StartFunnel, postgres: Postgres, plans: None
+) -> None:
+    """set_config is not everybody's: a client's own SET works, and its statements do."""
+    admin = Wire(postgres.host, postgres.port, postgres.user, postgres.database, postgres.password)
+    revoke = "REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC"
+    assert not sqlstates(admin.ask(revoke))
+    try:
+        funnel = pgfunnel(default_pool_size=1)
+        with Wire(
+            funnel.host, funnel.port, "alice", funnel.upstream.database, USERS["alice"]
+        ) as own:
+            own.send(parse("s", MIDNIGHT), SYNC)
+            own.until("Z")
+            own.ask("SET timezone = 'Asia/Tokyo'")
+            own.ask("DISCARD PLANS")
+            own.send(bind("", "s"), execute(), SYNC)
+            assert rows(own.until("Z")) == [[OF_TOKYO]]
+    finally:
+        admin.ask(revoke.replace("REVOKE", "GRANT").replace("FROM", "TO"))
+        admin.close()
+
+
+TEXTS = [
+    MIDNIGHT,
+    "SELECT date '01/02/2020'::text",
+    "SELECT (interval '-1 2:03:04')::text",
+    "SELECT 'a' || $1::text",
+    "/* c */ SELECT 'x' WHERE timestamptz '2020-01-01' < '2020-01-01 03:00+00'",
+    "INSERT INTO readings VALUES (timestamptz '2020-01-01') RETURNING extract(epoch FROM at)",
+    "SELECT 1 AS plain",
+]
+SETS = [
+    *(f"timezone = '{zone}'" for zone in ("UTC", "Asia/Tokyo", "America/New_York")),
+    "timezone = DEFAULT",
+    *("datestyle = 'ISO, MDY'", "datestyle = 'ISO, DMY'"),
+    *("intervalstyle = 'postgres'", "intervalstyle = 'sql_standard'"),
+    *("lc_monetary = 'C'", "application_name = 'x'", "work_mem = '1MB'"),
+]
+
+
+class Random:
+    """What clients say at random; `texts`: what their names stand for."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def uses(self, texts: dict[str, str], name: str = "") -> list[bytes]:
+        name = name or self.random.choice("abcd")
+        values = ["v"] if "$1" in texts.get(name, "") else []
+        return [bind("", name, values), execute()]
+
+    def sets(self) -> list[bytes]:
+        return [parse("", "SET " + self.random.choice(SETS)), bind(), execute()]
+
+    def prepares(self, texts: dict[str, str], name: str) -> list[bytes]:
+        texts[name] = self.random.choice(TEXTS)
+        return [close(name), parse(name, texts[name])]
+
+    def says(self, texts: dict[str, str]) -> list[bytes]:
+        name = self.random.choice("abcd")
+        what = self.random.random()
+        if what < 0.2:
+            local = "LOCAL " * (self.random.random() < 0.3)
+            return [query(f"SET {local}{self.random.choice(SETS)}")]
+        if what < 0.3:
+            words = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT a", "ROLLBACK TO a", "SHOW timezone"]
+            return [query(self.random.choice(words))]
+        if what < 0.5:
+            return [*self.prepares(texts, name), SYNC]
+        if what < 0.75:
+            return [*self.uses(texts, name), *self.uses(texts), SYNC]
+        if what < 0.85:
+            return [*self.sets(), *self.uses(texts, name), SYNC]
+        if what < 0.93:
+            return [*self.sets(), *self.prepares(texts, name), *self.uses(texts, name), SYNC]
+        if what < 0.96:
+            fails = [parse("", "SELECT 1/0"), bind(), execute()]
+            return [*self.uses(texts, name), *fails, *self.uses(texts, name), SYNC]
+        if what < 0.98:
+            return [describe(name), SYNC]
+        texts.clear()
+        return [query(self.random.choice(["DEALLOCATE ALL", "DISCARD ALL"]))]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_four_clients_on_three_servers(
+    pgfunnel: StartFunnel, postgres: Postgres, plans: None, seed: int
+) -> None:
+    said = Random(seed)
+    funnel = pgfunnel(default_pool_size=3)
+    clients = [Both(funnel, postgres) for _ in range(4)]
+    texts: list[dict[str, str]] = [{} for _ in clients]
+    for _ in range(400):
+        who = said.random.randrange(4)
+        client = clients[who]
+        if not client.open and sum(each.open for each in clients) > 1:
+            continue  # servers are short
+        if client.open and said.random.random() < 0.1:
+            client.ask("ROLLBACK")
+        if sqlstates(client.send(*said.says(texts[who]))):
+            client.ask("ROLLBACK")
+            client.ask("DEALLOCATE ALL")
+            texts[who].clear()
+    for client in clients:
+        client.close()
