@@ -28,8 +28,6 @@ cdef class Doubting:
     cdef bint withholds_next
     cdef readonly bint reads
     cdef readonly object bound
-    cdef public bint stirred
-    cdef public list fresh
     cdef public dict failing
     cpdef bint withhold(self)
     cdef object _will_withhold(self, object verdict)
@@ -44,14 +42,6 @@ cdef class Doubting:
     cpdef object unsure(self)
     cpdef bint sure(self)
     cpdef bint in_sql(self, bytes name)
-    cpdef object reads_now(self, Statement statement)
-    cpdef bint clouded(self)
-    cdef bint _asks_of(self, object names)
-    cpdef object reads_under(self)
-    cpdef object stir(self)
-    cpdef object calm(self)
-    cpdef object learn_readings(self)
-    cpdef bint reads_otherwise(self, Statement statement)
-    cpdef bint keeps_reading(self, Statement statement)
     cdef object _touch_parameters(self, object verdict, object words, object reported)
     cdef object _forget_doubt(self)
+    cdef object _has_told(self)

@@ -23,10 +23,9 @@ from proxy.session.dotted import MOST, dotted
 from proxy.session.findings import CREATES, DISCARD_ALL, RESET_ALL, Piece, Verdict
 from proxy.session.inquiry import ASKABLE, Doubt
 from proxy.session.lexer import width
-from proxy.session.parameters import NONE, UNTOLD
+from proxy.session.parameters import NONE
 from proxy.session.policy import Policy
 from proxy.session.preparing import NOTHING_READ, Readings
-from proxy.session.reread import looks_up_anew
 from proxy.session.routines import Routines
 from proxy.session.verdict import verdict
 
@@ -54,8 +53,6 @@ UNKNOWABLE = Verdict(makes=ANYTHING | COMPUTED, clears=ANYTHING, everything=True
 _UNKNOWN = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True, unseen=ANYTHING)
 """The verdict on a prepared statement of which only the name is known."""
 
-_PATH = ("search_path",)
-
 _DEEPEST = 5
 """So many prepared statements that execute one another are looked at."""
 
@@ -74,9 +71,7 @@ class Doubting:
     conditions for which it keeps its server, `asks`: those to be asked about at the boundary,
     `doubt`: what to ask; `texts`: the last statements that may pin it, with the conditions that
     they may bring about. `withholds`: the client waits for ReadyForQuery until its session is known
-    again. `stirred`: something that may change what texts mean was sent, and not all of what was
-    sent is answered; `fresh`: statements that were prepared behind the last of it. `forgotten`: the
-    unnamed statement that a query under way is about to destroy. `reads`:
+    again. `forgotten`: the unnamed statement that a query under way is about to destroy. `reads`:
     as long as its transaction is open the server is to be asked what PREPARE reads a text under;
     `bound`: statements that can be prepared on no other server, by name the string that they came
     in; `failing`: what Postgres said of those that it could not prepare anew, by name; `above`:
@@ -85,7 +80,6 @@ class Doubting:
     """
 
     names: dict[bytes, Statement]
-    fresh: list[Statement]
     gone: dict[bytes, Statement]
     unnamed: Statement
     forgotten: Statement
@@ -117,8 +111,6 @@ class Doubting:
         self.withholds = self.withholds_next = False
         self.reads = False
         self.failing = {}
-        self.stirred = False
-        self.fresh = []
         self.bound = {}
         self.back: dict[str, str] = {}
         self.follow(startup)
@@ -171,12 +163,17 @@ class Doubting:
             self.asks = PARAMETERS
         return None
 
-    def _forget_doubt(self) -> None:
+    @cython.cfunc
+    def _forget_doubt(self) -> object:
         self.asks = 0
         self.doubt = None
         self.reads = False
-        if self.fresh and not self.stirred:
-            self.learn_readings()
+        return self._has_told()
+
+    @cython.cfunc
+    def _has_told(self) -> object:
+        """Postgres has told all that was in doubt."""
+        raise NotImplementedError
 
     # -- what statements may do ------------------------------------------------------------
 
@@ -265,77 +262,6 @@ class Doubting:
         known = self.parameters.statements.get(piece.name or "")
         doubtful = self.doubt is not None and self.doubt.readings is not None
         return object() if known is None or doubtful else known
-
-    # -- what texts of the protocol are read under ------------------------------------------
-
-    @cython.ccall
-    def reads_now(self, statement: Statement) -> object:
-        """Its Parse goes out now."""
-        statement.under = self.parameters.meaning
-        statement.meaning = statement.under
-        if self.stirred:
-            statement.meaning = None
-            self.fresh.append(statement)
-        return None
-
-    @cython.ccall
-    def clouded(self) -> cython.bint:
-        """Whether something may have changed what constants are read under, and Postgres has not
-        told."""
-        return self.stirred or self._asks_of(UNTOLD)
-
-    @cython.cfunc
-    def _asks_of(self, names: Iterable[str]) -> cython.bint:
-        """Whether the server is still to be asked of one of these parameters."""
-        doubt = self.doubt
-        if doubt is None:
-            return False
-        return not (doubt.names.isdisjoint(names) and doubt.resets.isdisjoint(names))
-
-    @cython.ccall
-    def reads_under(self) -> object:
-        """What constants are read under now, None where that is not known."""
-        return None if self.clouded() or self._asks_of(_PATH) else self.parameters.meaning
-
-    @cython.ccall
-    def stir(self) -> object:
-        """Something goes out that may change what texts mean."""
-        self.stirred = True
-        self.fresh.clear()
-        return None
-
-    @cython.ccall
-    def calm(self) -> object:
-        """All that went out is answered."""
-        self.stirred = False
-        return self.learn_readings() if self.fresh else None
-
-    @cython.ccall
-    def learn_readings(self) -> object:
-        """What was prepared behind the last change was read under what holds now that it is known.
-
-        As far as it is: what the server is still to be asked of counts when it has told. Not where
-        a transaction has ended in between, or failed: then `fresh` is empty.
-        """
-        now = self.parameters.meaning
-        for statement in self.fresh:
-            statement.meaning = statement.under = now
-        if self.doubt is None:
-            self.fresh.clear()
-        return None
-
-    @cython.ccall
-    def reads_otherwise(self, statement: Statement) -> cython.bint:
-        """Whether its text may mean something else now than it did."""
-        return self.stirred or statement.under is not self.parameters.meaning
-
-    @cython.ccall
-    def keeps_reading(self, statement: Statement) -> cython.bint:
-        """Whether its constants, if read now, may be others, and Postgres would not do so."""
-        then = statement.meaning
-        if then is None or then is self.reads_under() or not statement.has_constants():
-            return False
-        return self._asks_of(_PATH) or not looks_up_anew(then, self.parameters.meaning)
 
     def makes(self, verdict: Verdict) -> int:
         """The conditions that it may bring about, itself or by what it executes.

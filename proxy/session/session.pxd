@@ -1,4 +1,4 @@
-from proxy.session.doubting cimport Doubting
+from proxy.session.understanding cimport Understanding
 
-cdef class Session(Doubting):
+cdef class Session(Understanding):
     pass

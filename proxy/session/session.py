@@ -19,15 +19,15 @@ from proxy.session.policy import Policy
 from proxy.session.preparing import NOTHING_READ, is_stand_in, made, stand_in
 
 if cython.compiled:
-    from cython.cimports.proxy.session.doubting import Doubting
     from cython.cimports.proxy.session.parameters import Parameters
+    from cython.cimports.proxy.session.understanding import Understanding
 else:
-    from proxy.session.doubting import Doubting
     from proxy.session.parameters import Parameters
+    from proxy.session.understanding import Understanding
 
 
 @cython.cclass
-class Session(Doubting):
+class Session(Understanding):
     """A session in what became of it."""
 
     def outlive(self, former: Mapping[str, str], begins: Mapping[str, str]) -> None:
