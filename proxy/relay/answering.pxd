@@ -43,6 +43,7 @@ cdef class Answering(Link):
     cdef object _pass_on(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end, bint pieces)
     cdef object _parameter_status(self, bytes body, bint ours)
     cdef object _command_complete(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
+    cdef object _plans_discarded(self)
     cdef object _alters(self, bytes tag)
     cpdef bint knows(self, str name)
     cpdef object knows_as(self, str name)

@@ -354,7 +354,7 @@ class Answering(Link):
         if tag == b"COMMIT PREPARED":
             return self._alters(tag)
         if tag == b"DISCARD PLANS" and not self.owed.ours():
-            self.shelf.discard_plans()
+            self._plans_discarded()
         if tag != b"DISCARD ALL" and tag != b"DEALLOCATE ALL":
             return None
         session: Session = None if self.client is None else self.client.session
@@ -364,6 +364,17 @@ class Answering(Link):
             session.follow(session.startup)
         elif session is not None:
             session.follow(session.parameters.with_statements({}))
+        return None
+
+    @cython.cfunc
+    def _plans_discarded(self) -> object:
+        """A client's own DISCARD PLANS: Postgres reads its texts anew when it uses them next."""
+        self.shelf.discard_plans()
+        if self.client is None:
+            return None
+        behind = [note[4] for note in self.owed.notes]
+        there = self.client.session.read_anew(behind)
+        self.parameters = self.parameters.with_statements({**self.parameters.statements, **there})
         return None
 
     @cython.cfunc

@@ -130,9 +130,20 @@ def as_before(statement: Statement, parameters: Parameters, alone: bool) -> Stat
     return known
 
 
+def unread(statement: Statement) -> Statement:
+    """The statement as nobody has read it yet."""
+    made = Statement(statement.tail, _name(), statement.verdict, statement.generation)
+    made.like(statement)
+    return made
+
+
+def _name() -> bytes:
+    return PREFIX + b"%d" % next(_numbers)
+
+
 def _new(key: _Key, tail: bytes, verdict: Verdict | None) -> Statement:
     _, meaning, under, generation, _ = key
-    made = Statement(tail, PREFIX + b"%d" % next(_numbers), verdict, generation)
+    made = Statement(tail, _name(), verdict, generation)
     made.meaning, made.under = meaning, under
     _shared[key] = made
     return made

@@ -6,11 +6,13 @@ Of statements of the protocol, that is: those of PREPARE are `proxy.session.prep
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import cython
 
-from proxy.session.parameters import NONE, UNTOLD
+from proxy.session.parameters import NONE, UNTOLD, Prepared
 from proxy.session.reread import looks_up_anew
+from proxy.session.statement import unread
 
 if cython.compiled:
     from cython.cimports.proxy.session.doubting import Doubting
@@ -96,6 +98,21 @@ class Understanding(Doubting):
         if self.doubt is None:
             self.fresh.clear()
         return None
+
+    def read_anew(self, behind: list[Any]) -> dict[str, Prepared]:
+        """All texts are read anew when they are used next; returns the statements of PREPARE.
+
+        Of those it is taken that they are used under what holds now. `behind`: statements that are
+        prepared only now.
+        """
+        here = self.names.items()
+        self.names = {n: each if each in behind else unread(each) for n, each in here}
+        if self.unnamed is not None:
+            self.unnamed.meaning = None
+        made = self.parameters.statements.items()
+        statements = {n: Prepared.under(each.text, self.parameters.meaning) for n, each in made}
+        self.follow(self.parameters.with_statements(statements))
+        return statements
 
     @cython.ccall
     def reads_otherwise(self, statement: Statement) -> cython.bint:

@@ -171,6 +171,19 @@ def test_the_unnamed_statement(both: list[Both]) -> None:
     assert rows(one.send(bind(), execute(), SYNC)) == [["2019-12-31 10:00:00-05"]]
 
 
+def test_what_a_client_discards_is_read_as_now(both: list[Both]) -> None:
+    one, other = both
+    prepared_in_tokyo(one, other)
+    one.ask(f"PREPARE p AS {MIDNIGHT}")
+    one.ask("SET timezone = 'UTC'")
+    one.ask("DISCARD PLANS")
+    for zone in ("UTC", "Asia/Tokyo", "UTC"):
+        one.send(bind("", "s"), execute(), SYNC)
+        one.ask("EXECUTE p")
+        other.ask("SELECT 1")
+        one.ask(f"SET timezone = '{zone}'")
+
+
 def test_what_it_needs_is_gone(both: list[Both]) -> None:
     """The error is Postgres's own, and nothing of ours is left."""
     one, other = both
@@ -296,6 +309,8 @@ class Random:
             return [*self.uses(texts, name), *fails, *self.uses(texts, name), SYNC]
         if what < 0.98:
             return [describe(name), SYNC]
+        if what < 0.99:
+            return [query("DISCARD PLANS")]
         texts.clear()
         return [query(self.random.choice(["DEALLOCATE ALL", "DISCARD ALL"]))]
 
