@@ -36,6 +36,7 @@ cdef class Answering(Link):
     cpdef object close(self, object reason)
     cdef bint _seen_whole(self, int kind, Py_ssize_t size)
     cdef bint _account(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef object _row(self, object row)
     cdef object _described(self, int kind, bytearray buffer, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef bint _withhold(self, bytearray buffer, Py_ssize_t at)
     cdef bint _piece(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)

@@ -148,7 +148,7 @@ class Answering(Link):
             end = i + u32(buffer, i + 1) + 1
             if end < i + 5:
                 raise ProtocolViolation("Postgres sent a message with an invalid length")
-            if kind == 68 and owed.queue[owed.head] != OUR_QUERY:  # D
+            if kind == 68 and owed.queue[owed.head] < 97:  # D, of the client's
                 i = end
                 continue
             if end > n and self._seen_whole(kind, end - i):
@@ -182,7 +182,7 @@ class Answering(Link):
     def _seen_whole(self, kind: cython.int, size: cython.Py_ssize_t) -> cython.bint:
         """Messages whose body is looked at: Z S E C, rows of our own queries, some t T."""
         if kind == 68:
-            return self.rows is not None and size <= LARGEST_ROW
+            return (self.rows is not None or self.owed.reads()) and size <= LARGEST_ROW
         if size > RX_SIZE:
             return False
         if kind == 116 or kind == 84:
@@ -209,8 +209,8 @@ class Answering(Link):
         if kind == 78:  # N
             return ours
         if kind == 68:  # D, of our own query
-            if self.rows is not None and end <= n:
-                self.rows.append(messages.read_row(part(buffer, at + 5, end)))
+            if end <= n:
+                self._row(messages.read_row(part(buffer, at + 5, end)))
             return True
         if kind == 90:  # Z
             self.status = buffer[at + 5]
@@ -231,6 +231,14 @@ class Answering(Link):
         if kind == 69:  # E
             return self._error(part(buffer, at + 5, min(n, end)), ours) or swallow
         return swallow
+
+    @cython.cfunc
+    def _row(self, row: Any) -> object:
+        if self.owed.reads():
+            self.shelf.read(self.owed.notes[0], row)
+        elif self.rows is not None:
+            self.rows.append(row)
+        return None
 
     @cython.cfunc
     def _described(
@@ -343,8 +351,6 @@ class Answering(Link):
         self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
     ) -> object:
         """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind, DDL outdates them."""
-        if buffer[at + 1] == 79 and self.client is not None and self.client.session.fresh:
-            self.client.session.fresh.clear()  # COMMIT, ROLLBACK
         if (buffer[at + 1] == 82 and buffer[at] != 80) or buffer[at] == 65:
             # CREATE, DROP, ALTER, not PREPARE
             return self._alters(part(buffer, at, end - 1))
@@ -408,8 +414,6 @@ class Answering(Link):
         if self.client is not None and self.client.session.asks & SURE:
             self.client.session.unsure()
         session: Session = None if self.client is None else self.client.session
-        if session is not None and session.fresh:
-            session.fresh.clear()
         if "pgfunnel_" in fields.get("M", ""):
             self.instead = own_words(fields, owed.undone, session)
         if owed.passed_over:

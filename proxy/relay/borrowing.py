@@ -9,7 +9,7 @@ import cython
 
 from proxy.errors import FeatureRefused, PostgresError, ProtocolViolation, TooManyWaiters
 from proxy.relay.fitting import NO_STAND_INS
-from proxy.session.catalog import ROUTINES
+from proxy.session.catalog import ROUTINES, STATEMENTS
 from proxy.session.parameters import FORGET_PLANS
 from proxy.telemetry.reasons import CHANGED, CloseReason
 from proxy.wire import messages
@@ -30,7 +30,7 @@ if cython.compiled:
         SETTING,
     )
     from cython.cimports.proxy.relay.server import Server
-    from cython.cimports.proxy.session.doubting import DEFINES
+    from cython.cimports.proxy.session.doubting import DEFINES, NAMES
     from cython.cimports.proxy.session.owed import Owed
     from cython.cimports.proxy.session.session import Session
 else:
@@ -49,7 +49,7 @@ else:
         SETTING,
     )
     from proxy.relay.server import Server
-    from proxy.session.doubting import DEFINES
+    from proxy.session.doubting import DEFINES, NAMES
     from proxy.session.owed import Owed
     from proxy.session.session import Session
 
@@ -262,8 +262,8 @@ class Borrowing(Asking):
     @cython.ccall
     def on_boundary(self) -> object:
         session: Session = self.session
-        if session.stirred:
-            session.calm()
+        session.stirred = False
+        session.forgotten = None
         self.pool.counters.transactions += 1
         if self.leaving:
             if self.leaving == LEAVES:
@@ -274,9 +274,9 @@ class Borrowing(Asking):
         watches: cython.int = session.watches | self.pool.watches
         if watches:
             session.ask(watches)
-        if session.asks & DEFINES:
-            session.asks ^= DEFINES
-            self.hub.schema_changed(self.pool, ROUTINES)
+        if session.asks & (DEFINES | NAMES):
+            self.hub.schema_changed(self.pool, ROUTINES if session.asks & DEFINES else STATEMENTS)
+            session.asks &= ~(DEFINES | NAMES)
         if self.pool.looks == NEEDED and self.mode != SESSION and self.remaining == 0:
             self._run_ahead(LOOKING_BACK, [self.server.look()])
             return None
@@ -289,8 +289,8 @@ class Borrowing(Asking):
     @cython.ccall
     def on_in_transaction(self) -> object:
         self.resting = True
-        if self.session.stirred:
-            self.session.calm()
+        self.session.stirred = False
+        self.session.forgotten = None
         self.active_at = now()
         self.pool.counters.query_time += self.active_at - self.asked_at
         if self.leaving == LEAVES:

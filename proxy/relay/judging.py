@@ -14,7 +14,6 @@ import cython
 from proxy.conditions import PREPARED, SEQUENCES
 from proxy.session.doubting import UNKNOWABLE, UNREADABLE
 from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
-from proxy.session.prepared import NOTHING_TO_UNDO
 from proxy.session.statement import PREFIX
 from proxy.session.verdict import NOTHING as HARMLESS
 from proxy.session.verdict import Verdict, verdict
@@ -80,7 +79,7 @@ class Judging(Borrowing):
         else:
             said: Verdict = self._judge(buffer, at + 5, end - 1)
             if self.glanced:
-                session.stir()
+                session.stirred = True
             if said is not None:
                 run = self._query_of(said, buffer, run, at, end)
         server.owed.push(QUERY)
@@ -184,14 +183,17 @@ class Judging(Borrowing):
                 continue
             name: bytes = piece.octets
             statement: Statement = self.session.names.get(name)
-            if statement is not None and not server.knows(piece.name):
-                prepared = server.shelf.prepare(
-                    self.session, statement, name, NOTHING_TO_UNDO, server.owed
-                )
-                run = self._ahead(prepared, buffer, run, at)
+            if statement is None:
+                continue
+            taken: cython.bint = server.knows(piece.name)
+            copy: bytes = server.shelf.copy(self.session, name, statement, taken, server.owed)
+            if copy:
+                run = self._ahead(copy, buffer, run, at)
                 server.knows_as(piece.name)
                 self.session.ask(PREPARED)
                 ahead = True
+            if piece.verb == "DEALLOCATE":
+                server.shelf.copies.pop(name, None)
         if ahead and fails_alone:
             server.owed.push(OUR_SYNC)
             PIECES.add_bytes(messages.SYNC)
@@ -238,7 +240,7 @@ class Judging(Borrowing):
         session: Session = self.session
         if text and self._has_failed() and not _ENDS.search(text):
             return run  # it can only fail
-        session.stir()
+        session.stirred = True
         run = self._names(said, buffer, run, at)
         idle: cython.bint = server.status == 73  # I
         alone: cython.bint = idle and server.owed.nothing()

@@ -213,7 +213,7 @@ class Naming(Judging):
         if statement is None:
             return run
         if statement.stirs and buffer[at] == BIND:
-            self.session.stir()
+            self.session.stirred = True
         if statement.routines is not self.pool.routines:
             self._judge_again(statement)
         if statement.verdict is None:
@@ -296,7 +296,7 @@ class Naming(Judging):
             tail = part(buffer, at, end)
         server.shelf.parse_unnamed(self.session, tail, said, server.owed)
         if self.glanced:
-            self.session.stir()
+            self.session.stirred = True
         self.keeps = self.mode == SESSION
         return None
 
@@ -340,8 +340,9 @@ class Naming(Judging):
             self.session.ask(PREPARED)
             server.owed.push(CLOSE)
             return run
-        server.shelf.close(self.session, key, server.owed)
+        sent: bytes = server.shelf.close(self.session, key, server.owed)
         PIECES.add(buffer, run, at)
+        PIECES.add_bytes(sent)
         self._answer()
         return end
 

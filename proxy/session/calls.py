@@ -32,6 +32,7 @@ _UNTRUTHS = (b"f", b"false", b"n", b"no", b"off", b"0", _FALSE, _NULL)
 _BEGINNERS = "|".join([*BEGINNERS, *SLOT_MAKERS]).encode()
 _WHOLE_NAME = rb"[a-z_][\w$]*(?:\.[a-z_][\w$]*)*"
 _NO_NAME = rb"(?:constraints|names|role|schema|session|time|transaction|xml)\b"
+_MAKES = re.compile(rb"\bcreate\s+(?!(?:(?:local|global)\s+)?temp|index)", re.IGNORECASE)
 # Of conditions outside of ANYTHING: how they look in what is not read.
 _HINTS = (
     (LOAD, re.compile(rb"\bload\s+'", re.IGNORECASE)),
@@ -131,6 +132,12 @@ class Calls:
             return not (tokens.earlier(b"insert") or tokens.earlier(b"merge"))
         return tokens.before(b"create") or tokens.before(b"replace")
 
+    def into(self) -> None:
+        """SELECT INTO, which makes a table; in PL/pgSQL it sets variables."""
+        tokens = self.tokens
+        if not (tokens.body or tokens.before(b"insert") or tokens.before(b"merge")):
+            self.found.create()
+
     def execute_word(self) -> None:
         """In PL/pgSQL, EXECUTE runs a string."""
         if self.tokens.body:
@@ -142,6 +149,8 @@ class Calls:
             return
         self.hinted = True
         self.found.anything()
+        if _MAKES.search(self.tokens.raw):
+            self.found.create()
         for condition, hint in _HINTS:
             if hint.search(self.tokens.raw):
                 self.found.make(condition)
@@ -252,6 +261,7 @@ class Calls:
 _WORDS = Words(
     {
         "execute": Calls.execute_word,
+        "into": Calls.into,
         "pg_settings": Calls.settings,
         "temp": Calls.temporary,
         "temporary": Calls.temporary,

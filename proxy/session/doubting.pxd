@@ -4,6 +4,7 @@ from proxy.session.statement cimport Statement
 cdef enum:
     SURE = 0x40000000
     DEFINES = 0x20000000
+    NAMES = 0x10000000
 
 cdef class Doubting:
     cdef public dict names
@@ -44,4 +45,3 @@ cdef class Doubting:
     cpdef bint in_sql(self, bytes name)
     cdef object _touch_parameters(self, object verdict, object words, object reported)
     cdef object _forget_doubt(self)
-    cdef object _has_told(self)

@@ -37,9 +37,9 @@ else:
     from proxy.session.statement import Statement
 
 # In `Session.asks`: a statement runs whose outcome need not be asked for, unless it fails; one runs
-# behind which the catalogs are to be looked at.
+# behind which the catalogs are to be looked at, or texts may name other tables than they did.
 if not cython.compiled:
-    SURE, DEFINES = 1 << 30, 1 << 29
+    SURE, DEFINES, NAMES = 1 << 30, 1 << 29, 1 << 28
 
 FOR_EVER = LOAD | SEED | COMPUTED | SERVER_STATE
 """Conditions that nothing but a reset ends, or the end of the connection to Postgres."""
@@ -168,12 +168,7 @@ class Doubting:
         self.asks = 0
         self.doubt = None
         self.reads = False
-        return self._has_told()
-
-    @cython.cfunc
-    def _has_told(self) -> object:
-        """Postgres has told all that was in doubt."""
-        raise NotImplementedError
+        return None
 
     # -- what statements may do ------------------------------------------------------------
 
@@ -226,6 +221,7 @@ class Doubting:
             self.texts = [*(self.texts or [])[-9:], (may, text)]
         self.holds |= asks & FOR_EVER | asks & SEQUENCES & policy.pinned
         self.asks |= asks & ~(FOR_EVER | SEQUENCES) | (DEFINES if verdict.defines else 0)
+        self.asks |= NAMES if verdict.does & CREATES else 0
         return None
 
     def _inner(self, said: Verdict, depth: int = 0) -> list[Verdict]:

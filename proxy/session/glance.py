@@ -75,8 +75,10 @@ SLOT_MAKERS = """
     pg_create_logical_replication_slot pg_create_physical_replication_slot
 """.split()  # noqa: SIM905
 OTHERS = ["currval", "lastval", "set_config", "set_limit", "setseed"]
+INTO = "into"
+"""Makes a table in SELECT INTO, not in INSERT INTO or MERGE INTO."""
 FUNCTIONS = [*LOCKS, *UNLOCKS, *RUNNERS, *BEGINNERS, *SLOT_MAKERS, *OTHERS]
-WORDS = [*FUNCTIONS, "pg_settings", "temp", "temporary"]
+WORDS = [*FUNCTIONS, INTO, "pg_settings", "temp", "temporary"]
 
 _SLOTS = 256
 
@@ -114,6 +116,7 @@ HASHES = array("I", _slots([*WORDS, *COMMANDS]))
 
 # A server's own schema for temporary objects is pg_temp_3 or the like: its beginning tells it.
 _temporary = _hash(b"pg_temp")
+_into, _insert, _merge = _hash(INTO.encode()), _hash(b"insert"), _hash(b"merge")
 if cython.compiled:
     _calls = cython.cast(carray, CALLS).data.as_ulonglongs
     _opens = cython.cast(carray, OPENS).data.as_ulonglongs
@@ -150,6 +153,8 @@ def look(
 ) -> cython.bint:
     table: cython.p_uchar = classes()
     first: cython.bint = True
+    before: cython.Py_ssize_t = 0
+    behind: cython.Py_ssize_t = 0
     stop: cython.Py_ssize_t
     while at < end:
         kind: cython.int = table[p[at]] & KIND
@@ -165,10 +170,13 @@ def look(
             while stop < end and table[p[stop]] & IN_WORD:
                 stop += 1
             if stop - at > 1:
-                if matters(p, at, stop, first):
+                if matters(p, at, stop, first) and not (
+                    stop - at == 4 and _hashed(p, at, stop) == _into and _inserts(p, before, behind)
+                ):
                     return True
                 first = False
-                at = stop
+                before = at
+                at = behind = stop
                 continue
         stop = step(p, at, end, backslashes)
         kind = stop & KIND
@@ -176,6 +184,8 @@ def look(
         if kind == UNICODE or (kind == QUOTED and matters(p, at + 1, stop - 1, False)):
             return True
         first = first and kind == SPACE
+        if kind != SPACE:
+            before = behind = at
         at = stop
     return False
 
@@ -192,6 +202,12 @@ def matters(
     if size < 64 and lengths >> size & 1 and _listed(_hashed(p, at, stop)):
         return True
     return code | 32 == LOWER_P and size >= 7 and _hashed(p, at, at + 7) == _temporary
+
+
+def _inserts(p: cython.p_uchar, at: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.bint:
+    """Whether p[at:stop], the word in front of an INTO, is INSERT or MERGE."""
+    word: cython.uint = _hashed(p, at, stop)
+    return word == _insert or word == _merge
 
 
 def _listed(total: cython.uint) -> cython.bint:

@@ -16,6 +16,7 @@ cdef enum:
     OUR_SYNC = 115
     OUR_BIND = 98
     OUR_EXECUTE = 101
+    OUR_READING = 114
     ANSWER_PARSE = 49
     ANSWER_CLOSE = 51
     COPY_END = 75
@@ -64,5 +65,6 @@ cdef class Owed:
     cpdef bint runs(self)
     cpdef bint settled(self)
     cpdef bint looks(self)
+    cpdef bint reads(self)
     cpdef bint recounts(self)
     cpdef bint nothing(self)

@@ -21,12 +21,13 @@ are due when they come to the head:
     x         a Parse that will fail since the client has that name already
     t         a Describe whose answer is to be remembered
     q p c d   Query, Parse, Close, Describe of ours: swallowed
-    b e       Bind and Execute of ours, within what the client sends: swallowed
+    b e r     Bind and Execute of ours, within what the client sends: swallowed; the row of the last
+              is looked at
     s         Sync of ours, so that our own errors in front of it are ours alone
     1 3       ParseComplete, CloseComplete of ours
     K         CopyDone or CopyFail: a mark, no response
 
-Entries `P x t p c d 1 3` carry a note: whatever their owner needs to undo them when they fail
+Entries `P x t p c d r 1 3` carry a note: whatever their owner needs to undo them when they fail
 or are skipped. Undone notes are collected in `undone`, in order of sending.
 """
 
@@ -46,7 +47,7 @@ if not cython.compiled:
     PARSE_AGAIN, TELLING = ord("x"), ord("t")
     OUR_QUERY, OUR_PARSE, OUR_CLOSE, OUR_DESCRIBE = ord("q"), ord("p"), ord("c"), ord("d")
     OUR_SYNC = ord("s")
-    OUR_BIND, OUR_EXECUTE = ord("b"), ord("e")
+    OUR_BIND, OUR_EXECUTE, OUR_READING = ord("b"), ord("e"), ord("r")
     ANSWER_PARSE, ANSWER_CLOSE = ord("1"), ord("3")
     COPY_END = ord("K")
 
@@ -174,6 +175,7 @@ class Owed:
             code == OUR_PARSE
             or code == OUR_BIND
             or code == OUR_EXECUTE
+            or code == OUR_READING
             or code == OUR_CLOSE
             or code == OUR_DESCRIBE
         )
@@ -190,7 +192,7 @@ class Owed:
     def _ends(self, code: cython.int, kind: cython.int) -> cython.bint:
         if code == BIND or code == OUR_BIND:
             return kind == 50  # 2
-        if code == EXECUTE or code == OUR_EXECUTE:
+        if code == EXECUTE or code == OUR_EXECUTE or code == OUR_READING:
             return kind == 67 or kind == 115 or kind == 73  # C s I
         if code == DESCRIBE or code == TELLING or code == OUR_DESCRIBE:
             return kind == 84 or kind == 110  # T n
@@ -256,6 +258,7 @@ class Owed:
             or code == ANSWER_CLOSE
             or code == TELLING
             or code == OUR_DESCRIBE
+            or code == OUR_READING
         )
 
     @cython.cfunc
@@ -381,6 +384,12 @@ class Owed:
             return False
         code: cython.int = self.queue[self.head]
         return code == TELLING or code == OUR_DESCRIBE
+
+    @cython.ccall
+    def reads(self) -> cython.bint:
+        """Whether an Execute of ours stands at the head whose row is looked at; its note is
+        first."""
+        return self.head < self.tail and self.queue[self.head] == OUR_READING
 
     @cython.ccall
     def recounts(self) -> cython.bint:

@@ -5,6 +5,7 @@ from proxy.session.statement cimport Statement
 cdef class Shelf:
     cdef readonly int limit
     cdef public dict held
+    cdef readonly dict copies
     cdef readonly set differing
     cdef readonly long long generation
     cdef readonly long long clock
@@ -16,12 +17,16 @@ cdef class Shelf:
     cpdef void passed_over(self, object session)
     cpdef bytes need(self, Session session, Statement statement, Owed owed)
     cpdef bytes prepare(self, Session session, Statement statement, bytes name, object note, Owed owed)
-    cdef void _go(self, Owed owed)
+    cdef bytes _tell(self, Session session, Statement statement, Owed owed)
+    cdef void _go(self, int code, Statement statement, Owed owed)
+    cpdef void read(self, object note, object row)
     cpdef Statement reading(self, Session session, bytes name, Statement statement, bint certain)
     cpdef bint doubts(self, Statement statement)
     cpdef bytes ask(self, Session session, Statement statement, Owed owed)
     cpdef void told(self, object note, bytes types, bytes shape)
     cpdef void renew(self, long long generation)
+    cpdef bytes copy(self, Session session, bytes name, Statement statement, bint taken, Owed owed)
+    cdef bytes _uncopy(self, bytes name, Owed owed)
     cpdef void describe(self, Statement statement, Owed owed)
     cdef bytes _room(self, Owed owed)
     cdef bytes _close(self, Statement statement, Owed owed)
@@ -30,7 +35,7 @@ cdef class Shelf:
     cdef bytes _parse_again(self, Session session, bytes name, Statement before, bytes tail, Owed owed)
     cpdef void parse_unnamed(self, Session session, object tail, object verdict, Owed owed)
     cpdef bytes need_unnamed(self, Session session, Owed owed)
-    cpdef void close(self, Session session, bytes name, Owed owed)
+    cpdef bytes close(self, Session session, bytes name, Owed owed)
     cpdef void undo(self, object session, list notes, bint failed_parse)
     cdef void _undo_here(self, int kind, object statement)
     cdef void _undo_there(self, Session session, int kind, object name, object before, object there, bint refused)

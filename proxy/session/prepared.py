@@ -19,7 +19,7 @@ from typing import Any
 
 import cython
 
-from proxy.session.reread import way
+from proxy.session.reread import TELL, meaning, way
 from proxy.session.statement import as_before, share
 from proxy.wire import messages
 
@@ -33,6 +33,7 @@ if cython.compiled:
         OUR_DESCRIBE,
         OUR_EXECUTE,
         OUR_PARSE,
+        OUR_READING,
         PARSE,
         PARSE_AGAIN,
         TELLING,
@@ -50,6 +51,7 @@ else:
         OUR_DESCRIBE,
         OUR_EXECUTE,
         OUR_PARSE,
+        OUR_READING,
         PARSE,
         PARSE_AGAIN,
         TELLING,
@@ -61,7 +63,7 @@ else:
 # A note is (kind, name, what the name stood for, statement at the server, statement at the
 # client), and the kind says what it undoes. That of a Describe is (_TOLD, None, generation,
 # None, statement).
-_NAME, _UNNAMED, _OURS, _EVICTED, _AGAIN, _TOLD = 0, 1, 2, 3, 4, 5
+_NAME, _UNNAMED, _OURS, _EVICTED, _AGAIN, _TOLD, _READ = 0, 1, 2, 3, 4, 5, 6
 NOTHING_TO_UNDO = (_OURS, None, None, None, None)
 _REPEATED = (_AGAIN, None, None, None, None)
 
@@ -89,12 +91,11 @@ def _read_now(session: Session, tail: bytes, verdict: Any, generation: int) -> S
 
     What is under way may change that, as SET in one pipeline with it: then nobody shares it.
     """
-    parameters = session.parameters
     executed = session.executed(verdict)
-    if not session.clouded():
-        return share(tail, parameters, verdict, generation, executed)
-    statement = share(tail, parameters, verdict, generation, (*executed, object()))
-    session.reads_now(statement)
+    alone = session.clouded() or session.apart()
+    statement = share(tail, session.parameters, verdict, generation, executed, alone=alone)
+    if alone:
+        session.reads_now(statement)
     return statement
 
 
@@ -104,16 +105,19 @@ class Shelf:
 
     At most `limit` of them, but never fewer than one pipeline needs. `generation`: the state of
     the schema that it serves, as far as is known; `differing`: statements that give another
-    result in it than their clients were told.
+    result in it than their clients were told; `copies`: by its client's own names for them, those
+    that it has under these, too, for SQL to find them.
     """
 
     held: dict[Statement, int]
+    copies: dict[bytes, Statement]
     differing: set[Statement]
     unnamed: Statement
 
     def __init__(self, limit: cython.int) -> None:
         self.limit = limit
         self.held = {}
+        self.copies = {}
         self.differing = set()
         self.generation = 0
         self.clock = 0
@@ -124,6 +128,8 @@ class Shelf:
     def boundary(self) -> cython.void:
         """No pipeline is under way: whatever stands here may go."""
         self.group = self.clock
+        if self.copies:
+            self.copies = {}
 
     @cython.ccall
     def deallocate_all(self, session: Any, owed: Owed) -> cython.void:
@@ -134,6 +140,7 @@ class Shelf:
         pending = list(owed.notes)
         behind = {note[3] for note in pending}
         self.held = {s: stamp for s, stamp in self.held.items() if s in behind}
+        self.copies = {}
         self.unnamed = _UNKNOWN
         if session is not None:
             for kind, name, *_ in pending:
@@ -192,23 +199,44 @@ class Shelf:
         if session.keeps_reading(statement):
             there, back = way(statement.meaning, session.reads_under())
         if there:
-            self._go(owed)
+            self._go(OUR_EXECUTE, None, owed)
+        else:
+            there = self._tell(session, statement, owed)
         owed.push_noted(OUR_PARSE, note)
         if back:
-            self._go(owed)
+            self._go(OUR_EXECUTE, None, owed)
             owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
         tail: bytes = statement.anew if name == statement.server_name else statement.tail
         sent: bytes = there + messages.parse(name, tail) + back
         return sent
 
     @cython.cfunc
-    def _go(self, owed: Owed) -> cython.void:
-        """One half of a way (see `proxy.session.reread`)."""
+    def _tell(self, session: Session, statement: Statement, owed: Owed) -> bytes:
+        """Messages that have the server tell what it reads the Parse behind them under, where
+        nobody else can."""
+        if statement.meaning is not None or not session.clouded() or not statement.has_constants():
+            return b""
+        self._go(OUR_READING, statement, owed)
+        owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
+        return TELL
+
+    @cython.cfunc
+    def _go(self, code: cython.int, statement: Statement, owed: Owed) -> cython.void:
+        """A query of `proxy.session.reread`."""
         owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
         owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
         owed.push(OUR_BIND)
-        owed.push(OUR_EXECUTE)
+        if code == OUR_READING:
+            owed.push_noted(code, (_READ, None, None, None, statement))
+        else:
+            owed.push(code)
         owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
+
+    @cython.ccall
+    def read(self, note: Any, row: Any) -> cython.void:
+        """The server has told what it reads the statement of that note under."""
+        statement: Statement = note[4]
+        statement.meaning = meaning(row)
 
     @cython.ccall
     def reading(
@@ -220,13 +248,15 @@ class Shelf:
         anew. `certain`: parameters can be set, so it can be prepared as at its Parse.
         """
         there: cython.bint = self.held.get(statement, -1) >= 0
-        if there and (session.stirred or statement.meaning is None):
+        apart: cython.bint = session.apart()
+        if there and statement.alone:
             return statement
-        if there and not statement.has_constants():
+        if there and not apart and (session.stirred or not statement.has_constants()):
             return statement
         anew: Statement
         if certain and session.keeps_reading(statement):
-            anew = as_before(statement, session.parameters, session.stirred)
+            alone = session.stirred or apart
+            anew = as_before(statement, session.parameters, alone=alone)
         else:
             anew = _read_now(session, statement.tail, statement.verdict, self.generation)
             anew.stirs = statement.stirs
@@ -273,6 +303,26 @@ class Shelf:
         """The schema has changed, or may have."""
         self.generation = generation
         self.differing.clear()
+
+    @cython.ccall
+    def copy(
+        self, session: Session, name: bytes, statement: Statement, taken: cython.bint, owed: Owed
+    ) -> bytes:
+        """Messages to send ahead so that SQL finds the statement under its client's own name.
+
+        `taken`: something may be there under that name.
+        """
+        if taken and self.copies.get(name) is statement:
+            return b""
+        self.copies[name] = statement
+        ahead: bytes = self._uncopy(name, owed) if taken else b""
+        ahead += self.prepare(session, statement, name, NOTHING_TO_UNDO, owed)
+        return ahead
+
+    @cython.cfunc
+    def _uncopy(self, name: bytes, owed: Owed) -> bytes:
+        owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
+        return messages.close_statement(name)
 
     @cython.ccall
     def describe(self, statement: Statement, owed: Owed) -> cython.void:
@@ -329,6 +379,7 @@ class Shelf:
         if statement in self.held or owed.ready > 0:
             ahead = self._close(statement, owed)
         ahead += self._room(owed)
+        ahead += self._tell(session, statement, owed)
         self._touch(statement)
         session.names[name] = statement
         owed.push_noted(PARSE, (_NAME, name, None, statement, statement))
@@ -389,10 +440,12 @@ class Shelf:
         return sent
 
     @cython.ccall
-    def close(self, session: Session, name: bytes, owed: Owed) -> cython.void:
-        """The client closes a name; the statement stays for others."""
+    def close(self, session: Session, name: bytes, owed: Owed) -> bytes:
+        """The client closes a name; the statement stays for others. What to send for it."""
+        sent: bytes = self._uncopy(name, owed) if self.copies.pop(name, None) else b""
         before = session.names.pop(name, None)
         owed.push_noted(ANSWER_CLOSE, (_NAME, name, before, None, None))
+        return sent
 
     @cython.ccall
     def undo(self, session: Any, notes: list[Any], failed_parse: cython.bint) -> cython.void:
@@ -400,6 +453,7 @@ class Shelf:
 
         `failed_parse`: the first note is that of a Parse which the server itself refused.
         """
+        self.copies = {}
         i: cython.Py_ssize_t = len(notes)
         while i > 0:
             i -= 1

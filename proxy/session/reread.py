@@ -12,7 +12,7 @@ them (source: PostgreSQL documentation, "PREPARE"): such a text is read under th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from proxy.session.parameters import UNTOLD, Meaning, quote
@@ -25,7 +25,7 @@ _READ_UNDER = (
 """Parameters that the constants of a text are read under. The text itself is read under
 client_encoding, to the end of its Parse."""
 
-_FIRST = re.compile(rb"(?>[\s(;]|--[^\n]*+\n|/\*(?>[^*]|\*(?!/))*+\*/)*+([A-Za-z]++)")
+_FIRST = re.compile(rb"(?>[\s(;]|--[^\n\r]*+[\n\r]|/\*(?>[^*]|\*(?!/))*+\*/)*+([A-Za-z]++)")
 _ANALYSED = frozenset(
     b"select with insert update delete merge values table explain declare call".split()
 )
@@ -34,10 +34,13 @@ _CREATES = re.compile(
     rb"create\s+(?:(?:global|local|temp|temporary|unlogged)\s+)*+(?:table|materialized)\b",
     re.IGNORECASE,
 )
-_PIECES = re.compile(rb"""'[^']*+'|"[^"]*+"|--[^\n]*+|/\*|\$(?:[A-Za-z_\x80-\xff]\w*+)?\$""")
+_PIECES = re.compile(rb"""'[^']*+'|"[^"]*+"|--[^\n\r]*+|/\*|\$(?:[A-Za-z_\x80-\xff]\w*+)?\$""")
 _READ_SOMEHOW = re.compile(
     rb"[0-9\\<]|\b(?:allballs|midnight|noon|null|now|today|tomorrow|yesterday)\b", re.IGNORECASE
 )
+
+_WORDS = re.compile(rb"=\s*null\b|\bnull\s*=|\bxml", re.IGNORECASE)
+"""`= NULL`, where transform_null_equals counts, and XML, where a document may be wanted."""
 
 _LONG = 100_000
 """Bytes of a text that is taken to have some."""
@@ -48,19 +51,30 @@ _NAME = b"pgfunnel_reading"
 def has_constants(text: bytes) -> bool:
     """Whether the text may have constants that are read otherwise under other parameters.
 
-    Dates, times, amounts of money and the like have digits, or are one of few words.
+    Dates, times, amounts of money and the like have digits, or are one of few words. What is not
+    ASCII depends on client_encoding.
     """
-    first = _FIRST.match(text)
-    if first is None or not (first[1].lower() in _ANALYSED or _CREATES.match(text, first.start(1))):
+    if not _analysed(text):
         return False
-    if len(text) > _LONG:
+    if len(text) > _LONG or not text.isascii():
         return True
     pieces = _PIECES.findall(text)
     whole = b"/*" in pieces or any(piece[:1] == b"$" for piece in pieces)
     constants = text if whole else b" ".join(piece for piece in pieces if piece[:1] == b"'")
     if _READ_SOMEHOW.search(constants):
         return True
-    return b"=" in text and re.search(rb"\bnull\b", text, re.IGNORECASE) is not None
+    return _WORDS.search(text) is not None
+
+
+def _analysed(text: bytes) -> bool:
+    """Whether it is read when it is prepared; comments in comments are not looked into."""
+    first = _FIRST.match(text)
+    if first is None:
+        return b"/*" in text
+    ahead = text[: first.start(1)]
+    if ahead.count(b"/*") != ahead.count(b"*/"):
+        return True
+    return first[1].lower() in _ANALYSED or _CREATES.match(text, first.start(1)) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -98,6 +112,12 @@ def way(then: Meaning, now: Meaning | None) -> tuple[bytes, bytes]:
     return _run([*keep, *read]), _run(back) + messages.close_statement(_NAME)
 
 
+def meaning(row: Sequence[bytes | None]) -> Meaning:
+    """What the row of TELL says."""
+    told = zip(_READ_UNDER, row, strict=True)
+    return tuple((name, (value or b"").decode("utf-8", "replace")) for name, value in told)
+
+
 def _current(name: str) -> str:
     return f"pg_catalog.current_setting('{name}')"
 
@@ -108,7 +128,10 @@ def _set(name: str, value: str) -> str:
 
 def _run(calls: Iterable[str]) -> bytes:
     """A query without a row, in the transaction of what comes behind it."""
-    sql = f"SELECT WHERE pg_catalog.concat({','.join(calls)}) IS NULL"
+    return _query(f"SELECT WHERE pg_catalog.concat({','.join(calls)}) IS NULL")
+
+
+def _query(sql: str) -> bytes:
     return b"".join(
         (
             messages.close_statement(_NAME),
@@ -118,3 +141,7 @@ def _run(calls: Iterable[str]) -> bytes:
             messages.close_portal(_NAME),
         )
     )
+
+
+TELL = _query("SELECT " + ",".join(map(_current, _READ_UNDER))) + messages.close_statement(_NAME)
+"""A query whose row says what a Parse behind it is read under (`meaning`), and a Close."""

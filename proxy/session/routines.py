@@ -186,7 +186,7 @@ def joined(verdicts: Iterable[Verdict]) -> Verdict:
         resets=tuple(dict.fromkeys(name for said in everything for name in said.resets)),
         everything=any(said.everything for said in everything),
         prepared=own.prepared,
-        does=own.does,
+        does=own.does | (_union(said.does for said in others) & CREATES),
         opaque=any(said.opaque for said in everything),
         unseen=unseen | own.unseen,
         defines=bool(builds) or any(said.defines for said in everything),

@@ -32,7 +32,7 @@ class Statement:
     prepared anew; `stirs`: it may change what the texts behind it in a pipeline mean; `meaning`:
     what its text was read under, None where nobody can tell; `under`: what it is used under now.
     Postgres may come to read it anew under that (DDL, ANALYZE), so only those share it for whom
-    both are the same.
+    both are the same; `alone`: nobody does.
     """
 
     verdict: Verdict | None
@@ -56,7 +56,7 @@ class Statement:
         self.anew = tail
         self.meaning = self.under = None
         self.shape = None
-        self.stirs = False
+        self.stirs = self.alone = False
         self.constants = -1
 
     @cython.ccall
@@ -105,27 +105,23 @@ def share(
     verdict: Verdict | None = None,
     generation: int = 0,
     executed: tuple[object, ...] = (),
+    *,
+    alone: bool = False,
 ) -> Statement:
     """The one statement of this text and these types for all clients that read it alike.
 
-    `generation`: the state of the schema in which they do; `executed`: what it executes by name.
+    `generation`: the state of the schema in which they do; `executed`: what it executes by name;
+    `alone`: this client reads it as nobody else does.
     """
     meaning = parameters.meaning
-    key = (tail, meaning, meaning, generation, executed)
-    return _shared.get(key) or _new(key, tail, verdict)
+    return _one((tail, meaning, meaning, generation, executed), verdict, alone=alone)
 
 
-def as_before(statement: Statement, parameters: Parameters, alone: bool) -> Statement:
-    """The statement as it was read at its Parse, for all who use it under these parameters now.
-
-    `alone`: nobody else is to share it.
-    """
-    under = parameters.meaning
-    mark = (object(),) if alone else ()
-    key = (statement.tail, statement.meaning, under, statement.generation, mark)
-    known = _shared.get(key)
-    if known is None:
-        known = _new(key, statement.tail, statement.verdict)
+def as_before(statement: Statement, parameters: Parameters, *, alone: bool) -> Statement:
+    """The statement as it was read at its Parse, for all who use it under these parameters now."""
+    key = (statement.tail, statement.meaning, parameters.meaning, statement.generation, ())
+    known = _one(key, statement.verdict, alone=alone)
+    if known.shape is None:
         known.like(statement)
     return known
 
@@ -141,9 +137,12 @@ def _name() -> bytes:
     return PREFIX + b"%d" % next(_numbers)
 
 
-def _new(key: _Key, tail: bytes, verdict: Verdict | None) -> Statement:
-    _, meaning, under, generation, _ = key
-    made = Statement(tail, _name(), verdict, generation)
-    made.meaning, made.under = meaning, under
-    _shared[key] = made
-    return made
+def _one(key: _Key, verdict: Verdict | None, *, alone: bool) -> Statement:
+    known = None if alone else _shared.get(key)
+    if known is None:
+        tail, meaning, under, generation, _ = key
+        known = Statement(tail, _name(), verdict, generation)
+        known.meaning, known.under, known.alone = meaning, under, alone
+        if not alone:
+            _shared[key] = known
+    return known

@@ -3,13 +3,10 @@ from proxy.session.statement cimport Statement
 
 cdef class Understanding(Doubting):
     cdef public bint stirred
-    cdef public list fresh
     cpdef object reads_now(self, Statement statement)
+    cpdef bint apart(self)
     cpdef bint clouded(self)
     cdef bint _asks_of(self, object names)
     cpdef object reads_under(self)
-    cpdef object stir(self)
-    cpdef object calm(self)
-    cpdef object learn_readings(self)
     cpdef bint reads_otherwise(self, Statement statement)
     cpdef bint keeps_reading(self, Statement statement)

@@ -10,16 +10,17 @@ from typing import Any
 
 import cython
 
+from proxy.conditions import TEMP
 from proxy.session.parameters import NONE, UNTOLD, Prepared
 from proxy.session.reread import looks_up_anew
 from proxy.session.statement import unread
 
 if cython.compiled:
-    from cython.cimports.proxy.session.doubting import Doubting
+    from cython.cimports.proxy.session.doubting import NAMES, Doubting
     from cython.cimports.proxy.session.parameters import Parameters
     from cython.cimports.proxy.session.statement import Statement
 else:
-    from proxy.session.doubting import Doubting
+    from proxy.session.doubting import NAMES, Doubting
     from proxy.session.parameters import Parameters
     from proxy.session.statement import Statement
 
@@ -30,28 +31,27 @@ _PATH = ("search_path",)
 class Understanding(Doubting):
     """A session in what texts mean.
 
-    `stirred`: something that may change that was sent, and not all of what was sent is answered;
-    `fresh`: statements that were prepared behind the last of it.
+    `stirred`: something that may change that was sent, and not all of what was sent is answered.
     """
-
-    fresh: list[Statement]
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
     ) -> None:
         self.stirred = False
-        self.fresh = []
         Doubting.__init__(self, startup, defaults)
 
     @cython.ccall
     def reads_now(self, statement: Statement) -> object:
         """Its Parse goes out now."""
         statement.under = self.parameters.meaning
-        statement.meaning = statement.under
-        if self.stirred:
-            statement.meaning = None
-            self.fresh.append(statement)
+        statement.meaning = None if self.clouded() else statement.under
         return None
+
+    @cython.ccall
+    def apart(self) -> cython.bint:
+        """Whether names in texts may stand for other tables than for others: temporary ones, or
+        some that it has just made."""
+        return (self.holds | self.asks) & (TEMP | NAMES) != 0
 
     @cython.ccall
     def clouded(self) -> cython.bint:
@@ -72,33 +72,6 @@ class Understanding(Doubting):
         """What constants are read under now, None where that is not known."""
         return None if self.clouded() or self._asks_of(_PATH) else self.parameters.meaning
 
-    @cython.ccall
-    def stir(self) -> object:
-        """Something goes out that may change what texts mean."""
-        self.stirred = True
-        self.fresh.clear()
-        return None
-
-    @cython.ccall
-    def calm(self) -> object:
-        """All that went out is answered."""
-        self.stirred = False
-        return self.learn_readings() if self.fresh else None
-
-    @cython.ccall
-    def learn_readings(self) -> object:
-        """What was prepared behind the last change was read under what holds now that it is known.
-
-        As far as it is: what the server is still to be asked of counts when it has told. Not where
-        a transaction has ended in between, or failed: then `fresh` is empty.
-        """
-        now = self.parameters.meaning
-        for statement in self.fresh:
-            statement.meaning = statement.under = now
-        if self.doubt is None:
-            self.fresh.clear()
-        return None
-
     def read_anew(self, behind: list[Any]) -> dict[str, Prepared]:
         """All texts are read anew when they are used next; returns the statements of PREPARE.
 
@@ -117,7 +90,9 @@ class Understanding(Doubting):
     @cython.ccall
     def reads_otherwise(self, statement: Statement) -> cython.bint:
         """Whether its text may mean something else now than it did."""
-        return self.stirred or statement.under is not self.parameters.meaning
+        if self.stirred or statement.under is not self.parameters.meaning:
+            return True
+        return not statement.alone and self.apart()
 
     @cython.ccall
     def keeps_reading(self, statement: Statement) -> cython.bint:
@@ -126,7 +101,3 @@ class Understanding(Doubting):
         if then is None or then is self.reads_under() or not statement.has_constants():
             return False
         return self._asks_of(_PATH) or not looks_up_anew(then, self.parameters.meaning)
-
-    @cython.cfunc
-    def _has_told(self) -> object:
-        return self.learn_readings() if self.fresh and not self.stirred else None

@@ -162,6 +162,51 @@ def test_what_is_prepared_behind_a_set_in_one_pipeline(both: list[Both]) -> None
     assert rows(one.send(bind("", "s"), execute(), SYNC)) == [["2019-12-31 10:00:00-05"]]
 
 
+ZONE = [parse("", "SET timezone = 'Asia/Tokyo'"), bind(), execute()]
+LOCAL = [parse("", "SET LOCAL timezone = 'Asia/Tokyo'"), bind(), execute()]
+FAILS = [parse("", "SELECT 1/0"), bind(), execute()]
+PIPELINES = {
+    "two SETs": [*ZONE, parse("s", MIDNIGHT), parse("", "SET timezone = 'UTC'"), bind(), execute()],
+    "a failure": [*ZONE, parse("s", MIDNIGHT), *FAILS],
+    "for its own transaction": [*LOCAL, parse("s", MIDNIGHT)],
+    "used in between": [
+        *(*ZONE, parse("s", MIDNIGHT), bind("", "s"), execute()),
+        *(parse("", "SET timezone = 'UTC'"), bind(), execute(), bind("", "s"), execute()),
+    ],
+    "many rows behind it": [
+        *(*ZONE, parse("s", MIDNIGHT)),
+        *(parse("", "SELECT repeat('x', 1000) FROM generate_series(1, 500)"), bind(), execute()),
+    ],
+}
+
+
+@pytest.mark.parametrize("messages", PIPELINES.values(), ids=PIPELINES.keys())
+@pytest.mark.parametrize("end", ["", "COMMIT", "ROLLBACK"])
+def test_what_a_pipeline_that_sets_has_prepared(
+    both: list[Both], messages: list[bytes], end: str
+) -> None:
+    one, other = both
+    if end:
+        one.ask("BEGIN")
+    one.send(*messages, SYNC)
+    if end:
+        one.ask(end)
+    one.ask("SET timezone = 'America/New_York'")
+    other.ask("SET timezone = 'UTC'")
+    for _ in range(2):
+        assert rows(one.send(bind("", "s"), execute(), SYNC)) == [["2019-12-31 10:00:00-05"]]
+        other.ask("SELECT 1")
+
+
+def test_simple_queries_in_one_packet(both: list[Both]) -> None:
+    one, other = both
+    change = query("SELECT 1/0; SET timezone = 'UTC'")
+    one.ask("SET timezone = 'Asia/Tokyo'")
+    one.send(change, parse("s", MIDNIGHT), SYNC, query("SET timezone = 'UTC'"), times=3)
+    other.ask("SET timezone = 'America/New_York'")
+    assert rows(one.send(bind("", "s"), execute(), SYNC)) == [["2019-12-31 15:00:00+00"]]
+
+
 def test_the_unnamed_statement(both: list[Both]) -> None:
     one, other = both
     one.ask("SET timezone = 'Asia/Tokyo'")

@@ -114,10 +114,10 @@ class Proxy(RuleBasedStateMachine):
     def our_query(self, script: tuple[str, ...]) -> None:
         self.send("q", script)
 
-    @rule(code=st.sampled_from("ppcbe13x"), fails=st.booleans())
+    @rule(code=st.sampled_from("ppcber13x"), fails=st.booleans())
     @precondition(lambda self: self.free and not self.owed.skipping)
     def ours_for_a_statement(self, code: str, fails: bool) -> None:
-        fails = code == "x" or (fails and code in "pbe")
+        fails = code == "x" or (fails and code in "pber")
         self.send(code, ("error",) if fails else ("ok",))
 
     @rule(code=st.sampled_from("pe"), fails=st.booleans())

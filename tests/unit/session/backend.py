@@ -14,7 +14,7 @@ from dataclasses import dataclass
 ENDING = "QqFSs"
 """Codes that end with ReadyForQuery."""
 
-NOTED = "Pxptc13"
+NOTED = "Pxptcr13"
 VIRTUAL = "13"
 
 _SAYS = {
@@ -28,6 +28,7 @@ _SAYS = {
     "t": {"statement": "tT", "command": "tn"},
     "b": {"ok": "2"},
     "e": {"ok": "C", "synced": ""},
+    "r": {"ok": "DC"},
     "E": {"command": "C", "suspended": "s", "empty": "I", "out": "HcC"},
     "Q": {"command": "C", "rows": "TC", "empty": "I", "out": "HcC"},
     "q": {"command": "C", "rows": "TC", "empty": "I"},
@@ -166,4 +167,4 @@ def swallowed(said: Said) -> bool:
     """Whether the client must not see it: an error that skips its messages it does see."""
     code = said.cause.code
     ours_alone = said.kind != "E" or "synced" in said.cause.script
-    return code in "qs" or (code in "pbec" and ours_alone)
+    return code in "qs" or (code in "pberc" and ours_alone)

@@ -225,7 +225,7 @@ class Server:
         if self.owed.skipping:
             return self._wire("C", name)
         if name:
-            self.shelf.close(self.session, name, self.owed)
+            self._ahead(self.shelf.close(self.session, name, self.owed))
             return None
         self._forget_unnamed()
         self.owed.push(ord("C"))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.session.findings import CREATES
 from proxy.session.glance import COMMANDS, WORDS, glance
 from proxy.session.lexer import ONE, TWO, TWO_BUT_KANA, masked, width
 from proxy.session.tokens import Tokens
+from proxy.session.verdict import verdict
 
 
 def seen(text: str | bytes, backslashes: bool = False, wide: int = ONE) -> bool:
@@ -32,6 +34,24 @@ def test_a_command_counts_at_the_beginning_of_a_statement(word: str) -> None:
     assert not seen(f"x{word} x")
     assert not seen(f"{word}x x")
     assert not seen(f'"{word}" x')
+
+
+@pytest.mark.parametrize(
+    "text, made",
+    [
+        ("SELECT id INTO t FROM u", True),
+        ("select insert.a, x Into t from u", True),
+        ("WITH q AS (SELECT 1) SELECT * INTO t FROM q", True),
+        ("SELECT 1;SELECT a\nINTO\nt", True),
+        ("INSERT INTO t SELECT 1", False),
+        ("insert /* a */ into t values (1)", False),
+        ("WITH q AS (INSERT INTO t VALUES (1) RETURNING a) SELECT * FROM q", False),
+        ("MERGE INTO t USING u ON true WHEN MATCHED THEN DO NOTHING", False),
+    ],
+)
+def test_select_into_makes_a_table_and_insert_into_does_not(text: str, made: bool) -> None:
+    assert seen(text) is made
+    assert bool(verdict(text.encode()).does & CREATES) is made
 
 
 @pytest.mark.parametrize("word", [*WORDS, "pg_temp", "pg_temp_3"])

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.session.owed import PASS, SWALLOW, Owed
 
-NOTED = "Pxpc13"
+NOTED = "Pxpcr13"
 COPY_CODES = "Kd"
 
 
@@ -81,6 +81,7 @@ WHOLE = {
     "our parse ahead": ">p >B >E >S <1 <2 <C <Z",
     "our close and parse ahead": ">c >p >B >E >S <3 <1 <2 <C <Z",
     "our bind and execute ahead": ">c >p >b >e >c >B >E >S <3 <1 <2 <C <3 <2 <C <Z",
+    "our execute whose row is looked at": ">c >p >b >r >c >P >S <3 <1 <2 <D <C <3 <1 <Z",
     "our execute fails": ">p >b >e >B >E >S <1 <2 <E <Z",
     "our execute, synced, fails": ">p >b >e >s >Q <1 <2 <E <Z <C <Z",
     "our parse fails": ">p >B >E >S <E <Z",

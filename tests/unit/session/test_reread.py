@@ -23,6 +23,11 @@ READ = [
     "SELECT $a$2020-01-01$a$",
     "SELECT 1 /* it's */",
     "SELECT x = NULL FROM t",
+    "/* a /* b */ c */ SELECT '1'",
+    "-- a\rSELECT '1'",
+    "SELECT xml 'abc'",
+    "SELECT 'Z\u00fcrich'",
+    'SELECT 1 AS "\u00fc"',
     "EXPLAIN SELECT '1'",
     "DECLARE c CURSOR FOR SELECT '1'",
     "CREATE TEMP TABLE t AS SELECT '1'",
@@ -44,6 +49,7 @@ UNREAD = [
     "BEGIN ISOLATION LEVEL SERIALIZABLE",
     "VACUUM t1",
     "EXECUTE s('1')",
+    "SELECT a FROM t WHERE b IS NULL",
 ]
 
 

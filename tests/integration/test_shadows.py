@@ -1,0 +1,195 @@
+"""A table that takes the name of another: whose statements stand for which.
+
+Prepared statements of the protocol are shared by text; a client's own temporary tables, and tables
+that were made since, are what a new statement of the same text means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from tests.conftest import StartFunnel
+from tests.integration.test_readings import Both
+from tests.postgres import Postgres
+from tests.wireclient import SYNC, Wire, bind, close, execute, parse, rows, sqlstates
+
+READ = "SELECT v FROM shadowed"
+
+
+@pytest.fixture
+def three(pgfunnel: StartFunnel, postgres: Postgres) -> Iterator[list[Both]]:
+    """Three clients on one server, where somebody has had temporary tables already."""
+    funnel = pgfunnel(default_pool_size=1)
+    clients = [Both(funnel, postgres) for _ in range(3)]
+    own = clients[0].straight
+    admin = Wire(postgres.host, postgres.port, postgres.user, postgres.database, postgres.password)
+    admin.ask("DROP SCHEMA IF EXISTS shadow_first CASCADE")
+    admin.ask("CREATE SCHEMA shadow_first AUTHORIZATION alice")
+    own.ask("DROP TABLE IF EXISTS shadowed, shadows")
+    own.ask("CREATE TABLE shadowed AS SELECT 'public' AS v")
+    own.ask("CREATE TABLE shadows AS SELECT 'other' AS v")
+    for client in clients:
+        client.ask("BEGIN")
+        client.ask("CREATE TEMP TABLE anything (a int) ON COMMIT DROP")
+        client.ask("COMMIT")
+        client.ask("SET search_path = shadow_first, public")
+    yield clients
+    for client in clients:
+        client.funnel.close()
+    own.ask("ROLLBACK")
+    own.ask("DROP TABLE public.shadowed, shadows")
+    for client in clients:
+        client.straight.close()
+    admin.ask("DROP SCHEMA shadow_first CASCADE")
+    admin.close()
+
+
+def reads(client: Both, name: str = "s") -> list[list[str | None]]:
+    return rows(client.send(bind("", name), execute(), SYNC))
+
+
+MAKES = [
+    "CREATE TEMP TABLE shadowed AS SELECT 'own' AS v",
+    "SELECT 'own' AS v INTO TEMP shadowed",
+    "CREATE TEMP VIEW shadowed AS SELECT 'own' AS v",
+    "DO $$ BEGIN CREATE TEMP TABLE shadowed AS SELECT 'own' AS v; END $$",
+    "DO $$ BEGIN EXECUTE 'CREATE TEMP TABLE shadowed AS SELECT ''own'' AS v'; END $$",
+]
+DROPS = "DROP TABLE IF EXISTS pg_temp.shadowed"
+
+
+@pytest.mark.parametrize("makes", MAKES)
+@pytest.mark.parametrize("block", [False, True])
+def test_a_temporary_table_is_its_clients_own(three: list[Both], makes: str, block: bool) -> None:
+    one, other, third = three
+    other.send(parse("s", READ), bind("", "s"), execute(), SYNC)
+    if block:
+        one.ask("BEGIN")
+    one.ask(makes)
+    one.send(parse("s", READ), bind("", "s"), execute(), SYNC)
+    assert reads(one) == [["own"]]
+    if block:
+        one.ask("COMMIT")
+    assert reads(one) == [["own"]]
+    one.ask("DROP VIEW pg_temp.shadowed" if "VIEW" in makes else DROPS)
+    assert reads(one) == [["public"]]
+    assert reads(other) == [["public"]]
+    third.send(parse("s", READ), bind("", "s"), execute(), SYNC)
+    assert reads(one) == reads(third) == [["public"]]
+
+
+def test_what_was_prepared_before_the_first_temporary_table(
+    pgfunnel: StartFunnel, postgres: Postgres, three: list[Both]
+) -> None:
+    """It changes search_path, in a way: Postgres reads texts anew."""
+    funnel = pgfunnel(default_pool_size=1)
+    with closing(Both(funnel, postgres)) as one, closing(Both(funnel, postgres)) as other:
+        other.ask("CREATE TEMP TABLE anything (a int)")
+        other.ask("DROP TABLE anything")
+        for client in (one, other):
+            client.send(parse("s", READ), bind("", "s"), execute(), SYNC)
+        one.ask("CREATE TEMP TABLE shadowed AS SELECT 'own' AS v")
+        assert reads(one) == [["own"]]
+        one.ask(DROPS)
+        assert reads(one) == reads(other) == [["public"]]
+
+
+PERMANENT = [
+    "CREATE TABLE shadow_first.shadowed AS SELECT 'first' AS v",
+    "SELECT 'first' AS v INTO shadow_first.shadowed",
+    "CREATE TABLE shadow_first.shadowed (v text)",
+    "DO $$ BEGIN CREATE TABLE shadow_first.shadowed AS SELECT 'first' AS v; END $$",
+    "DO $$ BEGIN EXECUTE 'CREATE TABLE shadow_first.shadowed AS SELECT ''first'' AS v'; END $$",
+]
+
+
+@pytest.mark.parametrize("makes", PERMANENT)
+@pytest.mark.parametrize("block", [False, True])
+def test_a_table_that_comes_first_now(three: list[Both], makes: str, block: bool) -> None:
+    one, other, third = three
+    other.send(parse("s", READ), bind("", "s"), execute(), SYNC)
+    if block:
+        one.ask("BEGIN")
+    one.funnel.ask(makes)
+    if not block:
+        one.straight.ask("SELECT 1")
+    for wire in (one.funnel, one.straight) if not block else (one.funnel,):
+        wire.send(parse("s", READ), bind("", "s"), execute(), SYNC)
+        assert rows(wire.until("Z")) == ([] if "(v" in makes else [["first"]])
+    if block:
+        one.funnel.ask("COMMIT")
+    third.send(parse("s", READ), bind("", "s"), execute(), SYNC)
+    assert reads(third) == ([] if "(v" in makes else [["first"]])
+
+
+def test_rows_go_where_they_would_on_a_connection_of_ones_own(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    """A driver that prepares what it executes often."""
+    funnel = pgfunnel(default_pool_size=2)
+    adds = "INSERT INTO shadow_orders VALUES (%s::int)"
+    with psycopg.connect(funnel.dsn("alice"), autocommit=True) as other:
+        other.execute("DROP TABLE IF EXISTS shadow_orders")
+        other.execute("CREATE TABLE shadow_orders (id int)")
+        other.execute("BEGIN; CREATE TEMP TABLE w (x int) ON COMMIT DROP; COMMIT")
+        for i in range(10):
+            other.execute(adds, (i,))
+        with psycopg.connect(funnel.dsn("alice"), autocommit=True) as own:
+            own.execute("CREATE TEMP TABLE shadow_orders AS SELECT * FROM shadow_orders LIMIT 0")
+            for _ in range(10):
+                own.execute(adds, (666,))
+                other.execute("SELECT 1")
+            counts = [
+                own.execute(
+                    f"SELECT count(*) FROM {schema}.shadow_orders WHERE id = 666"
+                ).fetchone()
+                for schema in ("pg_temp", "public")
+            ]
+        assert counts == [(10,), (0,)]
+        other.execute("DROP TABLE shadow_orders")
+
+
+# -- statements of the protocol under their clients' own names -------------------------------
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_execute_finds_what_the_name_stands_for_now(three: list[Both], block: bool) -> None:
+    one, other, _ = three
+    if block:
+        one.ask("BEGIN")
+    one.send(parse("s", "SELECT v FROM shadows WHERE v = 'none'"), SYNC)
+    one.ask("EXECUTE s")
+    one.send(close("s"), parse("s", "INSERT INTO shadows VALUES ('new') RETURNING v"), SYNC)
+    assert rows(one.ask("EXECUTE s")) == [["new"]]
+    one.ask("DEALLOCATE s")
+    one.send(parse("s", "SELECT 'third'"), SYNC)
+    assert rows(one.ask("EXECUTE s")) == rows(one.ask("EXECUTE s")) == [["third"]]
+    one.ask("EXPLAIN EXECUTE s")
+    one.send(close("s"), SYNC)
+    assert sqlstates(one.ask("EXECUTE s")) == ["26000"]
+    one.ask("ROLLBACK")
+    other.ask("SELECT 1")
+
+
+def test_a_copy_that_was_skipped_is_made_again(three: list[Both]) -> None:
+    one = three[0]
+    one.send(parse("s", "SELECT 'it'"), SYNC)
+    one.ask("BEGIN")
+    one.ask("SAVEPOINT a")
+    run = [parse("", "EXECUTE s"), bind(), execute()]
+    one.send(parse("", "SELECT 1/0"), bind(), execute(), *run, SYNC)
+    one.ask("ROLLBACK TO a")
+    assert rows(one.ask("EXECUTE s")) == [["it"]]
+    one.ask("COMMIT")
+
+
+def test_an_unnamed_statement_that_a_query_has_destroyed_stays_so(three: list[Both]) -> None:
+    one = three[0]
+    one.send(parse("", "SELECT 'old'"), SYNC)
+    one.ask("SELECT 1")
+    one.send(bind("", "nosuch"), close("zz", "P"), SYNC)
+    assert sqlstates(one.send(bind(), execute(), SYNC)) == ["26000"]
