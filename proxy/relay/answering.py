@@ -414,6 +414,8 @@ class Answering(Link):
         if self.client is not None and self.client.session.asks & SURE:
             self.client.session.unsure()
         session: Session = None if self.client is None else self.client.session
+        if session is not None:
+            session.leaving = ()
         if "pgfunnel_" in fields.get("M", ""):
             self.instead = own_words(fields, owed.undone, session)
         if owed.passed_over:

@@ -9,6 +9,7 @@ cdef class Asking(Fitting):
     cdef object _looked(self, int what, object error)
     cdef object _ask(self)
     cdef object _answered(self, object error)
+    cdef object _has_left(self)
     cdef object _known(self)
     cdef object _goes_on(self, object told)
     cdef bytes _told(self, object values)

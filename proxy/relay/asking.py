@@ -144,8 +144,17 @@ class Asking(Fitting):
             session.cannot_tell()
         else:
             server.parameters = session.believe(read_answer(*self.asked, rows[0]))
+            self._has_left()
         self._known()
         return self._resume()
+
+    @cython.cfunc
+    def _has_left(self) -> object:
+        """Names of parameters are known to its server now, and are to be to others, too."""
+        self.session.has_left()
+        if not self.session.leaves <= self.server.leaves:
+            self.server.leaves = self.server.leaves | self.session.leaves
+        return None
 
     @cython.cfunc
     def _known(self) -> object:

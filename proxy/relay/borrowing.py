@@ -10,6 +10,7 @@ import cython
 from proxy.errors import FeatureRefused, PostgresError, ProtocolViolation, TooManyWaiters
 from proxy.relay.fitting import NO_STAND_INS
 from proxy.session.catalog import ROUTINES, STATEMENTS
+from proxy.session.doubting import NO_NAMES
 from proxy.session.parameters import FORGET_PLANS
 from proxy.telemetry.reasons import CHANGED, CloseReason
 from proxy.wire import messages
@@ -166,6 +167,7 @@ class Borrowing(Asking):
             and not (server.shared and self.pool.careful)
             and self.pool.looks != NEEDED
             and self.session.defaults is self.pool.defaults
+            and (self.session.leaves is NO_NAMES or self.session.leaves <= server.leaves)
         ):
             return True
         self.instead = NO_STAND_INS
@@ -264,6 +266,8 @@ class Borrowing(Asking):
         session: Session = self.session
         session.stirred = False
         session.forgotten = None
+        if session.leaving:
+            self._has_left()
         self.pool.counters.transactions += 1
         if self.leaving:
             if self.leaving == LEAVES:
@@ -291,6 +295,8 @@ class Borrowing(Asking):
         self.resting = True
         self.session.stirred = False
         self.session.forgotten = None
+        if self.session.leaving:
+            self._has_left()
         self.active_at = now()
         self.pool.counters.query_time += self.active_at - self.asked_at
         if self.leaving == LEAVES:

@@ -13,11 +13,13 @@ import cython
 
 from proxy.conditions import PREPARED
 from proxy.errors import PostgresError
+from proxy.session.doubting import NO_NAMES
 from proxy.session.parameters import (
     NONE,
     Prepared,
     change,
     difference,
+    placeholders_query,
     stageable,
     staging,
     sticks,
@@ -132,6 +134,8 @@ class Fitting(Borrower):
         """Bring the server to this client's parameters and statements; `wait` until it is done."""
         if self.session.defaults is not self.pool.defaults and not self.greeting:
             self._hear()
+        if self.session.leaves is not NO_NAMES and not self.session.leaves <= server.leaves:
+            self._make_known(server)
         have, want = server.parameters, self._wanted()
         if have is want:
             return True
@@ -153,6 +157,16 @@ class Fitting(Borrower):
         if sql and not (sure and self.lacked):
             return self._run_ahead(SETTING, [sql])
         return self._prepare_on([sql] if sql else [])
+
+    @cython.cfunc
+    def _make_known(self, server: Server) -> object:
+        """An application's own parameters that its client has used are '' there, not unknown."""
+        if not self.pool.certain:
+            return None
+        names = sorted(self.session.leaves - server.leaves)
+        server.leaves = server.leaves | self.session.leaves
+        PIECES.add_bytes(server.query_ahead(placeholders_query(names).encode()))
+        return None
 
     @cython.cfunc
     def _hear(self) -> object:

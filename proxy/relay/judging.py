@@ -238,6 +238,10 @@ class Judging(Borrowing):
         """
         server: Server = self.server
         session: Session = self.session
+        session.leave(said)
+        if said.only_leaves():
+            session.stirred = True
+            return run
         if text and self._has_failed() and not _ENDS.search(text):
             return run  # it can only fail
         session.stirred = True

@@ -11,6 +11,7 @@ cdef class Resting(Answering):
     cdef public long long last
     cdef bint audits
     cdef object planned
+    cdef public object leaves
     cdef public double opened_at
     cdef public double idle_since
     cdef public double deadline

@@ -17,6 +17,7 @@ from proxy.relay.answering import IDLE
 from proxy.session import audit
 from proxy.session.catalog import ROUTINES, Look
 from proxy.session.cleaning import cleaning
+from proxy.session.doubting import NO_NAMES
 from proxy.session.parameters import NONE, replans
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
@@ -56,12 +57,13 @@ class Resting(Answering):
     """A server in what it does on its own.
 
     `cancels`: cancel requests under way for it, during which it is lent to nobody; `cancelled`: one
-    may still arrive; `cleanings`: queries to run before its next client; `looking`: it tells what
-    the database's own functions do; `audits`: it is to be audited, when it is clean; `audited`:
-    what it was asked to confirm; `last`: the number of the client that had it last; `planned`: what
-    plans that functions keep were made under, None where that has changed since; `reason`: why it
-    is to be closed; `cancel_again`: when to repeat a cancel request (0: never), since Postgres
-    ignores one that comes ahead of what it is to cancel.
+    may still arrive; `cleanings`: queries to run before its next client; `looking`: it tells
+    what the database's own functions do; `audits`: it is to be audited, when it is clean;
+    `audited`: what it was asked to confirm; `last`: the number of the client that had it last;
+    `planned`: what plans that functions keep were made under, None where that has changed
+    since; `leaves`: names of applications' own parameters that are known to it; `reason`: why
+    it is to be closed; `cancel_again`: when to repeat a cancel request (0: never), since
+    Postgres ignores one that comes ahead of what it is to cancel.
     """
 
     audited: Parameters
@@ -89,6 +91,7 @@ class Resting(Answering):
         self.last = 0
         self.audits = False
         self.planned = NONE.meaning
+        self.leaves = NO_NAMES
         self.opened_at = self.idle_since = now()
         self.deadline = self.cancel_again = 0.0
         self.reason = None

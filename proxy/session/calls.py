@@ -246,8 +246,7 @@ class Calls:
             self.tokens.jump(call)
         whole: cython.bint = call.done and call.many == 3
         if whole and (local is _TRUE or (isinstance(local, bytes) and local in _TRUTHS)):
-            if isinstance(name, bytes) and lowered(name, 0, len(name)) in UNTOLD:
-                self.found.change(lowered(name, 0, len(name)), True, False)
+            self.set_locally(lowered(name, 0, len(name)) if isinstance(name, bytes) else "")
             return
         if computed:
             self.found.make(COMPUTED)
@@ -256,6 +255,13 @@ class Calls:
             return
         parameter: str = lowered(name, 0, len(name))
         self.found.change(parameter, value is not _NULL, not isinstance(value, bytes))
+
+    def set_locally(self, name: str) -> None:
+        """It ends with the transaction; but nobody tells what texts are read under meanwhile."""
+        if name in UNTOLD:
+            self.found.change(name, True, False)
+        else:
+            self.found.leave(name)
 
 
 _WORDS = Words(

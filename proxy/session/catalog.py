@@ -114,7 +114,7 @@ def _first(sources: Iterable[list[str | None]]) -> dict[str, Verdict]:
     found: dict[str, Verdict] = {}
     for name, language, text in sources:
         said = body(language or "", text)
-        if name is not None and said is not NOTHING:
+        if name is not None and not said.only_leaves():
             found[name] = joined([found.get(name, NOTHING), said])
     return found
 

@@ -29,10 +29,14 @@ cdef class Doubting:
     cdef bint withholds_next
     cdef readonly bint reads
     cdef readonly object bound
+    cdef readonly object leaves
+    cdef public tuple leaving
     cdef public dict failing
     cpdef bint withhold(self)
     cdef object _will_withhold(self, object verdict)
     cdef object _note(self, object verdict, bytes text, object policy, object reported)
+    cpdef object leave(self, object verdict)
+    cpdef object has_left(self)
     cpdef object follow(self, Parameters parameters)
     cpdef bint began_with(self, str name)
     cpdef object wonder(self, str name, object own)

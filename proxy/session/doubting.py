@@ -23,7 +23,7 @@ from proxy.session.dotted import MOST, dotted
 from proxy.session.findings import CREATES, DISCARD_ALL, RESET_ALL, Piece, Verdict
 from proxy.session.inquiry import ASKABLE, Doubt
 from proxy.session.lexer import width
-from proxy.session.parameters import NONE
+from proxy.session.parameters import NONE, is_placeholder
 from proxy.session.policy import Policy
 from proxy.session.preparing import NOTHING_READ, Readings
 from proxy.session.routines import Routines
@@ -43,6 +43,8 @@ if not cython.compiled:
 
 FOR_EVER = LOAD | SEED | COMPUTED | SERVER_STATE
 """Conditions that nothing but a reset ends, or the end of the connection to Postgres."""
+
+NO_NAMES: frozenset[str] = frozenset()
 
 UNREADABLE = Verdict(makes=ANYTHING, clears=ANYTHING, everything=True, opaque=True)
 """The verdict on what calls its function by a number."""
@@ -65,18 +67,20 @@ class Doubting:
     those that its last DEALLOCATE ALL dropped: what is pipelined behind it may name them still.
 
     `startup` are the parameters it came with (and those that sessions began with when it came and
-    do no more), `parameters` those that hold now (`follow`), with its prepared statements of SQL:
-    of those it came with also what is as by default; `defaults`: what the server says they are
-    without anybody's doing; `begins`: what ALTER ROLE and the like make of them. `holds`: the
-    conditions for which it keeps its server, `asks`: those to be asked about at the boundary,
-    `doubt`: what to ask; `texts`: the last statements that may pin it, with the conditions that
-    they may bring about. `withholds`: the client waits for ReadyForQuery until its session is known
-    again. `forgotten`: the unnamed statement that a query under way is about to destroy. `reads`:
-    as long as its transaction is open the server is to be asked what PREPARE reads a text under;
-    `bound`: statements that can be prepared on no other server, by name the string that they came
-    in; `failing`: what Postgres said of those that it could not prepare anew, by name; `above`:
-    parameters that it cannot set elsewhere, since that takes a superuser; `routines`: those of its
-    database, where some change sessions.
+    do no more), `parameters` those that hold now (`follow`), with its prepared statements of
+    SQL: of those it came with also what is as by default; `defaults`: what the server says they
+    are without anybody's doing; `begins`: what ALTER ROLE and the like make of them. `holds`:
+    the conditions for which it keeps its server, `asks`: those to be asked about at the
+    boundary, `doubt`: what to ask; `texts`: the last statements that may pin it, with the
+    conditions that they may bring about. `withholds`: the client waits for ReadyForQuery until
+    its session is known again. `forgotten`: the unnamed statement that a query under way is
+    about to destroy. `reads`: as long as its transaction is open the server is to be asked what
+    PREPARE reads a text under; `leaves`: names of an application's own parameters that it has
+    used, whatever became of their values, and `leaving`: those of statements under way;
+    `bound`: statements that can be prepared on no other server, by name the string that they
+    came in; `failing`: what Postgres said of those that it could not prepare anew, by name;
+    `above`: parameters that it cannot set elsewhere, since that takes a superuser; `routines`:
+    those of its database, where some change sessions.
     """
 
     names: dict[bytes, Statement]
@@ -111,6 +115,8 @@ class Doubting:
         self.withholds = self.withholds_next = False
         self.reads = False
         self.failing = {}
+        self.leaves: frozenset[str] = NO_NAMES
+        self.leaving: tuple[str, ...] = ()
         self.bound = {}
         self.back: dict[str, str] = {}
         self.follow(startup)
@@ -222,6 +228,22 @@ class Doubting:
         self.holds |= asks & FOR_EVER | asks & SEQUENCES & policy.pinned
         self.asks |= asks & ~(FOR_EVER | SEQUENCES) | (DEFINES if verdict.defines else 0)
         self.asks |= NAMES if verdict.does & CREATES else 0
+        return None
+
+    @cython.ccall
+    def leave(self, verdict: Verdict) -> object:
+        """A statement of this verdict is on its way."""
+        self.leaving += verdict.leaves
+        self.leaving += tuple([name for name in verdict.names if "." in name])
+        return None
+
+    @cython.ccall
+    def has_left(self) -> object:
+        """The statements under way have not failed."""
+        names, self.leaving = self.leaving, ()
+        found = [name for name in names if is_placeholder(name)]
+        if len(self.leaves) <= MOST and not self.leaves.issuperset(found):
+            self.leaves = self.leaves.union(found)
         return None
 
     def _inner(self, said: Verdict, depth: int = 0) -> list[Verdict]:

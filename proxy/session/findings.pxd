@@ -20,10 +20,13 @@ cdef class Verdict:
     cdef readonly bint opaque
     cdef readonly int unseen
     cdef readonly bint defines
+    cdef readonly tuple leaves
+    cpdef bint only_leaves(self)
 
 cdef class Findings:
     cdef list names
     cdef list resets
+    cdef list leaves
     cdef bint alike
     cdef list prepared
     cdef int makes
@@ -38,6 +41,7 @@ cdef class Findings:
     cdef object change(self, str name, bint sets, bint resets)
     cdef object change_odd(self, str name, bint sets, bint resets)
     cdef object change_parameter(self, str name, bint sets, bint resets)
+    cdef object leave(self, str name)
     cdef object prepare(self, Piece piece)
     cdef object unknown(self)
     cdef object anything(self)

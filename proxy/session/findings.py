@@ -79,11 +79,13 @@ class Verdict:
     resets in it, and CREATES; `whole_reset`: it consists of nothing else. `opaque`: it runs code
     that the text does not show (CALL, dynamic SQL); `unseen`: what of `makes` only code may do that
     is called by name and cannot be read. `defines`: it may give names of the database another
-    meaning for sessions where no CommandComplete tells.
+    meaning for sessions where no CommandComplete tells. `leaves`: parameters of an application's
+    own that it sets for its transaction alone; their names stay.
     """
 
     names: tuple[str, ...]
     resets: tuple[str, ...]
+    leaves: tuple[str, ...]
     prepared: tuple[Piece, ...]
 
     def __init__(
@@ -99,6 +101,7 @@ class Verdict:
         opaque: bool = False,
         unseen: int = 0,
         defines: bool = False,
+        leaves: tuple[str, ...] = (),
     ) -> None:
         self.makes = makes
         self.clears = clears
@@ -111,6 +114,7 @@ class Verdict:
         self.opaque = opaque
         self.unseen = unseen
         self.defines = defines
+        self.leaves = leaves
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Verdict) and self._fields() == other._fields()
@@ -123,7 +127,13 @@ class Verdict:
 
     def _fields(self) -> tuple[object, ...]:
         found = self.makes, self.clears, self.names, self.resets, self.everything, self.prepared
-        return *found, self.does, self.whole_reset, self.opaque, self.unseen, self.defines
+        more = self.whole_reset, self.opaque, self.unseen, self.defines, self.leaves
+        return *found, self.does, *more
+
+    @cython.ccall
+    def only_leaves(self) -> cython.bint:
+        """Whether it does nothing to the session but leave names in it."""
+        return not (self.makes or self.clears or self.does or self.defines)
 
 
 NOTHING = Verdict()
@@ -140,13 +150,14 @@ class Findings:
 
     names: list[str] | None
     resets: list[str] | None
+    leaves: list[str] | None
     prepared: list[Piece] | None
 
     def begin(self) -> None:
         self.makes = self.clears = self.does = 0
         self.everything = self.opaque = self.defines = False
         self.alike = True
-        self.names = self.resets = self.prepared = None
+        self.names = self.resets = self.leaves = self.prepared = None
 
     def make(self, conditions: cython.int) -> None:
         """It may bring them about."""
@@ -196,6 +207,11 @@ class Findings:
             if not self.alike:
                 self.resets = _with(self.resets, name)
 
+    def leave(self, name: str) -> None:
+        """The parameter is set for a transaction."""
+        if "." in name:
+            self.leaves = _with(self.leaves, name)
+
     def prepare(self, piece: Piece) -> None:
         """It uses a prepared statement of SQL."""
         if self.prepared is None:
@@ -216,12 +232,13 @@ class Findings:
         self.clear(ANYTHING)
 
     def verdict(self, whole_reset: cython.bint) -> Verdict:
-        if not (self.makes or self.clears or self.does or self.defines):
+        if not (self.makes or self.clears or self.does or self.defines or self.leaves):
             return NOTHING
         said: Verdict = Verdict.__new__(Verdict)
         said.makes, said.clears, said.does, said.unseen = self.makes, self.clears, self.does, 0
         said.names = _once(self.names)
         said.resets = said.names if self.alike else _once(self.resets)
+        said.leaves = _once(self.leaves)
         said.prepared = () if self.prepared is None else tuple(self.prepared)
         said.everything, said.opaque = self.everything, self.opaque
         said.whole_reset = whole_reset

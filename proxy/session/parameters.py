@@ -233,6 +233,26 @@ def has_meaning(name: str) -> bool:
     return name not in _HARMLESS and "." not in name and not name.startswith("enable_")
 
 
+_PLACEHOLDER = re.compile(r"(?!plpgsql\.)[a-z_][a-z0-9_$]*(?:\.[a-z_][a-z0-9_$]*)+", re.ASCII)
+
+
+def is_placeholder(name: str) -> bool:
+    """Whether a parameter of this name is an application's own, and may be set anywhere."""
+    return _PLACEHOLDER.fullmatch(name) is not None
+
+
+def placeholders_query(names: Iterable[str]) -> str:
+    """SELECT … that makes these names known, as '', where they are not.
+
+    Postgres keeps a name for as long as a session lives (source: PostgreSQL documentation,
+    "Customized Options").
+    """
+    unknown = (f"pg_catalog.current_setting('{name}',true) IS NULL" for name in names)
+    pairs = zip(names, unknown, strict=True)
+    calls = (f"CASE WHEN {no} THEN {_set_config(name, '')} END" for name, no in pairs)
+    return "SELECT " + ",".join(calls)
+
+
 def quote(text: str) -> str:
     """A string literal that reads the same whatever the parameters of the session are."""
     if not text.isascii():

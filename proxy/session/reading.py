@@ -32,7 +32,6 @@ from proxy.session.findings import (
     RESET_ALL,
     UNLISTEN_ALL,
 )
-from proxy.session.parameters import UNTOLD
 
 if cython.compiled:
     from cython.cimports.proxy.session.calls import Calls
@@ -153,11 +152,10 @@ class Reading(Calls):
             self.put(name, self.to_default())
 
     def set_local(self) -> None:
-        """It ends with the transaction; but nobody tells what texts are read under meanwhile."""
         self.tokens.advance()
         name = "xmloption" if self.tokens.says(b"xml") else self.parameter()
-        if name in UNTOLD:
-            self.put(name, False)
+        if name is not None:
+            self.set_locally(name)
 
     def set_nothing(self) -> None:
         """SET TRANSACTION, SET CONSTRAINTS: they end with the transaction."""

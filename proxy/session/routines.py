@@ -190,6 +190,7 @@ def joined(verdicts: Iterable[Verdict]) -> Verdict:
         opaque=any(said.opaque for said in everything),
         unseen=unseen | own.unseen,
         defines=bool(builds) or any(said.defines for said in everything),
+        leaves=tuple(dict.fromkeys(name for said in everything for name in said.leaves)),
     )
 
 

@@ -126,6 +126,7 @@ class Session(Understanding):
         asked: cython.int = self.asks & (ASKABLE | PREPARED)
         self.holds = self.holds & ~(asked | UNSURE) | answer.held
         there, here = self._believe_parameters(answer)
+        self.leaving += tuple(n for n, v in answer.values.items() if "." in n and v is not None)
         if answer.statements is not None:
             there, here = self._believe_statements(answer, there, here)
             self._believe_names(answer)

@@ -41,7 +41,6 @@ from proxy.session.verdict import Verdicts, read, verdict
         "set transaction_isolation = 'serializable'",
         "set session transaction_read_only to on",
         "reset transaction isolation level",
-        "select set_config('a.b', 'c', true)",
         "select set_config($1, $2, 't'::bool)",
         "select set_config('x', 'y', TRUE), 'set_config'",
         "select set_config(" + "x + " * 13 + "x, 'y', true)",
@@ -70,6 +69,22 @@ from proxy.session.verdict import Verdicts, read, verdict
 )
 def test_nothing_lasts(text: str) -> None:
     assert read(text.encode()) is NOTHING
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "set local A.b = 'c'",
+        "select set_config('a.B', 'c', true)",
+        "select set_config('a.b', $1, 't')",
+        "begin; set local a.b to 1; set local timezone = 'UTC'",
+    ],
+)
+def test_names_of_an_applications_own_parameters_stay(text: str) -> None:
+    said = read(text.encode())
+    assert said.leaves == ("a.b",)
+    assert said.only_leaves()
+    assert not said.names
 
 
 @pytest.mark.parametrize(
