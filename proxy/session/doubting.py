@@ -233,8 +233,9 @@ class Doubting:
     @cython.ccall
     def leave(self, verdict: Verdict) -> object:
         """A statement of this verdict is on its way."""
-        self.leaving += verdict.leaves
-        self.leaving += tuple([name for name in verdict.names if "." in name])
+        names = (*verdict.leaves, *verdict.names)
+        if names and not self.leaves.issuperset(names):
+            self.leaving += tuple([n for n in names if "." in n and n not in self.leaves])
         return None
 
     @cython.ccall
@@ -242,7 +243,7 @@ class Doubting:
         """The statements under way have not failed."""
         names, self.leaving = self.leaving, ()
         found = [name for name in names if is_placeholder(name)]
-        if len(self.leaves) <= MOST and not self.leaves.issuperset(found):
+        if len(self.leaves) <= MOST:
             self.leaves = self.leaves.union(found)
         return None
 

@@ -44,18 +44,20 @@ def is_there(one: Both, other: Both, name: str) -> bool:
 
 @pytest.mark.parametrize(
     "number, sets",
-    enumerate(
-        [
-            ["BEGIN", "SET LOCAL app.n{} = 'x'", "COMMIT"],
-            ["BEGIN", "SET LOCAL app.n{} = 'x'", "ROLLBACK"],
-            ["BEGIN", "SELECT set_config('app.n{}', 'x', true)", "COMMIT"],
-            ["SELECT set_config('app.n{}', 'x', true)"],
-            ["SET app.n{} = 'x'", "RESET app.n{}"],
-            ["SET app.n{} = 'x'", "DISCARD ALL"],
-            ["BEGIN", "SET app.n{} = 'x'", "ROLLBACK"],
-            ["DO $$ BEGIN PERFORM set_config('app.n{}', 'x', true); END $$"],
-        ]
-    ),
+    [
+        *enumerate(
+            [
+                ["BEGIN", "SET LOCAL app.n{} = 'x'", "COMMIT"],
+                ["BEGIN", "SET LOCAL app.n{} = 'x'", "ROLLBACK"],
+                ["BEGIN", "SELECT set_config('app.n{}', 'x', true)", "COMMIT"],
+                ["SELECT set_config('app.n{}', 'x', true)"],
+                ["SET app.n{} = 'x'", "RESET app.n{}"],
+                ["SET app.n{} = 'x'", "DISCARD ALL"],
+                ["BEGIN", "SET app.n{} = 'x'", "ROLLBACK"],
+                ["DO $$ BEGIN PERFORM set_config('app.n{}', 'x', true); END $$"],
+            ]
+        )
+    ],
 )
 def test_the_name_stays_known(two: list[Both], number: int, sets: list[str]) -> None:
     one, other = two
