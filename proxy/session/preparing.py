@@ -155,11 +155,18 @@ def stands_for(said: str) -> str | None:
 
 
 def _leaves_meaning(text: bytes, said: Verdict) -> bool:
-    """Whether nothing but PREPARE in the text can change what texts mean."""
-    if said.everything or any(has_meaning(name) for name in said.names):
-        return False
+    """Whether nothing in the text can change what texts mean, but for what it only prepares."""
     rest = bytearray(text)
     for piece in said.prepared:
         if piece.verb == "PREPARE":
             rest[piece.start : piece.end] = b" " * (piece.end - piece.start)
-    return not _MOVES.search(rest)
+    if _MOVES.search(rest):
+        return False
+    if not _moves(said):
+        return True
+    executes = any(piece.verb == "EXECUTE" for piece in said.prepared)
+    return not executes and not _moves(verdict(bytes(rest)))
+
+
+def _moves(said: Verdict) -> bool:
+    return said.everything or any(has_meaning(name) for name in said.names)

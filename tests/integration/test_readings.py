@@ -229,6 +229,18 @@ def test_what_a_client_discards_is_read_as_now(both: list[Both]) -> None:
         one.ask(f"SET timezone = '{zone}'")
 
 
+def test_what_is_only_prepared_sets_nothing_and_pins_nobody(both: list[Both]) -> None:
+    one, other = both
+    one.ask("PREPARE sets (text) AS SELECT set_config('timezone', $1, false)")
+    other.ask("SHOW timezone")
+    one.ask("EXECUTE sets('Asia/Tokyo')")
+    other.ask("SHOW timezone")
+    one.ask(f"PREPARE p AS {MIDNIGHT}")
+    one.ask("EXECUTE sets('UTC')")
+    other.ask("SHOW timezone")
+    assert rows(one.ask("EXECUTE p")) == [["2019-12-31 15:00:00+00"]]
+
+
 def test_what_it_needs_is_gone(both: list[Both]) -> None:
     """The error is Postgres's own, and nothing of ours is left."""
     one, other = both
