@@ -31,7 +31,7 @@ if cython.compiled:
         SETTING,
     )
     from cython.cimports.proxy.relay.server import Server
-    from cython.cimports.proxy.session.doubting import DEFINES, NAMES
+    from cython.cimports.proxy.session.doubting import DEFINES, NAMES, OWN_NAMES
     from cython.cimports.proxy.session.owed import Owed
     from cython.cimports.proxy.session.session import Session
 else:
@@ -50,7 +50,7 @@ else:
         SETTING,
     )
     from proxy.relay.server import Server
-    from proxy.session.doubting import DEFINES, NAMES
+    from proxy.session.doubting import DEFINES, NAMES, OWN_NAMES
     from proxy.session.owed import Owed
     from proxy.session.session import Session
 
@@ -280,7 +280,7 @@ class Borrowing(Asking):
             session.ask(watches)
         if session.asks & (DEFINES | NAMES):
             self.hub.schema_changed(self.pool, ROUTINES if session.asks & DEFINES else STATEMENTS)
-            session.asks &= ~(DEFINES | NAMES)
+        session.asks &= ~(DEFINES | NAMES | OWN_NAMES)
         if self.pool.looks == NEEDED and self.mode != SESSION and self.remaining == 0:
             self._run_ahead(LOOKING_BACK, [self.server.look()])
             return None

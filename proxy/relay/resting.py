@@ -15,7 +15,7 @@ from proxy.conditions import COMPUTED, LOAD, PARAMETERS, PREPARED, SEED, SERVER_
 from proxy.errors import PostgresError
 from proxy.relay.answering import IDLE
 from proxy.session import audit
-from proxy.session.catalog import ROUTINES, Look
+from proxy.session.catalog import ROUTINES, STATEMENTS, Look
 from proxy.session.cleaning import cleaning
 from proxy.session.doubting import NO_NAMES
 from proxy.session.parameters import NONE, replans
@@ -27,7 +27,7 @@ if cython.compiled:
     from cython.cimports.proxy.relay.borrower import Borrower
     from cython.cimports.proxy.relay.clock import now
     from cython.cimports.proxy.relay.database import Database
-    from cython.cimports.proxy.session.doubting import DEFINES, SURE
+    from cython.cimports.proxy.session.doubting import DEFINES, NAMES, SURE
     from cython.cimports.proxy.session.owed import OUR_QUERY
     from cython.cimports.proxy.session.parameters import Parameters
 else:
@@ -35,7 +35,7 @@ else:
     from proxy.relay.borrower import Borrower
     from proxy.relay.clock import now
     from proxy.relay.database import Database
-    from proxy.session.doubting import DEFINES, SURE
+    from proxy.session.doubting import DEFINES, NAMES, SURE
     from proxy.session.owed import OUR_QUERY
     from proxy.session.parameters import Parameters
 
@@ -124,8 +124,8 @@ class Resting(Answering):
         """Its client is leaving and may have left this behind."""
         if conditions & (LOAD | SEED | SERVER_STATE | UNSURE):
             self.reason = CloseReason.UNCLEAN
-        if conditions & DEFINES:
-            self.outdated = ROUTINES
+        if conditions & (DEFINES | NAMES):
+            self.outdated = max(self.outdated, ROUTINES if conditions & DEFINES else STATEMENTS)
         if conditions & (SURE | COMPUTED):
             conditions |= PARAMETERS  # what a reset has put back was never taken note of
         if conditions & PARAMETERS:

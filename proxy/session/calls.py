@@ -33,6 +33,9 @@ _BEGINNERS = "|".join([*BEGINNERS, *SLOT_MAKERS]).encode()
 _WHOLE_NAME = rb"[a-z_][\w$]*(?:\.[a-z_][\w$]*)*"
 _NO_NAME = rb"(?:constraints|names|role|schema|session|time|transaction|xml)\b"
 _MAKES = re.compile(rb"\bcreate\s+(?!(?:(?:local|global)\s+)?temp|index)", re.IGNORECASE)
+_MAKES_TEMPORARY = re.compile(
+    rb"\b(?:create|into)\s+(?:or\s+replace\s+)?(?:(?:local|global)\s+)?temp", re.IGNORECASE
+)
 # Of conditions outside of ANYTHING: how they look in what is not read.
 _HINTS = (
     (LOAD, re.compile(rb"\bload\s+'", re.IGNORECASE)),
@@ -102,7 +105,7 @@ class Calls:
         if word is not None:
             word(self)
         elif tokens.begins(b"pg_temp"):
-            self.found.make(TEMP)
+            self.found.create_temporary()
 
     def notice_name(self, name: str | None) -> None:
         """One in quotes; None: it is no name at all."""
@@ -115,11 +118,11 @@ class Calls:
         elif name == "pg_settings":
             self.settings()
         elif name == "pg_temp" or name.startswith("pg_temp_"):
-            self.found.make(TEMP)
+            self.found.create_temporary()
 
     def temporary(self) -> None:
         if not self.drops and self.creates():
-            self.found.make(TEMP)
+            self.found.create_temporary()
 
     def creates(self) -> cython.bint:
         """CREATE TEMP, CREATE OR REPLACE TEMP, SELECT INTO TEMP; not INSERT INTO temp."""
@@ -151,6 +154,8 @@ class Calls:
         self.found.anything()
         if _MAKES.search(self.tokens.raw):
             self.found.create()
+        if _MAKES_TEMPORARY.search(self.tokens.raw):
+            self.found.create_temporary()
         for condition, hint in _HINTS:
             if hint.search(self.tokens.raw):
                 self.found.make(condition)

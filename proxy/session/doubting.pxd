@@ -5,6 +5,7 @@ cdef enum:
     SURE = 0x40000000
     DEFINES = 0x20000000
     NAMES = 0x10000000
+    OWN_NAMES = 0x8000000
 
 cdef class Doubting:
     cdef public dict names

@@ -20,7 +20,7 @@ from proxy.conditions import (
     TEMP,
 )
 from proxy.session.dotted import MOST, dotted
-from proxy.session.findings import CREATES, DISCARD_ALL, RESET_ALL, Piece, Verdict
+from proxy.session.findings import CREATES, DISCARD_ALL, RESET_ALL, TEMPORARIES, Piece, Verdict
 from proxy.session.inquiry import ASKABLE, Doubt
 from proxy.session.lexer import width
 from proxy.session.parameters import NONE, is_placeholder
@@ -37,9 +37,10 @@ else:
     from proxy.session.statement import Statement
 
 # In `Session.asks`: a statement runs whose outcome need not be asked for, unless it fails; one runs
-# behind which the catalogs are to be looked at, or texts may name other tables than they did.
+# behind which the catalogs are to be looked at; in texts names may stand for other tables than they
+# did, for all or for this client alone.
 if not cython.compiled:
-    SURE, DEFINES, NAMES = 1 << 30, 1 << 29, 1 << 28
+    SURE, DEFINES, NAMES, OWN_NAMES = 1 << 30, 1 << 29, 1 << 28, 1 << 27
 
 FOR_EVER = LOAD | SEED | COMPUTED | SERVER_STATE
 """Conditions that nothing but a reset ends, or the end of the connection to Postgres."""
@@ -228,6 +229,7 @@ class Doubting:
         self.holds |= asks & FOR_EVER | asks & SEQUENCES & policy.pinned
         self.asks |= asks & ~(FOR_EVER | SEQUENCES) | (DEFINES if verdict.defines else 0)
         self.asks |= NAMES if verdict.does & CREATES else 0
+        self.asks |= OWN_NAMES if verdict.does & TEMPORARIES else 0
         return None
 
     @cython.ccall

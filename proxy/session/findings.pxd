@@ -47,5 +47,6 @@ cdef class Findings:
     cdef object anything(self)
     cdef object put_back(self, int what)
     cdef object create(self)
+    cdef object create_temporary(self)
     cdef object define(self)
     cdef Verdict verdict(self, bint whole_reset)

@@ -9,8 +9,8 @@ from proxy.conditions import ANYTHING, PARAMETERS, SEED, TEMP
 # What a text puts back in full, a mask: `Verdict.does`.
 DISCARD_ALL, DISCARD_TEMP, DISCARD_SEQUENCES, DISCARD_PLANS, RESET_ALL = 1, 2, 4, 8, 16
 CLOSE_ALL, UNLISTEN_ALL, UNLOCK_ALL, DEALLOCATE_ALL = 32, 64, 128, 256
-# Beside them: it makes objects (CREATE).
-CREATES = 512
+# Beside them: it makes objects (CREATE), and temporary ones.
+CREATES, TEMPORARIES = 512, 1024
 
 # The first three end with the transaction, however they are set (PostgreSQL documentation, SET
 # TRANSACTION).
@@ -174,6 +174,11 @@ class Findings:
     def create(self) -> None:
         """It makes objects."""
         self.does |= CREATES
+
+    def create_temporary(self) -> None:
+        """It makes temporary objects."""
+        self.make(TEMP)
+        self.does |= TEMPORARIES
 
     def define(self) -> None:
         """It may run DDL out of sight."""

@@ -14,7 +14,7 @@ from typing import Any
 import cython
 
 from proxy.conditions import TEMP
-from proxy.session.findings import CREATES, NOTHING, Verdict
+from proxy.session.findings import CREATES, NOTHING, TEMPORARIES, Verdict
 from proxy.session.identifiers import LONGEST_NAME
 from proxy.session.lexer import masked
 from proxy.session.verdict import verdict
@@ -186,7 +186,7 @@ def joined(verdicts: Iterable[Verdict]) -> Verdict:
         resets=tuple(dict.fromkeys(name for said in everything for name in said.resets)),
         everything=any(said.everything for said in everything),
         prepared=own.prepared,
-        does=own.does | (_union(said.does for said in others) & CREATES),
+        does=own.does | (_union(said.does for said in others) & (CREATES | TEMPORARIES)),
         opaque=any(said.opaque for said in everything),
         unseen=unseen | own.unseen,
         defines=bool(builds) or any(said.defines for said in everything),

@@ -16,11 +16,11 @@ from proxy.session.reread import looks_up_anew
 from proxy.session.statement import unread
 
 if cython.compiled:
-    from cython.cimports.proxy.session.doubting import NAMES, Doubting
+    from cython.cimports.proxy.session.doubting import NAMES, OWN_NAMES, Doubting
     from cython.cimports.proxy.session.parameters import Parameters
     from cython.cimports.proxy.session.statement import Statement
 else:
-    from proxy.session.doubting import NAMES, Doubting
+    from proxy.session.doubting import NAMES, OWN_NAMES, Doubting
     from proxy.session.parameters import Parameters
     from proxy.session.statement import Statement
 
@@ -51,7 +51,7 @@ class Understanding(Doubting):
     def apart(self) -> cython.bint:
         """Whether names in texts may stand for other tables than for others: temporary ones, or
         some that it has just made."""
-        return (self.holds | self.asks) & (TEMP | NAMES) != 0
+        return self.holds & TEMP != 0 or self.asks & (NAMES | OWN_NAMES) != 0
 
     @cython.ccall
     def clouded(self) -> cython.bint:
@@ -89,10 +89,10 @@ class Understanding(Doubting):
 
     @cython.ccall
     def reads_otherwise(self, statement: Statement) -> cython.bint:
-        """Whether its text may mean something else now than it did."""
+        """Whether its text may mean something else now than it did, or than for others."""
         if self.stirred or statement.under is not self.parameters.meaning:
             return True
-        return not statement.alone and self.apart()
+        return statement.alone or self.apart()
 
     @cython.ccall
     def keeps_reading(self, statement: Statement) -> cython.bint:
