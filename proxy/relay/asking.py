@@ -11,7 +11,7 @@ from typing import Any
 
 import cython
 
-from proxy.conditions import UNSURE
+from proxy.conditions import TEMP, UNSURE
 from proxy.relay.fitting import RETRIES
 from proxy.session.inquiry import question, read_answer
 from proxy.session.parameters import settings_query
@@ -145,6 +145,8 @@ class Asking(Fitting):
         else:
             server.parameters = session.believe(read_answer(*self.asked, rows[0]))
             self._has_left()
+            if session.holds & TEMP:
+                server.planned = None
         self._known()
         return self._resume()
 

@@ -280,6 +280,7 @@ class Borrowing(Asking):
             session.ask(watches)
         if session.asks & (DEFINES | NAMES):
             self.hub.schema_changed(self.pool, ROUTINES if session.asks & DEFINES else STATEMENTS)
+        session.made = session.asks & OWN_NAMES != 0
         session.asks &= ~(DEFINES | NAMES | OWN_NAMES)
         if self.pool.looks == NEEDED and self.mode != SESSION and self.remaining == 0:
             self._run_ahead(LOOKING_BACK, [self.server.look()])

@@ -11,6 +11,7 @@ cdef class Judging(Borrowing):
     cdef int _sequences(self)
     cdef Py_ssize_t _names(self, object said, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _may(self, object said, bytes text, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+    cdef Py_ssize_t _replan(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _ahead(self, bytes ahead, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef object _judge_again(self, Statement statement)
     cdef object _judge(self, bytearray buffer, Py_ssize_t at, Py_ssize_t stop)

@@ -13,6 +13,8 @@ import cython
 
 from proxy.conditions import PREPARED, SEQUENCES
 from proxy.session.doubting import UNKNOWABLE, UNREADABLE
+from proxy.session.findings import TEMPORARIES
+from proxy.session.parameters import FORGET_PLANS
 from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
 from proxy.session.statement import PREFIX
 from proxy.session.verdict import NOTHING as HARMLESS
@@ -185,6 +187,8 @@ class Judging(Borrowing):
             statement: Statement = self.session.names.get(name)
             if statement is None:
                 continue
+            if piece.verb == "DEALLOCATE":
+                server.shelf.copies.pop(name, None)
             taken: cython.bint = server.knows(piece.name)
             copy: bytes = server.shelf.copy(self.session, name, statement, taken, server.owed)
             if copy:
@@ -245,6 +249,8 @@ class Judging(Borrowing):
         if text and self._has_failed() and not _ENDS.search(text):
             return run  # it can only fail
         session.stirred = True
+        if said.does & TEMPORARIES and not session.apart() and server.replans():
+            run = self._replan(buffer, run, at)
         run = self._names(said, buffer, run, at)
         idle: cython.bint = server.status == 73  # I
         alone: cython.bint = idle and server.owed.nothing()
@@ -254,6 +260,18 @@ class Judging(Borrowing):
         if said.prepared and not said.whole_reset:
             session.prepares(said, text, not server.owed.runs(), idle)
         return run
+
+    @cython.cfunc
+    def _replan(
+        self, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
+    ) -> cython.Py_ssize_t:
+        """On a connection of its own, search_path changes with the first temporary table, in a
+        way, and plans are made anew for that."""
+        server: Server = self.server
+        if buffer[at] == QUERY and server.owed.synced():
+            server.shelf.discard_plans()
+            return self._ahead(server.query_ahead(FORGET_PLANS), buffer, run, at)
+        return self._ahead(server.shelf.forget(server.owed), buffer, run, at)
 
     @cython.cfunc
     def _ahead(

@@ -266,7 +266,8 @@ class Naming(Judging):
             return run
         name: bytes = part(buffer, at + 5, stop)
         if self.session.in_sql(name):
-            server.owed.push_noted(80, NOTHING_TO_UNDO)  # P; that name is taken
+            server.owed.push_noted(80, NOTHING_TO_UNDO)  # P; that name is taken, it seems
+            server.shelf.try_name(self.session, name, part(buffer, stop + 1, end), said)
             return run
         before: Statement = self.session.names.get(name)
         if before is not None and server.shelf.doubts(before):

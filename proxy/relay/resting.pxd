@@ -23,6 +23,7 @@ cdef class Resting(Answering):
     cpdef object to_reset(self, bytes sql)
     cpdef object free(self)
     cpdef bint plans_anew(self, object meaning)
+    cpdef bint replans(self)
     cpdef bytes look(self)
     cpdef bytes looked(self, object error)
     cdef object _learn(self)

@@ -183,6 +183,16 @@ class Resting(Answering):
     # -- what it tells and whether it is clean ---------------------------------------------
 
     @cython.ccall
+    def replans(self) -> cython.bint:
+        """Names in texts come to stand for a client's own tables, which will be gone: plans that
+        are kept here are to be made anew for the next, and at once where this says so."""
+        self.planned = None
+        if not self.pool.catalog.keeps_plans and not self.parameters.statements:
+            return False
+        self.parameters = self.parameters.planned_anew(self.parameters.meaning)
+        return True
+
+    @cython.ccall
     def look(self) -> bytes:
         """The first of the queries that tell which of the database's functions change sessions.
 

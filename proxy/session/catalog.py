@@ -19,6 +19,7 @@ from proxy.session.beginnings import BEGINS, GIVEN, Rows, begins, former
 from proxy.session.findings import NOTHING, Verdict
 from proxy.session.glance import FUNCTIONS
 from proxy.session.inquiry import EQ, read_text, text_column, unhurried
+from proxy.session.parameters import TOLD
 from proxy.session.reading import DEFINING
 from proxy.session.routines import ANY_TEXT, Routines, joined
 from proxy.session.tokens import Tokens
@@ -114,7 +115,7 @@ def _first(sources: Iterable[list[str | None]]) -> dict[str, Verdict]:
     found: dict[str, Verdict] = {}
     for name, language, text in sources:
         said = body(language or "", text)
-        if name is not None and not said.only_leaves():
+        if name is not None and (not said.only_leaves() or said.moves(TOLD.__contains__)):
             found[name] = joined([found.get(name, NOTHING), said])
     return found
 

@@ -30,6 +30,7 @@ cdef class Doubting:
     cdef bint withholds_next
     cdef readonly bint reads
     cdef readonly object bound
+    cdef readonly dict tried
     cdef readonly object leaves
     cdef public tuple leaving
     cdef public dict failing

@@ -79,7 +79,8 @@ class Doubting:
     PREPARE reads a text under; `leaves`: names of an application's own parameters that it has
     used, whatever became of their values, and `leaving`: those of statements under way;
     `bound`: statements that can be prepared on no other server, by name the string that they
-    came in; `failing`: what Postgres said of those that it could not prepare anew, by name;
+    came in; `tried`: statements of the protocol under names that SQL had, which may be free;
+    `failing`: what Postgres said of those that it could not prepare anew, by name;
     `above`: parameters that it cannot set elsewhere, since that takes a superuser; `routines`:
     those of its database, where some change sessions.
     """
@@ -119,6 +120,7 @@ class Doubting:
         self.leaves: frozenset[str] = NO_NAMES
         self.leaving: tuple[str, ...] = ()
         self.bound = {}
+        self.tried: dict[bytes, Statement] = {}
         self.back: dict[str, str] = {}
         self.follow(startup)
 
@@ -175,6 +177,7 @@ class Doubting:
         self.asks = 0
         self.doubt = None
         self.reads = False
+        self.tried = {}
         return None
 
     # -- what statements may do ------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cython
 
 from proxy.conditions import ANYTHING, PARAMETERS, SEED, TEMP
+from proxy.session.parameters import TOLD
 
 # What a text puts back in full, a mask: `Verdict.does`.
 DISCARD_ALL, DISCARD_TEMP, DISCARD_SEQUENCES, DISCARD_PLANS, RESET_ALL = 1, 2, 4, 8, 16
@@ -79,8 +82,9 @@ class Verdict:
     resets in it, and CREATES; `whole_reset`: it consists of nothing else. `opaque`: it runs code
     that the text does not show (CALL, dynamic SQL); `unseen`: what of `makes` only code may do that
     is called by name and cannot be read. `defines`: it may give names of the database another
-    meaning for sessions where no CommandComplete tells. `leaves`: parameters of an application's
-    own that it sets for its transaction alone; their names stay.
+    meaning for sessions where no CommandComplete tells. `leaves`: parameters that it sets for its
+    transaction alone: of an application's own, whose names stay, and those that constants are read
+    under.
     """
 
     names: tuple[str, ...]
@@ -134,6 +138,10 @@ class Verdict:
     def only_leaves(self) -> cython.bint:
         """Whether it does nothing to the session but leave names in it."""
         return not (self.makes or self.clears or self.does or self.defines)
+
+    def moves(self, changes: Callable[[str], bool]) -> bool:
+        """Whether it may change a parameter of those, if only for its transaction."""
+        return self.everything or any(map(changes, self.names)) or any(map(changes, self.leaves))
 
 
 NOTHING = Verdict()
@@ -214,7 +222,7 @@ class Findings:
 
     def leave(self, name: str) -> None:
         """The parameter is set for a transaction."""
-        if "." in name:
+        if "." in name or name in TOLD:
             self.leaves = _with(self.leaves, name)
 
     def prepare(self, piece: Piece) -> None:

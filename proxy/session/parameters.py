@@ -85,6 +85,9 @@ UNTOLD = (
 )
 """Parameters that the constants of a text are read under, and that Postgres does not report."""
 
+TOLD = ("client_encoding", "datestyle", "intervalstyle", "standard_conforming_strings", "timezone")
+"""Those that it reports, when it is ready for the next query."""
+
 READ_ONLY = frozenset(
     {"in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version"}
 )

@@ -31,6 +31,8 @@ cdef class Shelf:
     cdef bytes _room(self, Owed owed)
     cdef bytes _close(self, Statement statement, Owed owed)
     cpdef bytes parse(self, Session session, bytes name, bytes tail, object verdict, Owed owed, bint known_good)
+    cpdef bytes forget(self, Owed owed)
+    cpdef void try_name(self, Session session, bytes name, bytes tail, object verdict)
     cdef void _touch(self, Statement statement)
     cdef bytes _parse_again(self, Session session, bytes name, Statement before, bytes tail, Owed owed)
     cpdef void parse_unnamed(self, Session session, object tail, object verdict, Owed owed)

@@ -19,7 +19,7 @@ from typing import Any
 
 import cython
 
-from proxy.session.reread import TELL, meaning, way
+from proxy.session.reread import FORGET, TELL, meaning, way
 from proxy.session.statement import as_before, share
 from proxy.wire import messages
 
@@ -63,7 +63,7 @@ else:
 # A note is (kind, name, what the name stood for, statement at the server, statement at the
 # client), and the kind says what it undoes. That of a Describe is (_TOLD, None, generation,
 # None, statement).
-_NAME, _UNNAMED, _OURS, _EVICTED, _AGAIN, _TOLD, _READ = 0, 1, 2, 3, 4, 5, 6
+_NAME, _UNNAMED, _OURS, _EVICTED, _AGAIN, _TOLD, _READ, _COPY = 0, 1, 2, 3, 4, 5, 6, 7
 NOTHING_TO_UNDO = (_OURS, None, None, None, None)
 _REPEATED = (_AGAIN, None, None, None, None)
 
@@ -251,7 +251,7 @@ class Shelf:
         apart: cython.bint = session.apart()
         if there and statement.alone:
             return statement
-        if there and not apart and (session.stirred or not statement.has_constants()):
+        if there and (not apart or session.settled) and session.reads_alike(statement):
             return statement
         anew: Statement
         if certain and session.keeps_reading(statement):
@@ -310,13 +310,15 @@ class Shelf:
     ) -> bytes:
         """Messages to send ahead so that SQL finds the statement under its client's own name.
 
-        `taken`: something may be there under that name.
+        `taken`: something may be there under that name. Where these are skipped, so is what is
+        behind them: then the name is still its client's.
         """
         if taken and self.copies.get(name) is statement:
             return b""
         self.copies[name] = statement
         ahead: bytes = self._uncopy(name, owed) if taken else b""
-        ahead += self.prepare(session, statement, name, NOTHING_TO_UNDO, owed)
+        note = (_COPY, name, statement, None, None)
+        ahead += self.prepare(session, statement, name, note, owed)
         return ahead
 
     @cython.cfunc
@@ -384,6 +386,21 @@ class Shelf:
         session.names[name] = statement
         owed.push_noted(PARSE, (_NAME, name, None, statement, statement))
         return ahead + messages.parse(statement.server_name, tail)
+
+    @cython.ccall
+    def forget(self, owed: Owed) -> bytes:
+        """DISCARD PLANS, to send within what the client sends."""
+        self.discard_plans()
+        self._go(OUR_EXECUTE, None, owed)
+        owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
+        return FORGET
+
+    @cython.ccall
+    def try_name(self, session: Session, name: bytes, tail: bytes, verdict: Any) -> cython.void:
+        """A client prepares what SQL has prepared, and may have dropped since."""
+        statement = share(tail, session.parameters, verdict, self.generation, alone=True)
+        session.reads_now(statement)
+        session.tried[name] = statement
 
     @cython.cfunc
     def _touch(self, statement: Statement) -> cython.void:
@@ -484,7 +501,7 @@ class Shelf:
             session.unnamed = None if refused else before
         elif kind == _AGAIN:
             session.unnamed = None if refused else session.unnamed
-        elif kind == _NAME and before is not None:
+        elif (kind == _NAME or kind == _COPY) and before is not None:
             session.names.setdefault(name, before)
         elif kind == _NAME and session.names.get(name) is there:
             session.names.pop(name, None)

@@ -162,11 +162,9 @@ def _leaves_meaning(text: bytes, said: Verdict) -> bool:
             rest[piece.start : piece.end] = b" " * (piece.end - piece.start)
     if _MOVES.search(rest):
         return False
-    if not _moves(said):
+    if not said.moves(has_meaning):
         return True
-    executes = any(piece.verb == "EXECUTE" for piece in said.prepared)
-    return not executes and not _moves(verdict(bytes(rest)))
-
-
-def _moves(said: Verdict) -> bool:
-    return said.everything or any(has_meaning(name) for name in said.names)
+    # What it runs, or calls, may do so; where EXECUTE gives a parameter's name, that pins.
+    runs = said.everything or any(piece.verb == "EXECUTE" for piece in said.prepared)
+    runs = runs or any(map(has_meaning, said.leaves))
+    return not runs and not verdict(bytes(rest)).moves(has_meaning)

@@ -15,13 +15,10 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from proxy.session.parameters import UNTOLD, Meaning, quote
+from proxy.session.parameters import FORGET_PLANS, TOLD, UNTOLD, Meaning, quote
 from proxy.wire import messages
 
-_READ_UNDER = (
-    *("client_encoding", "datestyle", "intervalstyle", "search_path"),
-    *("standard_conforming_strings", "timezone", *UNTOLD),
-)
+_READ_UNDER = ("search_path", *TOLD, *UNTOLD)
 """Parameters that the constants of a text are read under. The text itself is read under
 client_encoding, to the end of its Parse."""
 
@@ -145,3 +142,5 @@ def _query(sql: str) -> bytes:
 
 TELL = _query("SELECT " + ",".join(map(_current, _READ_UNDER))) + messages.close_statement(_NAME)
 """A query whose row says what a Parse behind it is read under (`meaning`), and a Close."""
+
+FORGET = _query(FORGET_PLANS.decode()) + messages.close_statement(_NAME)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import cython
 
-from proxy.conditions import PARAMETERS, PREPARED, UNSURE
+from proxy.conditions import PARAMETERS, PREPARED, TEMP, UNSURE
 from proxy.session.findings import DISCARD_ALL, RESET_ALL
 from proxy.session.inquiry import ASKABLE, Answer
 from proxy.session.parameters import IDENTITY, IMPATIENT, NOBODYS, NONE, hasty
@@ -124,7 +124,9 @@ class Session(Understanding):
     def believe(self, answer: Answer) -> Parameters:
         """What the server said is true; returns what it itself is set to now."""
         asked: cython.int = self.asks & (ASKABLE | PREPARED)
+        had: cython.int = (self.holds & TEMP) | self.made
         self.holds = self.holds & ~(asked | UNSURE) | answer.held
+        self.settled = self.settled or (had != 0 and not self.holds & TEMP)
         there, here = self._believe_parameters(answer)
         self.leaving += tuple(n for n, v in answer.values.items() if "." in n and v is not None)
         if answer.statements is not None:
@@ -216,7 +218,7 @@ class Session(Understanding):
         return value in _UNSET or value == self.begins.get(name)
 
     def _believe_names(self, answer: Answer) -> None:
-        for name, statement in self.doubt.dropped.items():
+        for name, statement in {**self.doubt.dropped, **self.tried}.items():
             if name.decode("utf-8", "surrogateescape") in answer.strays:
                 self.names.setdefault(name, statement)
 

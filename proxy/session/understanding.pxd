@@ -3,10 +3,13 @@ from proxy.session.statement cimport Statement
 
 cdef class Understanding(Doubting):
     cdef public bint stirred
+    cdef public bint made
+    cdef public bint settled
     cpdef object reads_now(self, Statement statement)
     cpdef bint apart(self)
     cpdef bint clouded(self)
     cdef bint _asks_of(self, object names)
     cpdef object reads_under(self)
     cpdef bint reads_otherwise(self, Statement statement)
+    cpdef bint reads_alike(self, Statement statement)
     cpdef bint keeps_reading(self, Statement statement)

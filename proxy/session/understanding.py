@@ -31,13 +31,17 @@ _PATH = ("search_path",)
 class Understanding(Doubting):
     """A session in what texts mean.
 
-    `stirred`: something that may change that was sent, and not all of what was sent is answered.
+    `stirred`: something that may change that was sent, and not all of what was sent is answered;
+    `made`: it may just have made temporary objects; `settled`: it has had some and has lost them
+    since: search_path changes with the first of them only, in a way, so that Postgres reads texts
+    anew.
     """
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
     ) -> None:
         self.stirred = False
+        self.made = self.settled = False
         Doubting.__init__(self, startup, defaults)
 
     @cython.ccall
@@ -93,6 +97,12 @@ class Understanding(Doubting):
         if self.stirred or statement.under is not self.parameters.meaning:
             return True
         return statement.alone or self.apart()
+
+    @cython.ccall
+    def reads_alike(self, statement: Statement) -> cython.bint:
+        """Whether a server that has it may use it as it is."""
+        same: cython.bint = statement.under is self.parameters.meaning
+        return same or self.stirred or not statement.has_constants()
 
     @cython.ccall
     def keeps_reading(self, statement: Statement) -> cython.bint:

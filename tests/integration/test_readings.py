@@ -198,6 +198,28 @@ def test_what_a_pipeline_that_sets_has_prepared(
         other.ask("SELECT 1")
 
 
+def test_what_a_function_sets_for_its_transaction(both: list[Both]) -> None:
+    one, other = both
+    one.straight.ask(
+        "CREATE OR REPLACE FUNCTION readings_zone(t text) RETURNS void LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM set_config('timezone', t, true); END $$"
+    )
+    one.funnel.ask("ALTER FUNCTION readings_zone(text) COST 10")  # now it is known, too
+    for client in both:
+        client.ask("SET timezone = 'UTC'")
+    zone = [parse("", "SELECT readings_zone('Asia/Tokyo')"), bind(), execute()]
+    one.ask("BEGIN")
+    one.send(*zone, parse("s", MIDNIGHT), bind("", "s"), execute(), SYNC)
+    one.ask("COMMIT")
+    other.send(parse("s", MIDNIGHT), bind("", "s"), execute(), SYNC)
+    assert rows(one.send(bind("", "s"), execute(), SYNC)) == [["2019-12-31 15:00:00+00"]]
+    one.ask(f"SELECT readings_zone('Asia/Tokyo'); PREPARE p AS {MIDNIGHT}")
+    one.ask("EXECUTE p")
+    one.ask("DEALLOCATE p")
+    other.ask("SELECT 1")
+    one.straight.ask("DROP FUNCTION readings_zone")
+
+
 def test_simple_queries_in_one_packet(both: list[Both]) -> None:
     one, other = both
     change = query("SELECT 1/0; SET timezone = 'UTC'")

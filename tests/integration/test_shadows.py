@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import StartFunnel
 from tests.integration.test_readings import Both
-from tests.postgres import Postgres
+from tests.postgres import USERS, Postgres
 from tests.wireclient import SYNC, Wire, bind, close, execute, parse, rows, sqlstates
 
 READ = "SELECT v FROM shadowed"
@@ -153,6 +153,108 @@ def test_rows_go_where_they_would_on_a_connection_of_ones_own(
         other.execute("DROP TABLE shadow_orders")
 
 
+# -- plans that functions keep ---------------------------------------------------------------
+
+
+LOGS = """
+DROP TABLE IF EXISTS shadow_log, shadow_source;
+CREATE TABLE shadow_log (b text);
+CREATE TABLE shadow_source (b text);
+CREATE OR REPLACE FUNCTION shadow_log_it(t text) RETURNS void LANGUAGE plpgsql AS
+  'BEGIN INSERT INTO shadow_log VALUES (t) ; END';
+CREATE OR REPLACE FUNCTION shadow_logs() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN INSERT INTO shadow_log VALUES (new.b) ; RETURN new ; END';
+CREATE TRIGGER logs BEFORE INSERT ON shadow_source FOR EACH ROW EXECUTE FUNCTION shadow_logs();
+CREATE TEMP TABLE shadow_row (a int, b text);
+CREATE OR REPLACE FUNCTION shadow_reads() RETURNS text LANGUAGE plpgsql AS
+  'DECLARE o shadow_row ; BEGIN SELECT * INTO o FROM shadow_row ; RETURN o::text ; END'
+"""
+
+
+@pytest.fixture
+def logs(postgres: Postgres) -> Iterator[None]:
+    """A table, functions in PL/pgSQL that write to it, and a trigger that does."""
+    with Wire(postgres.host, postgres.port, "alice", postgres.database, USERS["alice"]) as own:
+        for sql in LOGS.split(";\n"):
+            assert not sqlstates(own.ask(sql)), sql
+        yield
+        for sql in (
+            "DROP FUNCTION shadow_log_it, shadow_reads",
+            "DROP TABLE public.shadow_log, shadow_source",
+            "DROP FUNCTION shadow_logs",
+        ):
+            own.ask(sql)
+
+
+@pytest.mark.parametrize("pool", [1, 3])
+def test_a_row_of_a_temporary_table(
+    pgfunnel: StartFunnel, postgres: Postgres, logs: None, pool: int
+) -> None:
+    funnel = pgfunnel(default_pool_size=pool)
+    for drop in ("", " ON COMMIT DROP", "", ""):
+        with closing(Both(funnel, postgres)) as client:
+            if drop:
+                client.ask("BEGIN")
+            client.ask(f"CREATE TEMP TABLE shadow_row (a int, b text){drop}")
+            client.ask("INSERT INTO shadow_row VALUES (1, 'x')")
+            assert rows(client.ask("SELECT shadow_reads()")) == [["(1,x)"]]
+            if drop:
+                client.ask("COMMIT")
+
+
+MAKES_LOG = "CREATE TEMP TABLE shadow_log (b text)"
+
+
+@pytest.mark.parametrize(
+    "writes", ["SELECT shadow_log_it('a')", "INSERT INTO shadow_source VALUES ('a')"]
+)
+@pytest.mark.parametrize("way", ["queries", "block", "string", "pipeline"])
+@pytest.mark.parametrize("before", [True, False])
+def test_functions_write_to_a_clients_own_table(
+    pgfunnel: StartFunnel, postgres: Postgres, logs: None, writes: str, way: str, before: bool
+) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with closing(Both(funnel, postgres)) as other, closing(Both(funnel, postgres)) as one:
+        if before:
+            other.ask("CREATE TEMP TABLE anything (a int)")
+            other.ask("DROP TABLE anything")
+        other.funnel.ask(writes.replace("'a'", "'b'"))
+        if way == "string":
+            one.ask(f"{MAKES_LOG}; {writes}")
+        elif way == "pipeline":
+            one.send(
+                *(parse("", MAKES_LOG), bind(), execute()),
+                *(parse("", writes), bind(), execute(), SYNC),
+            )
+        else:
+            if way == "block":
+                one.ask("BEGIN")
+            one.ask(MAKES_LOG)
+            one.ask(writes)
+            if way == "block":
+                one.ask("COMMIT")
+        assert rows(one.ask("SELECT b || '' FROM pg_temp.shadow_log")) == [["a"]]
+        assert rows(one.ask("SELECT b || '' FROM public.shadow_log")) == [["b"]]
+        one.ask("DROP TABLE pg_temp.shadow_log")
+        other.funnel.ask(writes.replace("'a'", "'c'"))
+        assert rows(one.ask("SELECT b || '' FROM shadow_log WHERE b <> 'c'")) == [["b"]]
+
+
+def test_what_prepare_has_read_before_the_first_temporary_table(
+    pgfunnel: StartFunnel, postgres: Postgres, three: list[Both]
+) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with closing(Both(funnel, postgres)) as one, closing(Both(funnel, postgres)) as other:
+        other.ask("CREATE TEMP TABLE anything (a int)")
+        other.ask("DROP TABLE anything")
+        one.ask("PREPARE p AS SELECT v || '' FROM shadowed")
+        one.ask("CREATE TEMP TABLE shadowed AS SELECT 'own' AS v")
+        assert rows(one.ask("EXECUTE p")) == [["own"]]
+        one.ask(DROPS)
+        other.ask("SELECT 1")
+        assert rows(one.ask("EXECUTE p")) == [["public"]]
+
+
 # -- statements of the protocol under their clients' own names -------------------------------
 
 
@@ -185,6 +287,44 @@ def test_a_copy_that_was_skipped_is_made_again(three: list[Both]) -> None:
     one.ask("ROLLBACK TO a")
     assert rows(one.ask("EXECUTE s")) == [["it"]]
     one.ask("COMMIT")
+
+
+def test_a_deallocate_that_was_skipped_drops_nothing(three: list[Both]) -> None:
+    one, other, _ = three
+    one.send(parse("s", "SELECT 'it'"), SYNC)
+    fails = [parse("", "SELECT 1/0"), bind(), execute()]
+    drops = [parse("", "DEALLOCATE s"), bind(), execute()]
+    for block in (False, True):
+        if block:
+            one.ask("BEGIN")
+        one.send(*fails, *drops, SYNC)
+        one.ask("ROLLBACK")
+        other.ask("SELECT 1")
+        assert reads(one) == [["it"]]
+    one.send(*drops, SYNC)
+    assert sqlstates(one.send(bind("", "s"), execute(), SYNC)) == ["26000"]
+
+
+@pytest.mark.parametrize(
+    "drops", [[close("s")], [parse("", "DEALLOCATE s"), bind(), execute()]], ids=["Close", "SQL"]
+)
+@pytest.mark.parametrize("block", [False, True])
+def test_a_name_that_sql_had(three: list[Both], drops: list[bytes], block: bool) -> None:
+    one, other, _ = three
+    one.ask("PREPARE s AS SELECT 'sql'")
+    if block:
+        one.ask("BEGIN")
+    one.send(*drops, parse("s", "SELECT 'protocol'"), SYNC)
+    assert reads(one) == [["protocol"]]
+    one.ask("SET application_name = 'x'")
+    if block:
+        one.ask("ROLLBACK")
+    other.ask("SELECT 1")
+    assert reads(one) == [["protocol"]]
+    assert rows(one.ask("EXECUTE s")) == [["protocol"]]
+    one.send(parse("s", "SELECT 'again'"), SYNC)
+    one.ask("PREPARE s AS SELECT 'sql'")
+    assert reads(one) == [["protocol"]]
 
 
 def test_an_unnamed_statement_that_a_query_has_destroyed_stays_so(three: list[Both]) -> None:

@@ -45,7 +45,6 @@ def noted(
         "PREPARE p AS SELECT CASE WHEN true THEN 1 END",
         "DEALLOCATE ALL; PREPARE p AS SELECT 1",
         "PREPARE p AS SELECT set_config('timezone', 'UTC', false)",
-        "PREPARE p AS SELECT set_config($1, $2, false); SELECT 1",
         "SET work_mem = '5MB'; PREPARE p AS SELECT 1; UPDATE t SET a = 1; RESET my.tag",
     ],
 )
@@ -59,6 +58,7 @@ def test_alone_it_reads_what_was_before(text: str) -> None:
     [
         "SET search_path = b; PREPARE p AS SELECT 1",
         "EXECUTE q; PREPARE p AS SELECT set_config('timezone', 'UTC', false)",
+        "PREPARE p AS SELECT set_config($1, $2, false); SELECT 1",
         "SET timezone = 'a'; PREPARE p AS SELECT set_config('timezone', 'UTC', false)",
         "SET LOCAL search_path = b; PREPARE p AS SELECT 1",
         "select set_config('search_path', 'b', true); PREPARE p AS SELECT 1",
