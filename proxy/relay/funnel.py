@@ -11,6 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from time import monotonic
 
@@ -23,6 +24,7 @@ from proxy.errors import (
     UpstreamLost,
     WaitedTooLong,
 )
+from proxy.relay.answering import IDLE
 from proxy.relay.cancel_requests import CancelRequests
 from proxy.relay.client import Client
 from proxy.relay.connect import Address, Keepalive
@@ -225,7 +227,7 @@ class Funnel:
             if outdated == BEGINNINGS and each.address == pool.address:
                 each.greetings.clear()
                 each.routines_changed()
-            if each.database != pool.database:
+            if each.target.place != pool.target.place:
                 continue
             each.generation = new_generation()
             if outdated >= ROUTINES:
@@ -233,6 +235,17 @@ class Funnel:
         for server in self.servers():
             if server.shelf.generation != server.pool.generation:
                 server.shelf.renew(server.pool.generation)
+
+    def vacate(self, pool: Database, dbname: str) -> None:
+        """A database of that name is about to be dropped or copied where this one is.
+
+        Postgres refuses that while others are in it, and waits for them for five seconds (source:
+        PostgreSQL documentation, "Managing Databases").
+        """
+        place = replace(pool.target, dbname=dbname).place
+        for server in list(self.servers()):
+            if server.state == IDLE and server.pool.target.place == place:
+                server.close(CloseReason.VACATED)
 
     def looked(self, pool: Database, changes: int, found: Catalog) -> None:
         """A server has looked at its catalogs when there had been so many `changes`."""

@@ -11,11 +11,12 @@ from typing import Any
 
 import cython
 
-from proxy.conditions import PREPARED, SEQUENCES
+from proxy.conditions import PREPARED, SEQUENCES, TEMP
 from proxy.session.doubting import UNKNOWABLE, UNREADABLE
-from proxy.session.findings import TEMPORARIES
+from proxy.session.findings import CREATES, TEMPORARIES
 from proxy.session.parameters import FORGET_PLANS
 from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
+from proxy.session.reading import vacates
 from proxy.session.statement import PREFIX
 from proxy.session.verdict import NOTHING as HARMLESS
 from proxy.session.verdict import Verdict, verdict
@@ -249,6 +250,10 @@ class Judging(Borrowing):
         if text and self._has_failed() and not _ENDS.search(text):
             return run  # it can only fail
         session.stirred = True
+        if said.does & CREATES or said.clears & TEMP:
+            dbname = vacates(text)
+            if dbname:
+                self.hub.vacate(self.pool, dbname)
         if said.does & TEMPORARIES and not session.apart() and server.replans():
             run = self._replan(buffer, run, at)
         run = self._names(said, buffer, run, at)

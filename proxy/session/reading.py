@@ -54,6 +54,23 @@ DEFINING = re.compile(
 frequent there (`proxy.session.catalog.changes_routines`)."""
 
 
+_VACATES = re.compile(
+    rb"\s*(?:drop\s+database\s+(?:if\s+exists\s+)?"
+    rb"|create\s+database\s+(?:\"[^\"]+\"|[^\s\"]+)\s(?>.*?\btemplate\s*)=?\s*)"
+    rb"(\"[^\"]+\"|[^\s\";()]+)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def vacates(text: bytes) -> str:
+    """The database that a text drops or copies; empty where it does no such thing."""
+    found = _VACATES.match(text)
+    if found is None:
+        return ""
+    name = found[1].decode("utf-8", "replace")
+    return name[1:-1] if name.startswith('"') else name.lower()
+
+
 @cython.final
 @cython.cclass
 class Reading(Calls):

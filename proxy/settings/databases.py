@@ -262,6 +262,11 @@ class Target:
         return tuple(self.host.split(","))
 
     @property
+    def place(self) -> tuple[object, ...]:
+        """Which database it is, whatever its name here."""
+        return self.host, self.port, self.dbname
+
+    @property
     def way(self) -> tuple[object, ...]:
         """How Postgres is reached, and as whom: servers that were reached otherwise are to go."""
         place = (self.host, self.port, self.sslmode, self.dbname, self.session_attrs)

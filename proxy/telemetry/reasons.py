@@ -120,6 +120,11 @@ class CloseReason(StrEnum):
         None,
         "By ALTER ROLE or ALTER DATABASE sessions begin with other parameters than it did.",
     )
+    VACATED = (
+        "vacated",
+        None,
+        "Its database is to be dropped or copied, for which Postgres has nobody else in it.",
+    )
     LIFETIME = "lifetime", None, "It was older than server_lifetime, or that is 0 and it was used."
 
     # Servers that are of no more use

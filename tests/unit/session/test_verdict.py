@@ -24,6 +24,7 @@ from proxy.session import findings
 from proxy.session.catalog import body
 from proxy.session.findings import NOTHING
 from proxy.session.lexer import TWO
+from proxy.session.reading import vacates
 from proxy.session.verdict import Verdicts, read, verdict
 
 
@@ -69,6 +70,24 @@ from proxy.session.verdict import Verdicts, read, verdict
 )
 def test_nothing_lasts(text: str) -> None:
     assert read(text.encode()) is NOTHING
+
+
+@pytest.mark.parametrize(
+    "text, dbname",
+    [
+        ("DROP DATABASE Dd", "dd"),
+        ('  drop database if exists "Dd x" with (force)', "Dd x"),
+        ("DROP DATABASE dd;", "dd"),
+        ("create database new template dd", "dd"),
+        ('CREATE DATABASE "new" WITH OWNER x TEMPLATE = "Dd"', "Dd"),
+        ("CREATE DATABASE template", ""),
+        ("CREATE DATABASE dd", ""),
+        ("DROP TABLE database", ""),
+        ("SELECT 'DROP DATABASE dd'", ""),
+    ],
+)
+def test_databases_that_are_dropped_or_copied(text: str, dbname: str) -> None:
+    assert vacates(text.encode()) == dbname
 
 
 @pytest.mark.parametrize(
