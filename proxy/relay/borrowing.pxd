@@ -1,5 +1,6 @@
 from proxy.relay.asking cimport Asking
 from proxy.relay.server cimport Server
+from proxy.session.session cimport Session
 
 cdef enum:
     STAYS = 0
@@ -38,5 +39,6 @@ cdef class Borrowing(Asking):
     cpdef bint silent(self, double moment)
     cpdef object dismiss(self, object reason, object error)
     cdef object _see_off(self)
+    cdef object _made(self, Session session)
     cdef object _stir(self)
     cdef object _give_back(self)

@@ -7,6 +7,7 @@ from typing import Any
 
 import cython
 
+from proxy.conditions import TEMP
 from proxy.errors import FeatureRefused, PostgresError, ProtocolViolation, TooManyWaiters
 from proxy.relay.fitting import NO_STAND_INS
 from proxy.session.catalog import ROUTINES, STATEMENTS
@@ -278,10 +279,8 @@ class Borrowing(Asking):
         watches: cython.int = session.watches | self.pool.watches
         if watches:
             session.ask(watches)
-        if session.asks & (DEFINES | NAMES):
-            self.hub.schema_changed(self.pool, ROUTINES if session.asks & DEFINES else STATEMENTS)
-        session.made = session.asks & OWN_NAMES != 0
-        session.asks &= ~(DEFINES | NAMES | OWN_NAMES)
+        if session.asks & (DEFINES | NAMES | OWN_NAMES):
+            self._made(session)
         if self.pool.looks == NEEDED and self.mode != SESSION and self.remaining == 0:
             self._run_ahead(LOOKING_BACK, [self.server.look()])
             return None
@@ -311,6 +310,17 @@ class Borrowing(Asking):
         if self.session.reads:
             return self._ask_readings()
         return self._restore() if self.session.withholds else None
+
+    @cython.cfunc
+    def _made(self, session: Session) -> object:
+        """Its transaction may have made what texts name otherwise from now on."""
+        if session.asks & (DEFINES | NAMES):
+            self.hub.schema_changed(self.pool, ROUTINES if session.asks & DEFINES else STATEMENTS)
+        if session.asks & OWN_NAMES:
+            session.made = True
+            session.settled = session.settled or not (session.asks | session.holds) & TEMP
+        session.asks &= ~(DEFINES | NAMES | OWN_NAMES)
+        return None
 
     @cython.ccall
     def recount(self) -> object:

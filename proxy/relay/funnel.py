@@ -243,8 +243,11 @@ class Funnel:
         PostgreSQL documentation, "Managing Databases").
         """
         place = replace(pool.target, dbname=dbname).place
+        there = [each for each in self.pools_by_key if each.target.place == place]
+        if sum(each.clients for each in there) > (pool in there):
+            return  # clients are in it
         for server in list(self.servers()):
-            if server.state == IDLE and server.pool.target.place == place:
+            if server.state == IDLE and server.pool in there:
                 server.close(CloseReason.VACATED)
 
     def looked(self, pool: Database, changes: int, found: Catalog) -> None:

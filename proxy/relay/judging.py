@@ -16,7 +16,7 @@ from proxy.session.doubting import UNKNOWABLE, UNREADABLE
 from proxy.session.findings import CREATES, TEMPORARIES
 from proxy.session.parameters import FORGET_PLANS
 from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
-from proxy.session.reading import vacates
+from proxy.session.reading import runs_alone, vacates
 from proxy.session.statement import PREFIX
 from proxy.session.verdict import NOTHING as HARMLESS
 from proxy.session.verdict import Verdict, verdict
@@ -254,7 +254,7 @@ class Judging(Borrowing):
             dbname = vacates(text)
             if dbname:
                 self.hub.vacate(self.pool, dbname)
-        if said.does & TEMPORARIES and not session.apart() and server.replans():
+        if said.does & TEMPORARIES and server.replans() and not runs_alone(text):
             run = self._replan(buffer, run, at)
         run = self._names(said, buffer, run, at)
         idle: cython.bint = server.status == 73  # I

@@ -59,7 +59,6 @@ class Server(Resting):
     def __repr__(self) -> str:
         return f"<Server {self.pool.database}/{self.pool.user} {self.state} fd={self.fd}>"
 
-    @property
     @cython.cfunc
     def _let_go_on(self) -> object:
         """A client that held messages back may send them: what was noted is done or undone."""

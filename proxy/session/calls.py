@@ -105,7 +105,7 @@ class Calls:
         if word is not None:
             word(self)
         elif tokens.begins(b"pg_temp"):
-            self.found.create_temporary()
+            self.found.create_temporary(True)
 
     def notice_name(self, name: str | None) -> None:
         """One in quotes; None: it is no name at all."""
@@ -118,11 +118,11 @@ class Calls:
         elif name == "pg_settings":
             self.settings()
         elif name == "pg_temp" or name.startswith("pg_temp_"):
-            self.found.create_temporary()
+            self.found.create_temporary(True)
 
     def temporary(self) -> None:
-        if not self.drops and self.creates():
-            self.found.create_temporary()
+        if self.creates():
+            self.found.create_temporary(not self.drops)
 
     def creates(self) -> cython.bint:
         """CREATE TEMP, CREATE OR REPLACE TEMP, SELECT INTO TEMP; not INSERT INTO temp."""
@@ -155,7 +155,7 @@ class Calls:
         if _MAKES.search(self.tokens.raw):
             self.found.create()
         if _MAKES_TEMPORARY.search(self.tokens.raw):
-            self.found.create_temporary()
+            self.found.create_temporary(True)
         for condition, hint in _HINTS:
             if hint.search(self.tokens.raw):
                 self.found.make(condition)

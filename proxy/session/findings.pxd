@@ -47,6 +47,6 @@ cdef class Findings:
     cdef object anything(self)
     cdef object put_back(self, int what)
     cdef object create(self)
-    cdef object create_temporary(self)
+    cdef object create_temporary(self, bint stays)
     cdef object define(self)
     cdef Verdict verdict(self, bint whole_reset)

@@ -183,10 +183,11 @@ class Findings:
         """It makes objects."""
         self.does |= CREATES
 
-    def create_temporary(self) -> None:
-        """It makes temporary objects."""
-        self.make(TEMP)
+    def create_temporary(self, stays: cython.bint) -> None:
+        """It makes temporary objects, which may stay behind its transaction."""
         self.does |= TEMPORARIES
+        if stays:
+            self.make(TEMP)
 
     def define(self) -> None:
         """It may run DDL out of sight."""

@@ -54,12 +54,22 @@ DEFINING = re.compile(
 frequent there (`proxy.session.catalog.changes_routines`)."""
 
 
+_AHEAD = rb"(?>[\s;]|--[^\n\r]*+[\n\r]|/\*(?>[^*]|\*(?!/))*+\*/)*+"
 _VACATES = re.compile(
-    rb"\s*(?:drop\s+database\s+(?:if\s+exists\s+)?"
-    rb"|create\s+database\s+(?:\"[^\"]+\"|[^\s\"]+)\s(?>.*?\btemplate\s*)=?\s*)"
-    rb"(\"[^\"]+\"|[^\s\";()]+)",
-    re.IGNORECASE | re.DOTALL,
+    _AHEAD + rb"(?:drop\s+database\s+(?:if\s+exists\s+)?"
+    rb"|create\s+database\s+(?:\"[^\"]+\"|[^\s\"]+)\s(?>[^\0]*?\btemplate\s*)=?\s*)"
+    rb"(\"[^\"\0]+\"|'[^'\0]+'|[^\s\"';()\0]+)",
+    re.IGNORECASE,
 )
+_ALONE = re.compile(
+    _AHEAD + rb"(?:vacuum|reindex|cluster|analyze|create\s+(?:unique\s+)?index|drop\s+index)\b",
+    re.IGNORECASE,
+)
+
+
+def runs_alone(text: bytes) -> bool:
+    """Whether the text may be a command that is not to be in a transaction with others."""
+    return _ALONE.match(text) is not None
 
 
 def vacates(text: bytes) -> str:
@@ -68,7 +78,7 @@ def vacates(text: bytes) -> str:
     if found is None:
         return ""
     name = found[1].decode("utf-8", "replace")
-    return name[1:-1] if name.startswith('"') else name.lower()
+    return name[1:-1] if name[0] in "\"'" else name.lower()
 
 
 @cython.final

@@ -125,6 +125,7 @@ class Session(Understanding):
         """What the server said is true; returns what it itself is set to now."""
         asked: cython.int = self.asks & (ASKABLE | PREPARED)
         had: cython.int = (self.holds & TEMP) | self.made
+        self.made = False
         self.holds = self.holds & ~(asked | UNSURE) | answer.held
         self.settled = self.settled or (had != 0 and not self.holds & TEMP)
         there, here = self._believe_parameters(answer)

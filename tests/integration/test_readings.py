@@ -308,26 +308,20 @@ def test_a_text_in_another_encoding(both: list[Both]) -> None:
 
 
 def test_where_parameters_cannot_be_set_it_is_read_as_now(
-    pgfunnel: StartFunnel, postgres: Postgres, plans: None
+    pgfunnel: StartFunnel, own_postgres: Postgres
 ) -> None:
     """set_config is not everybody's: a client's own SET works, and its statements do."""
-    admin = Wire(postgres.host, postgres.port, postgres.user, postgres.database, postgres.password)
-    revoke = "REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC"
-    assert not sqlstates(admin.ask(revoke))
-    try:
-        funnel = pgfunnel(default_pool_size=1)
-        with Wire(
-            funnel.host, funnel.port, "alice", funnel.upstream.database, USERS["alice"]
-        ) as own:
-            own.send(parse("s", MIDNIGHT), SYNC)
-            own.until("Z")
-            own.ask("SET timezone = 'Asia/Tokyo'")
-            own.ask("DISCARD PLANS")
-            own.send(bind("", "s"), execute(), SYNC)
-            assert rows(own.until("Z")) == [[OF_TOKYO]]
-    finally:
-        admin.ask(revoke.replace("REVOKE", "GRANT").replace("FROM", "TO"))
-        admin.close()
+    own_postgres.psql(
+        "REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC"
+    )
+    funnel = pgfunnel(own_postgres, default_pool_size=1)
+    with Wire(funnel.host, funnel.port, "alice", funnel.upstream.database, USERS["alice"]) as own:
+        own.send(parse("s", MIDNIGHT), SYNC)
+        own.until("Z")
+        own.ask("SET timezone = 'Asia/Tokyo'")
+        own.ask("DISCARD PLANS")
+        own.send(bind("", "s"), execute(), SYNC)
+        assert rows(own.until("Z")) == [[OF_TOKYO]]
 
 
 TEXTS = [

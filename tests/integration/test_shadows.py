@@ -205,6 +205,68 @@ def test_a_row_of_a_temporary_table(
 MAKES_LOG = "CREATE TEMP TABLE shadow_log (b text)"
 
 
+DROPPED_AT_COMMIT = (
+    "CREATE TEMP TABLE shadow_log ON COMMIT DROP AS SELECT ''::text AS b WHERE false",
+    "CREATE TEMP TABLE shadow_log (b text) ON COMMIT DROP",
+    (
+        "CREATE TEMP TABLE w ON COMMIT DROP AS SELECT 1;"
+        "CREATE TEMP TABLE shadow_log (b text) ON COMMIT DROP"
+    ),
+)
+
+
+def test_tables_that_are_dropped_at_commit(
+    pgfunnel: StartFunnel, postgres: Postgres, logs: None
+) -> None:
+    """In whatever way they are made, and whatever was made before in the transaction."""
+    funnel = pgfunnel(default_pool_size=1)
+    adds = "INSERT INTO shadow_log VALUES ('own') RETURNING tableoid::regclass::text"
+    with closing(Both(funnel, postgres)) as other, closing(Both(funnel, postgres)) as one:
+        for sql in ("BEGIN", "CREATE TEMP TABLE w (a int) ON COMMIT DROP", "COMMIT"):
+            other.ask(sql)
+        other.send(parse("s", adds.replace("own", "other")), SYNC)
+        other.send(parse("t", adds), bind("", "t"), execute(), SYNC)
+        for makes in DROPPED_AT_COMMIT:
+            other.ask("SELECT shadow_log_it('before')")
+            one.ask("BEGIN")
+            if makes is DROPPED_AT_COMMIT[0]:
+                one.ask("SAVEPOINT a")
+                one.ask(makes)
+                one.ask("ROLLBACK TO a")
+                one.ask("SELECT shadow_log_it('again')")
+            one.ask(makes)
+            one.ask("SELECT shadow_log_it('mine')")
+            one.send(close("s"), parse("s", adds), bind("", "s"), execute(), SYNC)
+            assert rows(one.ask("SELECT b || '' FROM pg_temp.shadow_log")) == [["mine"], ["own"]]
+            one.ask("COMMIT")
+            other.ask("SELECT count(*), max(b || '') FROM shadow_log")
+        other.send(bind("", "s"), execute(), SYNC)
+
+
+def test_commands_that_stand_alone_do_so(
+    pgfunnel: StartFunnel, postgres: Postgres, logs: None
+) -> None:
+    """Any function may be called by VACUUM, and one makes temporary tables."""
+    funnel = pgfunnel(default_pool_size=1)
+    with closing(Both(funnel, postgres)) as one:
+        one.straight.ask(
+            "CREATE OR REPLACE FUNCTION shadow_report() RETURNS void LANGUAGE plpgsql AS"
+            " 'BEGIN CREATE TEMP TABLE rep (a int) ; END'"
+        )
+        one.funnel.ask("ALTER FUNCTION shadow_report() COST 10")
+        for sql in (
+            "VACUUM shadow_log",
+            "/* x */ vacuum analyze shadow_log",
+            "REINDEX TABLE CONCURRENTLY shadow_log",
+            "CREATE INDEX CONCURRENTLY shadow_index ON shadow_log (b)",
+            "DROP INDEX CONCURRENTLY shadow_index",
+        ):
+            one.funnel.send(parse("", sql), bind(), execute(), SYNC)
+            answers = one.funnel.until("Z")
+            assert not sqlstates(answers), answers
+        one.straight.ask("DROP FUNCTION shadow_report")
+
+
 @pytest.mark.parametrize(
     "writes", ["SELECT shadow_log_it('a')", "INSERT INTO shadow_source VALUES ('a')"]
 )

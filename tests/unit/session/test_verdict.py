@@ -22,9 +22,9 @@ from proxy.conditions import (
 )
 from proxy.session import findings
 from proxy.session.catalog import body
-from proxy.session.findings import NOTHING
+from proxy.session.findings import NOTHING, TEMPORARIES
 from proxy.session.lexer import TWO
-from proxy.session.reading import vacates
+from proxy.session.reading import runs_alone, vacates
 from proxy.session.verdict import Verdicts, read, verdict
 
 
@@ -55,8 +55,6 @@ from proxy.session.verdict import Verdicts, read, verdict
         "insert into temp values (1)",
         "merge into temp using x on true when matched then delete",
         "select temp, temporary from local",
-        "create temp table t (a int) on commit drop",
-        "create temporary table t on commit drop as select 1",
         "select pg_create_physical_replication_slot('a')",
         "select pg_copy_logical_replication_slot('a', 'b')",
         "select pg_create_logical_replication_slot($1, $2, FALSE)",
@@ -73,11 +71,42 @@ def test_nothing_lasts(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "create temp table t (a int) on commit drop",
+        "create temporary table t on commit drop as select 1",
+        "do $$ begin create temp table t (a int) on commit drop; end $$",
+    ],
+)
+def test_what_is_gone_at_commit_is_temporary_all_the_same(text: str) -> None:
+    said = read(text.encode())
+    assert said.does & TEMPORARIES
+    assert not said.makes & TEMP or "do" in text[:2]
+
+
+@pytest.mark.parametrize(
+    "text, alone",
+    [
+        ("vacuum t", True),
+        ("/* a */ REINDEX TABLE CONCURRENTLY t", True),
+        ("create unique index concurrently i on t (a)", True),
+        ("create temp table t (a int)", False),
+        ("select vacuum()", False),
+    ],
+)
+def test_commands_that_may_have_to_be_alone(text: str, alone: bool) -> None:
+    assert runs_alone(text.encode()) is alone
+
+
+@pytest.mark.parametrize(
     "text, dbname",
     [
         ("DROP DATABASE Dd", "dd"),
         ('  drop database if exists "Dd x" with (force)', "Dd x"),
         ("DROP DATABASE dd;", "dd"),
+        ("DROP DATABASE dd\0\0\0", "dd"),
+        ("/* app */ -- x\n ; drop database dd", "dd"),
+        ("CREATE DATABASE new TEMPLATE 'dd'\0", "dd"),
         ("create database new template dd", "dd"),
         ('CREATE DATABASE "new" WITH OWNER x TEMPLATE = "Dd"', "Dd"),
         ("CREATE DATABASE template", ""),
