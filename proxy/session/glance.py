@@ -153,8 +153,7 @@ def look(
 ) -> cython.bint:
     table: cython.p_uchar = classes()
     first: cython.bint = True
-    before: cython.Py_ssize_t = 0
-    behind: cython.Py_ssize_t = 0
+    begin: cython.Py_ssize_t = at
     stop: cython.Py_ssize_t
     while at < end:
         kind: cython.int = table[p[at]] & KIND
@@ -170,13 +169,10 @@ def look(
             while stop < end and table[p[stop]] & IN_WORD:
                 stop += 1
             if stop - at > 1:
-                if matters(p, at, stop, first) and not (
-                    stop - at == 4 and _hashed(p, at, stop) == _into and _inserts(p, before, behind)
-                ):
+                if matters(p, at, stop, first) and not _inserts(p, begin, at, stop):
                     return True
                 first = False
-                before = at
-                at = behind = stop
+                at = stop
                 continue
         stop = step(p, at, end, backslashes)
         kind = stop & KIND
@@ -184,8 +180,6 @@ def look(
         if kind == UNICODE or (kind == QUOTED and matters(p, at + 1, stop - 1, False)):
             return True
         first = first and kind == SPACE
-        if kind != SPACE:
-            before = behind = at
         at = stop
     return False
 
@@ -204,8 +198,18 @@ def matters(
     return code | 32 == LOWER_P and size >= 7 and _hashed(p, at, at + 7) == _temporary
 
 
-def _inserts(p: cython.p_uchar, at: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.bint:
-    """Whether p[at:stop], the word in front of an INTO, is INSERT or MERGE."""
+def _inserts(
+    p: cython.p_uchar, begin: cython.Py_ssize_t, at: cython.Py_ssize_t, stop: cython.Py_ssize_t
+) -> cython.bint:
+    """Whether p[at:stop] is an INTO right behind INSERT or MERGE; the text begins at `begin`."""
+    if stop - at != 4 or _hashed(p, at, stop) != _into:
+        return False
+    table: cython.p_uchar = classes()
+    while at > begin and table[p[at - 1]] & KIND == SPACE:
+        at -= 1
+    stop = at
+    while at > begin and table[p[at - 1]] & IN_WORD:
+        at -= 1
     word: cython.uint = _hashed(p, at, stop)
     return word == _insert or word == _merge
 

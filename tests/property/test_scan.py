@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from time import process_time
 from typing import NamedTuple
@@ -145,6 +146,8 @@ def test_the_verdict_is_what_the_parts_mean(made: tuple[str, list[Part]]) -> Non
 @settings(deadline=None)
 @given(texts([HARMLESS[place] for place in QUIET]))
 def test_harmless_texts_are_passed_at_a_glance(made: tuple[str, list[Part]]) -> None:
+    """But for a comment between INSERT and INTO: then the text is read, and harmless."""
+    assume(not re.search(r"insert\s*(?:--|/\*)", made[0], re.IGNORECASE))
     octets = made[0].encode()
     assert not glance(bytearray(octets), 0, len(octets), False)
 

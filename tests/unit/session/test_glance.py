@@ -44,7 +44,7 @@ def test_a_command_counts_at_the_beginning_of_a_statement(word: str) -> None:
         ("WITH q AS (SELECT 1) SELECT * INTO t FROM q", True),
         ("SELECT 1;SELECT a\nINTO\nt", True),
         ("INSERT INTO t SELECT 1", False),
-        ("insert /* a */ into t values (1)", False),
+        ("insert\n\tinto t values (1)", False),
         ("WITH q AS (INSERT INTO t VALUES (1) RETURNING a) SELECT * FROM q", False),
         ("MERGE INTO t USING u ON true WHEN MATCHED THEN DO NOTHING", False),
     ],
