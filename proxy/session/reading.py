@@ -32,6 +32,7 @@ from proxy.session.findings import (
     RESET_ALL,
     UNLISTEN_ALL,
 )
+from proxy.session.reread import AHEAD
 
 if cython.compiled:
     from cython.cimports.proxy.session.calls import Calls
@@ -54,15 +55,14 @@ DEFINING = re.compile(
 frequent there (`proxy.session.catalog.changes_routines`)."""
 
 
-_AHEAD = rb"(?>[\s;]|--[^\n\r]*+[\n\r]|/\*(?>[^*]|\*(?!/))*+\*/)*+"
 _VACATES = re.compile(
-    _AHEAD + rb"(?:drop\s+database\s+(?:if\s+exists\s+)?"
+    AHEAD + rb"(?:drop\s+database\s+(?:if\s+exists\s+)?"
     rb"|create\s+database\s+(?:\"[^\"]+\"|[^\s\"]+)\s(?>[^\0]*?\btemplate\s*)=?\s*)"
     rb"(\"[^\"\0]+\"|'[^'\0]+'|[^\s\"';()\0]+)",
     re.IGNORECASE,
 )
 _ALONE = re.compile(
-    _AHEAD + rb"(?:vacuum|reindex|cluster|analyze|create\s+(?:unique\s+)?index|drop\s+index)\b",
+    AHEAD + rb"(?:vacuum|reindex|cluster|analyze|create\s+(?:unique\s+)?index|drop\s+index)\b",
     re.IGNORECASE,
 )
 

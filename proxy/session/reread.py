@@ -22,7 +22,10 @@ _READ_UNDER = ("search_path", *TOLD, *UNTOLD)
 """Parameters that the constants of a text are read under. The text itself is read under
 client_encoding, to the end of its Parse."""
 
-_FIRST = re.compile(rb"(?>[\s(;]|--[^\n\r]*+[\n\r]|/\*(?>[^*]|\*(?!/))*+\*/)*+([A-Za-z]++)")
+AHEAD = rb"(?>[\s(;]|--[^\n\r]*+[\n\r]|/\*(?>[^*]|\*(?!/))*+\*/)*+"
+"""What may stand in front of a command's first word; comments in comments are not looked into."""
+
+_FIRST = re.compile(AHEAD + rb"([A-Za-z]++)")
 _ANALYSED = frozenset(
     b"select with insert update delete merge values table explain declare call".split()
 )
