@@ -4,6 +4,7 @@ from proxy.relay.link cimport Link
 from proxy.session.owed cimport Owed
 from proxy.session.parameters cimport Parameters
 from proxy.session.prepared cimport Shelf
+from proxy.session.session cimport Session
 from proxy.wire.octets cimport Pieces
 
 cdef Pieces _PIECES
@@ -42,7 +43,8 @@ cdef class Answering(Link):
     cdef bint _piece(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef bint _answer_due(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end)
     cdef object _pass_on(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end, bint pieces)
-    cdef object _parameter_status(self, bytes body, bint ours)
+    cpdef bytes news(self, Session session)
+    cdef bint _parameter_status(self, bytes body, bint ours)
     cdef object _command_complete(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
     cdef object _plans_discarded(self)
     cdef object _alters(self, bytes tag)

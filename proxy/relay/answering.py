@@ -202,8 +202,7 @@ class Answering(Link):
         owed: Owed = self.owed
         ours: cython.bint = owed.head < owed.tail and owed.queue[owed.head] == OUR_QUERY
         if kind == 83:  # S
-            self._parameter_status(part(buffer, at + 5, end), ours)
-            return ours
+            return self._parameter_status(part(buffer, at + 5, end), ours) or ours
         if kind == 65:  # A, which is the client's whatever runs meanwhile
             return False
         if kind == 78:  # N
@@ -276,7 +275,18 @@ class Answering(Link):
         if self.client.blockless and self.status != 73:  # I
             self.unsaid = _opening_before(buffer, at)
             return True
-        return self.status != 69 and self.client.session.withhold()  # E
+        session: Session = self.client.session
+        if self.status != 69:  # E
+            return session.withhold()
+        if session.withholds_next:
+            self.instead = self.news(session) + messages.ready(self.status)
+        return self.instead is not None
+
+    @cython.ccall
+    def news(self, session: Session) -> bytes:
+        """What its client must hear of the parameters that it began with."""
+        news = session.unheard(self.reported).items()
+        return b"".join([messages.parameter_status(name, value) for name, value in news])
 
     @cython.cfunc
     def _piece(
@@ -328,14 +338,17 @@ class Answering(Link):
         return None
 
     @cython.cfunc
-    def _parameter_status(self, body: bytes, ours: cython.bint) -> object:
-        """Note a parameter's value; one that the client's own doing changed is the client's."""
+    def _parameter_status(self, body: bytes, ours: cython.bint) -> cython.bint:
+        """Note a parameter's value; one that the client's own doing changed is the client's.
+
+        True when it is not to hear of that.
+        """
         name, value = messages.read_pair(body)
         self.reported[name] = value
         self.tells = True
         key: str = name.decode("utf-8", "replace").lower()
         if key in READ_ONLY or (ours and self.client is not None):
-            return None
+            return False
         session: Session = None if self.client is None else self.client.session
         own: Any = value.decode("utf-8", "replace")
         if self.defaults.get(name) == value and (session is None or not session.began_with(key)):
@@ -344,7 +357,7 @@ class Answering(Link):
         if session is not None:
             session.follow(session.parameters.with_value(key, own))
             session.wonder(key, own)
-        return None
+        return session is not None and session.began_with(key) and session.hides(name, value)
 
     @cython.cfunc
     def _command_complete(

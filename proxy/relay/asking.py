@@ -164,25 +164,16 @@ class Asking(Fitting):
         session: Session = self.session
         session.pin(self.pool.policy)
         if session.withholds:
-            self._goes_on(session.parameters.values)
+            self._goes_on()
         self._part()
         return self._resume() if self.settling else None
 
     @cython.cfunc
-    def _goes_on(self, told: Any) -> object:
-        """The ReadyForQuery that was withheld, behind what these parameters are for the client."""
+    def _goes_on(self) -> object:
+        """The ReadyForQuery that was withheld; ahead of it, what its parameters have become."""
         self.session.withholds = False
-        return self.send(self._told(told) + messages.ready(self.server.status))
-
-    @cython.cfunc
-    def _told(self, values: Any) -> bytes:
-        """Postgres has reported what RESET led to; here it led to what the client began with."""
-        told: list[bytes] = []
-        for name in self.server.reported:
-            own = values.get(name.decode("utf-8", "replace").lower())
-            if own is not None:
-                told.append(messages.parameter_status(name, own.encode()))
-        return b"".join(told)
+        server: Server = self.server
+        return self.send(server.news(self.session) + messages.ready(server.status))
 
     @cython.cfunc
     def _ask_readings(self) -> object:
@@ -228,5 +219,5 @@ class Asking(Fitting):
             known = {k: v for k, v in session.back.items() if k in self.pool.reported}
             server.parameters = server.parameters.with_values(known)
             session.follow(session.parameters.with_values(known))
-        self._goes_on(session.back)
+        self._goes_on()
         return self._resume()

@@ -162,12 +162,23 @@ class Client(Naming):
                 said = f"invalid frontend message type {kind}"
                 return self._violated(buffer, run, i, said)
             i = end
+            if self.session.withholds_next and i <= n and self._waits_for_ready(kind):
+                self.settling = True
+                if i < n:
+                    self._hold(buffer, i, n)
+                return self._send_on(buffer, run, i)
         if i > n:
             self.remaining = i - n
             i = n
         elif i < n:
             self.held = buffer[i:n]
         return self._send_on(buffer, run, i)
+
+    @cython.cfunc
+    def _waits_for_ready(self, kind: cython.int) -> cython.bint:
+        """Whether RESET has led to the server's default, from where something is put back before
+        what comes behind this message."""
+        return kind == SYNC or kind == QUERY or kind == FUNCTION
 
     @cython.cfunc
     def _awaited(self, kind: cython.int, size: cython.Py_ssize_t) -> cython.bint:

@@ -27,13 +27,14 @@ cdef class Doubting:
     cdef public object begins
     cdef readonly object above
     cdef public bint withholds
-    cdef bint withholds_next
+    cdef readonly bint withholds_next
     cdef readonly bint reads
     cdef readonly object bound
     cdef readonly dict tried
     cdef readonly object leaves
     cdef public tuple leaving
     cdef public dict failing
+    cdef dict told
     cpdef bint withhold(self)
     cdef object _will_withhold(self, object verdict)
     cdef object _note(self, object verdict, bytes text, object policy, object reported)
@@ -41,6 +42,9 @@ cdef class Doubting:
     cpdef object has_left(self)
     cpdef object follow(self, Parameters parameters)
     cpdef bint began_with(self, str name)
+    cpdef bint hides(self, bytes name, bytes value)
+    cdef bytes _heard(self, bytes name)
+    cdef bytes _now(self, bytes name)
     cpdef object wonder(self, str name, object own)
     cpdef object settle(self, int ignored)
     cpdef object touch(self, object verdict, bytes text, object policy, object reported, bint alone)

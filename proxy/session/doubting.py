@@ -82,7 +82,8 @@ class Doubting:
     came in; `tried`: statements of the protocol under names that SQL had, which may be free;
     `failing`: what Postgres said of those that it could not prepare anew, by name;
     `above`: parameters that it cannot set elsewhere, since that takes a superuser; `routines`:
-    those of its database, where some change sessions.
+    those of its database, where some change sessions; `told`: what its client was told last of
+    parameters that it began with, where that is something else.
     """
 
     names: dict[bytes, Statement]
@@ -97,6 +98,7 @@ class Doubting:
     routines: Routines
     failing: dict[str, dict[str, str]]
     bound: Mapping[str, str]
+    told: dict[bytes, bytes]
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
@@ -117,6 +119,7 @@ class Doubting:
         self.withholds = self.withholds_next = False
         self.reads = False
         self.failing = {}
+        self.told = {}
         self.leaves: frozenset[str] = NO_NAMES
         self.leaving: tuple[str, ...] = ()
         self.bound = {}
@@ -137,6 +140,43 @@ class Doubting:
     def began_with(self, name: str) -> cython.bint:
         """Whether RESET leads to a value of its own, not to the server's default."""
         return name in self.startup.values
+
+    @cython.ccall
+    def hides(self, name: bytes, value: bytes) -> cython.bint:
+        """Whether the client is not to hear what Postgres tells of a parameter that it began with.
+
+        It knows already; or RESET has led to the server's default, which is not where it stays.
+        """
+        if self._heard(name) == value:
+            return True
+        if self.withholds_next and self.asks and self.defaults.get(name) == value:
+            return True
+        self.told[name] = value
+        return False
+
+    def unheard(self, reported: Iterable[bytes]) -> dict[bytes, bytes]:
+        """What the client must hear, of what Postgres tells of, for it to know what holds now."""
+        now = {name: self._now(name) for name in reported if self.began_with(_key(name))}
+        news = {n: v for n, v in now.items() if v is not None and v != self._heard(n)}
+        self.told.update(news)
+        return news
+
+    def _is_at_default(self, name: str) -> bool:
+        """Whether it is set to the server's default: RESET changes nothing that Postgres tells."""
+        own = self.parameters.values.get(name)
+        return own is not None and any(
+            _key(n) == name and value == own.encode() for n, value in self.defaults.items()
+        )
+
+    @cython.cfunc
+    def _heard(self, name: bytes) -> bytes:
+        told = self.told.get(name)
+        return self.startup.values[_key(name)].encode() if told is None else told
+
+    @cython.cfunc
+    def _now(self, name: bytes) -> bytes | None:
+        own = self.parameters.values.get(_key(name))
+        return self.defaults.get(name) if own is None else own.encode()
 
     @cython.ccall
     def wonder(self, name: str, own: object) -> object:
@@ -334,7 +374,9 @@ class Doubting:
         doubt.names.update(name for name in verdict.names if name not in reported)
         doubt.reported.update(name for name in verdict.names if name in reported)
         doubt.resets.update(
-            name for name in verdict.resets if name not in reported or name in startup
+            name
+            for name in verdict.resets
+            if name not in reported or name in startup or self._is_at_default(name)
         )
         if verdict.does & (RESET_ALL | DISCARD_ALL):
             doubt.resets.update(name for name in startup if "." in name)
@@ -411,6 +453,11 @@ class Doubting:
         own = name.decode("utf-8", "surrogateescape")
         readings = NOTHING_READ if self.doubt is None else self.doubt.readings or NOTHING_READ
         return own in statements or own in self.bound or readings.made(own)
+
+
+def _key(name: bytes) -> str:
+    """The name of a parameter as Postgres reports it, as one of `Parameters`."""
+    return name.decode("utf-8", "replace").lower()
 
 
 def _reading(parameters: Parameters, strings: bytes, encoding: bytes) -> tuple[bool, int, int]:

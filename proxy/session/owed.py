@@ -372,10 +372,13 @@ class Owed:
 
     @cython.ccall
     def settled(self) -> cython.bint:
-        """Whether nothing that is noted can still be skipped by an error in front of a Sync."""
+        """Whether nothing that is noted can still be skipped by an error in front of a Sync.
+
+        Of what is sent into a COPY all is.
+        """
         if self.asking:
             return False
-        return self.ready == 0 or (not self.notes and not self.unsettled)
+        return self.ready == 0 or self.copying or (not self.notes and not self.unsettled)
 
     @cython.ccall
     def looks(self) -> cython.bint:

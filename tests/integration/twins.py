@@ -20,6 +20,7 @@ class Told(NamedTuple):
     tags: list[str]
     errors: list[tuple[str, str]]
     parameters: dict[str, str]
+    changes: list[bytes]
 
 
 class Twins:
@@ -90,4 +91,5 @@ def _told(answers: Iterable[Answer], wire: Wire) -> Told:
         tags=[answer.body[:-1].decode() for answer in answers if answer.kind == "C"],
         errors=[(each["C"], each["M"]) for each in fields],
         parameters=dict(wire.parameters),
+        changes=sorted(answer.body for answer in answers if answer.kind == "S"),
     )

@@ -1,0 +1,128 @@
+"""What clients are told of their parameters (ParameterStatus): what they would be of their own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import StartFunnel
+from tests.integration.twins import Twins
+from tests.wireclient import COPY_DONE, SYNC, bind, copy_data, execute, parse, query
+
+BEGAN = {
+    "TimeZone": "Asia/Tokyo",
+    "DateStyle": "German",
+    "IntervalStyle": "iso_8601",
+    "client_encoding": "LATIN1",
+    "application_name": "one",
+    "work_mem": "5MB",
+    "my.tag": "x",
+}
+
+BACK = ["RESET {}", "SET {} TO DEFAULT", "RESET ALL", "DISCARD ALL"]
+REPORTED = ["TimeZone", "DateStyle", "IntervalStyle", "client_encoding", "application_name"]
+
+
+@pytest.mark.parametrize("name", REPORTED)
+@pytest.mark.parametrize("back", BACK)
+def test_nothing_is_told_of_what_stays_as_it_began(
+    pgfunnel: StartFunnel, name: str, back: str
+) -> None:
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.connect("one", **BEGAN)
+        twins.connect("other")
+        for _ in range(2):
+            assert not twins.ask("one", back.format(name)).changes
+            twins.ask("other", f"SHOW {name}")
+            twins.ask("one", f"SHOW {name}")
+
+
+def test_a_value_is_put_back_that_was_the_servers_default_anyway(pgfunnel: StartFunnel) -> None:
+    anything = "DO $$ BEGIN EXECUTE 'SELECT 1'; END $$"
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.connect("one", client_encoding="LATIN1")
+        twins.connect("other")
+        twins.ask("one", "SET client_encoding = 'UTF8'")
+        twins.ask("other", "SET client_encoding = 'UTF8'")
+        twins.ask("other", anything)
+        twins.ask("other", "RESET client_encoding")
+        twins.ask("one", anything)
+
+
+def test_what_is_put_back_in_one_cycle_is_there_in_the_next(pgfunnel: StartFunnel) -> None:
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.connect("one", TimeZone="Asia/Tokyo")
+        for back in ("RESET TimeZone", "RESET ALL"):
+            twins.send("one", query(back), query("SHOW TimeZone"), times=2)
+            reset = parse("", back), bind(), execute(), SYNC
+            twins.send("one", *reset, query("SHOW TimeZone"), times=2)
+            twins.send("one", query("BEGIN"), *reset, query("SHOW TimeZone; COMMIT"), times=3)
+            twins.send("one", query(f"{back}; SELECT 1 / 0"), query("SHOW TimeZone"), times=2)
+
+
+@pytest.mark.parametrize("named", ["", "s"])
+def test_copy_from_behind_what_may_put_something_back(pgfunnel: StartFunnel, named: str) -> None:
+    anything = "DO $$ BEGIN EXECUTE 'RESET TimeZone'; END $$"
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.connect("one", TimeZone="Asia/Tokyo")
+        twins.ask("one", "CREATE TEMP TABLE copied (v text)")
+        twins.send("one", parse(named, "SELECT 1"), SYNC)
+        string = query(f"{anything}; COPY copied FROM STDIN")
+        twins.send("one", string, copy_data(b"1\n"), COPY_DONE, query("TABLE copied"), times=2)
+        twins.send("one", query("SHOW TimeZone"))
+
+
+SETS = [
+    *(f"SET {{}}TimeZone = '{zone}'" for zone in ("Asia/Tokyo", "Etc/UTC", "Europe/Paris")),
+    *(f"SET {{}}DateStyle = '{style}'" for style in ("German", "ISO, MDY", "SQL, DMY")),
+    *(f"SET {{}}IntervalStyle = {style}" for style in ("postgres", "iso_8601", "sql_standard")),
+    "SET {}application_name = 'two'",
+    "SET {}client_encoding = 'UTF8'",
+]
+ONE_BY_ONE = [
+    *(each.format(extent) for each in SETS for extent in ("", "SESSION ")),
+    *(back.format(name) for back in BACK[:2] for name in REPORTED),
+    "RESET ALL",
+    "SELECT set_config('TimeZone', 'Asia/Tokyo', false)",
+    "DO $$ BEGIN SET TimeZone = 'Asia/Kabul'; END $$",
+    "DO $$ BEGIN EXECUTE 'RESET Time' || 'Zone'; END $$",
+    "SELECT now() - now(), '2020-02-03 04:05:06+00'::timestamptz",
+    "SELECT 1 / 0",
+]
+STEPS = [
+    *ONE_BY_ONE,
+    *(each.format("LOCAL ") for each in SETS),
+    "DISCARD ALL",
+    "BEGIN; SET TimeZone = 'Asia/Tashkent'; ROLLBACK",
+    *["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s"] * 2,
+]
+
+
+def pipeline(chance: random.Random, cycles: int) -> Iterator[bytes]:
+    """RESET comes last in its cycle: what is behind it there sees the server's default."""
+    for _ in range(cycles):
+        for step in chance.choices(ONE_BY_ONE, k=chance.randrange(1, 4)):
+            yield from (parse("", step), bind(), execute())
+            if "RESET" in step or "DEFAULT" in step:
+                break
+        yield SYNC
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_clients_are_told_what_a_session_of_their_own_tells(
+    pgfunnel: StartFunnel, seed: int
+) -> None:
+    chance = random.Random(seed)
+    names = ["one", "two", "three"]
+    with Twins(pgfunnel(default_pool_size=3)) as twins:
+        for name in names:
+            twins.connect(name, **{key: BEGAN[key] for key in BEGAN if chance.random() < 0.6})
+        for _ in range(300):
+            name = chance.choice(names)
+            if chance.random() < 0.7:
+                twins.ask(name, chance.choice(STEPS))
+            else:
+                cycles = chance.randrange(1, 4)
+                twins.send(name, *pipeline(chance, cycles), times=cycles)
