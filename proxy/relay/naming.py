@@ -13,8 +13,8 @@ import cython
 
 from proxy.conditions import PREPARED
 from proxy.errors import ProtocolViolation
+from proxy.session.anew import NOTHING_TO_UNDO
 from proxy.session.doubting import UNKNOWABLE
-from proxy.session.prepared import NOTHING_TO_UNDO
 from proxy.session.statement import PREFIX
 from proxy.session.verdict import Verdict
 from proxy.wire import messages
@@ -178,7 +178,7 @@ class Naming(Judging):
         key: bytes = part(buffer, name, stop)
         statement = session.names.get(key)
         if statement is not None:
-            if session.reads_otherwise(statement):
+            if server.status != 69 and session.reads_otherwise(statement):  # E
                 statement = server.shelf.reading(session, key, statement, self.pool.certain)
             if server.shelf.doubts(statement):
                 return self._ask_shape(statement, buffer, run, at)

@@ -20,7 +20,7 @@ from proxy.session.findings import NOTHING, Verdict
 from proxy.session.glance import FUNCTIONS
 from proxy.session.inquiry import EQ, read_text, text_column, unhurried
 from proxy.session.parameters import TOLD
-from proxy.session.reading import DEFINING
+from proxy.session.reading import defining
 from proxy.session.routines import ANY_TEXT, Routines, joined
 from proxy.session.tokens import Tokens
 from proxy.session.verdict import read
@@ -129,7 +129,7 @@ def body(language: str, text: str | None) -> Verdict:
         return _OPAQUE
     octets = text.encode("utf-8", _ODD)
     said = read(octets, body=language == "plpgsql")
-    if DEFINING.search(octets):
+    if defining(octets):
         said = joined([said, _DEFINES])
     if not said.everything:
         return said

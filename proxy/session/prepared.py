@@ -19,21 +19,20 @@ from typing import Any
 
 import cython
 
-from proxy.session.reread import FORGET, TELL, meaning, way
+from proxy.session.anew import NOTHING_TO_UNDO, OURS
+from proxy.session.reread import meaning
 from proxy.session.statement import as_before, share
 from proxy.wire import messages
 
 if cython.compiled:
+    from cython.cimports.proxy.session.anew import forget, prepare, tell
     from cython.cimports.proxy.session.owed import (
         ANSWER_CLOSE,
         ANSWER_PARSE,
         DESCRIBE,
-        OUR_BIND,
         OUR_CLOSE,
         OUR_DESCRIBE,
-        OUR_EXECUTE,
         OUR_PARSE,
-        OUR_READING,
         PARSE,
         PARSE_AGAIN,
         TELLING,
@@ -42,16 +41,14 @@ if cython.compiled:
     from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.session.statement import Statement
 else:
+    from proxy.session.anew import forget, prepare, tell
     from proxy.session.owed import (
         ANSWER_CLOSE,
         ANSWER_PARSE,
         DESCRIBE,
-        OUR_BIND,
         OUR_CLOSE,
         OUR_DESCRIBE,
-        OUR_EXECUTE,
         OUR_PARSE,
-        OUR_READING,
         PARSE,
         PARSE_AGAIN,
         TELLING,
@@ -63,8 +60,7 @@ else:
 # A note is (kind, name, what the name stood for, statement at the server, statement at the
 # client), and the kind says what it undoes. That of a Describe is (_TOLD, None, generation,
 # None, statement).
-_NAME, _UNNAMED, _OURS, _EVICTED, _AGAIN, _TOLD, _READ, _COPY = 0, 1, 2, 3, 4, 5, 6, 7
-NOTHING_TO_UNDO = (_OURS, None, None, None, None)
+_NAME, _UNNAMED, _EVICTED, _AGAIN, _TOLD, _COPY = 0, 1, 3, 4, 5, 7
 _REPEATED = (_AGAIN, None, None, None, None)
 
 OTHER_RESULT = "pgfunnel_other_result"
@@ -144,7 +140,7 @@ class Shelf:
         self.unnamed = _UNKNOWN
         if session is not None:
             for kind, name, *_ in pending:
-                if kind == _OURS and name in session.names:
+                if kind == OURS and name in session.names:
                     # A second Parse of the name is not refused now: another text is there.
                     self.held[session.names[name]] = -1
             names = {note[1]: note[4] for note in pending if note[0] == _NAME}
@@ -185,52 +181,9 @@ class Shelf:
             ahead = self._close(statement, owed)
         ahead += self._room(owed)
         self.held[statement] = self.clock
-        note = (_OURS, None, None, statement, None)
-        ahead += self.prepare(session, statement, statement.server_name, note, owed)
+        note = (OURS, None, None, statement, None)
+        ahead += prepare(session, statement, statement.server_name, note, owed)
         return ahead
-
-    @cython.ccall
-    def prepare(
-        self, session: Session, statement: Statement, name: bytes, note: Any, owed: Owed
-    ) -> bytes:
-        """Messages that prepare it under that name, read as it was at its Parse."""
-        there: bytes = b""
-        back: bytes = b""
-        if session.keeps_reading(statement):
-            there, back = way(statement.meaning, session.reads_under())
-        if there:
-            self._go(OUR_EXECUTE, None, owed)
-        else:
-            there = self._tell(session, statement, owed)
-        owed.push_noted(OUR_PARSE, note)
-        if back:
-            self._go(OUR_EXECUTE, None, owed)
-            owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
-        tail: bytes = statement.anew if name == statement.server_name else statement.tail
-        sent: bytes = there + messages.parse(name, tail) + back
-        return sent
-
-    @cython.cfunc
-    def _tell(self, session: Session, statement: Statement, owed: Owed) -> bytes:
-        """Messages that have the server tell what it reads the Parse behind them under, where
-        nobody else can."""
-        if statement.meaning is not None or not session.clouded() or not statement.has_constants():
-            return b""
-        self._go(OUR_READING, statement, owed)
-        owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
-        return TELL
-
-    @cython.cfunc
-    def _go(self, code: cython.int, statement: Statement, owed: Owed) -> cython.void:
-        """A query of `proxy.session.reread`."""
-        owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
-        owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
-        owed.push(OUR_BIND)
-        if code == OUR_READING:
-            owed.push_noted(code, (_READ, None, None, None, statement))
-        else:
-            owed.push(code)
-        owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
 
     @cython.ccall
     def read(self, note: Any, row: Any) -> cython.void:
@@ -318,7 +271,7 @@ class Shelf:
         self.copies[name] = statement
         ahead: bytes = self._uncopy(name, owed) if taken else b""
         note = (_COPY, name, statement, None, None)
-        ahead += self.prepare(session, statement, name, note, owed)
+        ahead += prepare(session, statement, name, note, owed)
         return ahead
 
     @cython.cfunc
@@ -381,7 +334,7 @@ class Shelf:
         if statement in self.held or owed.ready > 0:
             ahead = self._close(statement, owed)
         ahead += self._room(owed)
-        ahead += self._tell(session, statement, owed)
+        ahead += tell(session, statement, owed)
         self._touch(statement)
         session.names[name] = statement
         owed.push_noted(PARSE, (_NAME, name, None, statement, statement))
@@ -391,9 +344,8 @@ class Shelf:
     def forget(self, owed: Owed) -> bytes:
         """DISCARD PLANS, to send within what the client sends."""
         self.discard_plans()
-        self._go(OUR_EXECUTE, None, owed)
-        owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
-        return FORGET
+        sent: bytes = forget(owed)
+        return sent
 
     @cython.ccall
     def try_name(self, session: Session, name: bytes, tail: bytes, verdict: Any) -> cython.void:
@@ -413,7 +365,7 @@ class Shelf:
     ) -> bytes:
         """The client has that name: let the server itself refuse a second one."""
         ahead: bytes = self.need(session, before, owed)
-        owed.push_noted(PARSE_AGAIN, (_OURS, name, None, None, None))
+        owed.push_noted(PARSE_AGAIN, (OURS, name, None, None, None))
         return ahead + messages.parse(before.server_name, tail)
 
     @cython.ccall
@@ -453,7 +405,7 @@ class Shelf:
             owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
             return _MUST_FAIL
         note = (_UNNAMED, None, session.unnamed, None, session.unnamed)
-        sent: bytes = self.prepare(session, session.unnamed, b"", note, owed)
+        sent: bytes = prepare(session, session.unnamed, b"", note, owed)
         return sent
 
     @cython.ccall

@@ -47,14 +47,10 @@ else:
 
 _DEEPEST_BODY = 3
 _LONGEST_HEAD = 16
-DEFINING = re.compile(
+_DEFINING = re.compile(
     rb"\balter\b|\bcreate\b(?!\s+(?:(?:local\s+|global\s+)?temp|(?:unlogged|table|index|sequence)\b))",
     re.IGNORECASE,
 )
-"""DDL in code out of sight, whose outcome no CommandComplete tells, but for what is harmless and
-frequent there (`proxy.session.catalog.changes_routines`)."""
-
-
 _VACATES = re.compile(
     AHEAD + rb"(?:drop\s+database\s+(?:if\s+exists\s+)?"
     rb"|create\s+database\s+(?:\"[^\"]+\"|[^\s\"]+)\s(?>[^\0]*?\btemplate\s*)=?\s*)"
@@ -65,6 +61,15 @@ _ALONE = re.compile(
     AHEAD + rb"(?:vacuum|reindex|cluster|analyze|create\s+(?:unique\s+)?index|drop\s+index)\b",
     re.IGNORECASE,
 )
+
+
+def defining(text: bytes) -> bool:
+    """Whether code out of sight may run DDL, whose outcome no CommandComplete tells.
+
+    But for what is harmless and frequent there (`proxy.session.catalog.changes_routines`).
+    """
+    lower = text.lower()
+    return (b"create" in lower or b"alter" in lower) and _DEFINING.search(lower) is not None
 
 
 def runs_alone(text: bytes) -> bool:
@@ -393,7 +398,7 @@ class Reading(Calls):
             self.found.anything()
             self.found.define()
             return
-        if DEFINING.search(text):
+        if defining(text):
             self.found.define()
         outer = self.tokens
         inner: Statements = Statements.__new__(Statements)

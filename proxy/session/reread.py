@@ -98,7 +98,7 @@ def way(then: Meaning, now: Meaning | None) -> tuple[bytes, bytes]:
     """Messages to send in front of a Parse, and behind it, so that it reads as under `then`.
 
     `now`: what the server is set to, None where that is not known. Empty where nothing differs.
-    Each is a Close, Parse, Bind, Execute, and a Close of the portal; the second ends with another.
+    Each is one query (see `_query`).
     """
     there, here = dict(then), {} if now is None else dict(now)
     names = [n for n in _READ_UNDER if now is None or there.get(n) != here.get(n)]
@@ -109,7 +109,7 @@ def way(then: Meaning, now: Meaning | None) -> tuple[bytes, bytes]:
     keep = [_set(f"pgfunnel.{name}", _current(name)) for name in names]
     read = [_set(n, quote(there[n]) if n in there else "NULL") for n in names]
     back = [_set(name, _current(f"pgfunnel.{name}")) for name in names]
-    return _run([*keep, *read]), _run(back) + messages.close_statement(_NAME)
+    return _run([*keep, *read]), _run(back)
 
 
 def meaning(row: Sequence[bytes | None]) -> Meaning:
@@ -132,6 +132,7 @@ def _run(calls: Iterable[str]) -> bytes:
 
 
 def _query(sql: str) -> bytes:
+    """A Close, Parse, Bind, Execute, and a Close of the portal and of the statement."""
     return b"".join(
         (
             messages.close_statement(_NAME),
@@ -139,11 +140,12 @@ def _query(sql: str) -> bytes:
             messages.bind(_NAME, _NAME),
             messages.execute(_NAME),
             messages.close_portal(_NAME),
+            messages.close_statement(_NAME),
         )
     )
 
 
-TELL = _query("SELECT " + ",".join(map(_current, _READ_UNDER))) + messages.close_statement(_NAME)
-"""A query whose row says what a Parse behind it is read under (`meaning`), and a Close."""
+TELL = _query("SELECT " + ",".join(map(_current, _READ_UNDER)))
+"""A query whose row says what a Parse behind it is read under (`meaning`)."""
 
-FORGET = _query(FORGET_PLANS.decode()) + messages.close_statement(_NAME)
+FORGET = _query(FORGET_PLANS.decode())

@@ -88,7 +88,7 @@ def meaning(**values: str) -> tuple[tuple[str, str], ...]:
 
 def test_a_way_sets_what_differs_and_puts_it_back() -> None:
     there, back = way(meaning(timezone="UTC", datestyle="ISO, DMY"), meaning(datestyle="ISO, DMY"))
-    assert [kind for kind, _, _ in split(there)] == ["C", "P", "B", "E", "C"]
+    assert [kind for kind, _, _ in split(there)] == ["C", "P", "B", "E", "C", "C"]
     assert [kind for kind, _, _ in split(back)] == ["C", "P", "B", "E", "C", "C"]
     sent = split(there)[1][2].decode()
     assert "set_config('timezone','UTC',true)" in sent
