@@ -25,6 +25,7 @@ cdef class Database(Pool):
     cdef public double audit_share
     cdef double audit_debt
     cdef readonly object catalog
+    cdef public str date_style
     cdef readonly Routines routines
     cdef readonly int watches
     cdef readonly int looks

@@ -49,6 +49,8 @@ class Database(Pool):
     `changes`: how often they may have; `seen`: how often they had when they were looked at last;
     `age`: how often what sessions begin with was found to be something else;
     `watches`: what is asked about at every boundary, since no statement need show it;
+    `date_style`: DateStyle as it is but for ALTER DATABASE and ALTER ROLE, None where nobody knows
+    (or nobody needs to), empty where Postgres does not tell;
     `certain`: what brings a server to a client's parameters has not failed where it cannot, so
     that it need not be waited for.
     """
@@ -62,6 +64,7 @@ class Database(Pool):
     policy: Policy
     reported: frozenset[str]
     catalog: Catalog
+    date_style: str | None
     routines: Routines
 
     def __init__(
@@ -88,6 +91,7 @@ class Database(Pool):
         self.generation = new_generation()
         self.audit_debt = 0.0
         self.catalog = UNSEEN
+        self.date_style = None
         self.routines = None
         self.watches = 0
         self.changes = self.seen = self.age = 0
@@ -157,6 +161,11 @@ class Database(Pool):
         """Sessions begin otherwise now: who logs in is told when a new server has come."""
         self.age += 1
         self.greetings.clear()
+        self.date_style = None
+
+    def lacks_date_style(self) -> bool:
+        """Whether a login is to tell `date_style`: clients' startup values build on it."""
+        return self.date_style is None and "datestyle" in self.catalog.begins
 
     def learn_defaults(self, reported: dict[bytes, bytes]) -> None:
         """A server has told what parameters are without anybody's doing."""

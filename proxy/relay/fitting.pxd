@@ -43,6 +43,7 @@ cdef class Fitting(Borrower):
     cpdef object close(self, object reason, object error=*)
     cdef bint _set_up(self, Server server, double moment, bint wait)
     cdef bint _set(self, Server server, bint wait)
+    cdef bytes _beneath(self, Parameters want)
     cdef object _make_known(self, Server server)
     cdef object _hear(self)
     cdef Parameters _wanted(self)

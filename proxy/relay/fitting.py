@@ -20,6 +20,7 @@ from proxy.session.parameters import (
     change,
     difference,
     placeholders_query,
+    settings_query,
     stageable,
     staging,
     sticks,
@@ -145,9 +146,8 @@ class Fitting(Borrower):
         if self.greeting:
             # A value may stand on what was there before (DateStyle): begin from nothing.
             server.rows = []
-            sql = b";".join(
-                [part for part in (difference(have, NONE), difference(NONE, want)) if part]
-            )
+            steps = difference(have, NONE), self._beneath(want), difference(NONE, want)
+            sql = b";".join([step for step in steps if step])
         self.had = have
         server.parameters = stage
         self.lacked = stageable(stage, want)
@@ -157,6 +157,14 @@ class Fitting(Borrower):
         if sql and not (sure and self.lacked):
             return self._run_ahead(SETTING, [sql])
         return self._prepare_on([sql] if sql else [])
+
+    @cython.cfunc
+    def _beneath(self, want: Parameters) -> bytes:
+        """What its startup DateStyle builds on, where that is not what sessions begin with."""
+        style: str = self.pool.date_style
+        if not style or "datestyle" not in want.values:
+            return b""
+        return settings_query([("datestyle", style)]).encode()
 
     @cython.cfunc
     def _make_known(self, server: Server) -> object:

@@ -257,6 +257,8 @@ class Funnel:
         if pool.routines is not before.routines:
             self.journal.routines_found(pool)
         if pool.catalog.begins == before.begins or before is UNSEEN:
+            if pool.lacks_date_style():
+                self.pools_by_key.outdate(pool)
             return
         for client in self.clients:
             if client.pool is pool and client.session is not None:

@@ -96,6 +96,8 @@ class Openings:
         address, target, age = pool.address, pool.target, pool.age
         try:
             async with asyncio.timeout(limit):
+                if pool.lacks_date_style():
+                    pool.date_style = await self._reach.date_style(pool)
                 address, logged_in = await self._reach.session(pool, target)
         except TimeoutError:
             failure = UpstreamUnreachable(f"login to Postgres at {address} timed out")

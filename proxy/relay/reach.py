@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from proxy.auth.keys import KeyCache
 from proxy.auth.upstream import UpstreamLogin
-from proxy.errors import UpstreamUnreachable
+from proxy.errors import PostgresError, UpstreamUnreachable
 from proxy.relay.attributes import suits
 from proxy.relay.connect import Address, Asked, LoggedIn, open_session, run_query, take_leave
 from proxy.relay.database import Database
@@ -58,6 +58,18 @@ class Reach:
             self._turn_away(pool, address)
             raise
         return address, opened
+
+    async def date_style(self, pool: Database) -> str:
+        """DateStyle as it would be but for ALTER DATABASE and ALTER ROLE; empty: Postgres says no.
+
+        What a start-up packet does not say of style or order stays as it is there.
+        """
+        try:
+            _, opened = await self.log_in(pool, (("DateStyle", ""),))
+        except PostgresError:
+            return ""
+        await take_leave(opened.stream)
+        return opened.reported.get(b"DateStyle", b"").decode()
 
     async def _prepare(self, pool: Database, opened: LoggedIn, query: str) -> None:
         """Run connect_query, if there is one; what Postgres says against it is for the log."""

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import StartFunnel
 from tests.integration.twins import Twins
+from tests.postgres import Postgres
 from tests.wireclient import COPY_DONE, SYNC, bind, copy_data, execute, parse, query
 
 BEGAN = {
@@ -37,6 +38,33 @@ def test_nothing_is_told_of_what_stays_as_it_began(
             assert not twins.ask("one", back.format(name)).changes
             twins.ask("other", f"SHOW {name}")
             twins.ask("one", f"SHOW {name}")
+
+
+DATE_STYLES = ["ISO", "DMY", "German", "SQL, YMD", "ISO, MDY", "Postgres", "", "MDY"]
+
+
+@pytest.mark.parametrize(
+    "of", ["DATABASE postgres", "ROLE alice", "ROLE alice IN DATABASE postgres"]
+)
+@pytest.mark.parametrize("configured", ["ISO, MDY", "SQL, DMY"])
+def test_a_date_style_builds_on_what_is_beneath_that_of_the_database(
+    own_postgres: Postgres, pgfunnel: StartFunnel, of: str, configured: str
+) -> None:
+    own_postgres.psql(f"ALTER SYSTEM SET datestyle = '{configured}'")
+    own_postgres.psql("SELECT pg_reload_conf()")
+    own_postgres.psql(f"ALTER {of} SET datestyle = 'German, YMD'")
+    funnel = pgfunnel(own_postgres, default_pool_size=1)
+    with Twins(funnel) as twins:
+        for style in DATE_STYLES:
+            twins.connect(style, DateStyle=style)
+            for sql in ("SELECT '01/02/03'::date", "SET DateStyle = SQL", "RESET DateStyle"):
+                twins.ask(style, sql)
+        twins.ask("none", "SELECT '01/02/03'::date")
+        twins.ask("none", f"SET DateStyle = {configured}; ALTER {of} SET datestyle = 'ISO, DMY'")
+        for style in DATE_STYLES:
+            twins.connect(f"{style} again", DateStyle=style)
+            for name in (style, f"{style} again"):
+                twins.ask(name, "SELECT '01/02/03'::date")
 
 
 def test_a_value_is_put_back_that_was_the_servers_default_anyway(pgfunnel: StartFunnel) -> None:
