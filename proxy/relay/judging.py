@@ -12,11 +12,11 @@ from typing import Any
 import cython
 
 from proxy.conditions import PREPARED, SEQUENCES, TEMP
+from proxy.session.commands import runs_alone, vacates
 from proxy.session.doubting import UNKNOWABLE, UNREADABLE
 from proxy.session.findings import CREATES, TEMPORARIES
 from proxy.session.parameters import FORGET_PLANS
 from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
-from proxy.session.reading import runs_alone, vacates
 from proxy.session.statement import PREFIX
 from proxy.session.verdict import NOTHING as HARMLESS
 from proxy.session.verdict import Verdict, verdict

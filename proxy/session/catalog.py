@@ -16,11 +16,11 @@ from dataclasses import dataclass, field, replace
 
 from proxy.conditions import ANYTHING
 from proxy.session.beginnings import BEGINS, GIVEN, Rows, begins, former
+from proxy.session.commands import defining
 from proxy.session.findings import NOTHING, Verdict
 from proxy.session.glance import FUNCTIONS
 from proxy.session.inquiry import EQ, read_text, text_column, unhurried
 from proxy.session.parameters import TOLD
-from proxy.session.reading import defining
 from proxy.session.routines import ANY_TEXT, Routines, joined
 from proxy.session.tokens import Tokens
 from proxy.session.verdict import read

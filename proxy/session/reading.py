@@ -6,7 +6,6 @@ documentation, "SQL Commands".
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import cython
@@ -22,6 +21,7 @@ from proxy.conditions import (
     SEQUENCES,
     TEMP,
 )
+from proxy.session.commands import defining
 from proxy.session.findings import (
     CLOSE_ALL,
     DEALLOCATE_ALL,
@@ -32,7 +32,6 @@ from proxy.session.findings import (
     RESET_ALL,
     UNLISTEN_ALL,
 )
-from proxy.session.reread import AHEAD
 
 if cython.compiled:
     from cython.cimports.proxy.session.calls import Calls
@@ -47,43 +46,6 @@ else:
 
 _DEEPEST_BODY = 3
 _LONGEST_HEAD = 16
-_DEFINING = re.compile(
-    rb"\balter\b|\bcreate\b(?!\s+(?:(?:local\s+|global\s+)?temp|(?:unlogged|table|index|sequence)\b))",
-    re.IGNORECASE,
-)
-_VACATES = re.compile(
-    AHEAD + rb"(?:drop\s+database\s+(?:if\s+exists\s+)?"
-    rb"|create\s+database\s+(?:\"[^\"]+\"|[^\s\"]+)\s(?>[^\0]*?\btemplate\s*)=?\s*)"
-    rb"(\"[^\"\0]+\"|'[^'\0]+'|[^\s\"';()\0]+)",
-    re.IGNORECASE,
-)
-_ALONE = re.compile(
-    AHEAD + rb"(?:vacuum|reindex|cluster|analyze|create\s+(?:unique\s+)?index|drop\s+index)\b",
-    re.IGNORECASE,
-)
-
-
-def defining(text: bytes) -> bool:
-    """Whether code out of sight may run DDL, whose outcome no CommandComplete tells.
-
-    But for what is harmless and frequent there (`proxy.session.catalog.changes_routines`).
-    """
-    lower = text.lower()
-    return (b"create" in lower or b"alter" in lower) and _DEFINING.search(lower) is not None
-
-
-def runs_alone(text: bytes) -> bool:
-    """Whether the text may be a command that is not to be in a transaction with others."""
-    return _ALONE.match(text) is not None
-
-
-def vacates(text: bytes) -> str:
-    """The database that a text drops or copies; empty where it does no such thing."""
-    found = _VACATES.match(text)
-    if found is None:
-        return ""
-    name = found[1].decode("utf-8", "replace")
-    return name[1:-1] if name[0] in "\"'" else name.lower()
 
 
 @cython.final

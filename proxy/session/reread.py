@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from proxy.session.commands import is_analysed
 from proxy.session.parameters import FORGET_PLANS, TOLD, UNTOLD, Meaning, quote
 from proxy.wire import messages
 
@@ -22,18 +23,6 @@ _READ_UNDER = ("search_path", *TOLD, *UNTOLD)
 """Parameters that the constants of a text are read under. The text itself is read under
 client_encoding, to the end of its Parse."""
 
-AHEAD = rb"(?>[\s(;]|--[^\n\r]*+[\n\r]|/\*(?>[^*]|\*(?!/))*+\*/)*+"
-"""What may stand in front of a command's first word; comments in comments are not looked into."""
-
-_FIRST = re.compile(AHEAD + rb"([A-Za-z]++)")
-_ANALYSED = frozenset(
-    b"select with insert update delete merge values table explain declare call".split()
-)
-"""What is read in full when it is prepared. Other commands are when they run."""
-_CREATES = re.compile(
-    rb"create\s+(?:(?:global|local|temp|temporary|unlogged)\s+)*+(?:table|materialized)\b",
-    re.IGNORECASE,
-)
 _PIECES = re.compile(rb"""'[^']*+'|"[^"]*+"|--[^\n\r]*+|/\*|\$(?:[A-Za-z_\x80-\xff]\w*+)?\$""")
 _READ_SOMEHOW = re.compile(
     rb"[0-9\\<]|\b(?:allballs|midnight|noon|null|now|today|tomorrow|yesterday)\b", re.IGNORECASE
@@ -54,7 +43,7 @@ def has_constants(text: bytes) -> bool:
     Dates, times, amounts of money and the like have digits, or are one of few words. What is not
     ASCII depends on client_encoding.
     """
-    if not _analysed(text):
+    if not is_analysed(text):
         return False
     if len(text) > _LONG or not text.isascii():
         return True
@@ -64,17 +53,6 @@ def has_constants(text: bytes) -> bool:
     if _READ_SOMEHOW.search(constants):
         return True
     return _WORDS.search(text) is not None
-
-
-def _analysed(text: bytes) -> bool:
-    """Whether it is read when it is prepared; comments in comments are not looked into."""
-    first = _FIRST.match(text)
-    if first is None:
-        return b"/*" in text
-    ahead = text[: first.start(1)]
-    if ahead.count(b"/*") != ahead.count(b"*/"):
-        return True
-    return first[1].lower() in _ANALYSED or _CREATES.match(text, first.start(1)) is not None
 
 
 @lru_cache(maxsize=4096)

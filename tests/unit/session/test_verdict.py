@@ -22,9 +22,9 @@ from proxy.conditions import (
 )
 from proxy.session import findings
 from proxy.session.catalog import body
+from proxy.session.commands import runs_alone, vacates
 from proxy.session.findings import NOTHING, TEMPORARIES
 from proxy.session.lexer import TWO
-from proxy.session.reading import runs_alone, vacates
 from proxy.session.verdict import Verdicts, read, verdict
 
 

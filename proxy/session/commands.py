@@ -1,0 +1,68 @@
+"""Commands that are known by their first words, where no more of the text need be read."""
+
+from __future__ import annotations
+
+import re
+
+_AHEAD = rb"(?>[\s(;]|--[^\n\r]*+[\n\r]|/\*(?>[^*]|\*(?!/))*+\*/)*+"
+"""What may stand in front of a command's first word; comments in comments are not looked into."""
+
+_FIRST = re.compile(_AHEAD + rb"([A-Za-z]++)")
+_ANALYSED = frozenset(
+    b"select with insert update delete merge values table explain declare call".split()
+)
+"""What is read in full when it is prepared. Other commands are when they run."""
+_CREATES = re.compile(
+    rb"create\s+(?:(?:global|local|temp|temporary|unlogged)\s+)*+(?:table|materialized)\b",
+    re.IGNORECASE,
+)
+
+
+def is_analysed(text: bytes) -> bool:
+    """Whether it is read when it is prepared; comments in comments are not looked into."""
+    first = _FIRST.match(text)
+    if first is None:
+        return b"/*" in text
+    ahead = text[: first.start(1)]
+    if ahead.count(b"/*") != ahead.count(b"*/"):
+        return True
+    return first[1].lower() in _ANALYSED or _CREATES.match(text, first.start(1)) is not None
+
+
+_DEFINING = re.compile(
+    rb"\balter\b|\bcreate\b(?!\s+(?:(?:local\s+|global\s+)?temp|(?:unlogged|table|index|sequence)\b))",
+    re.IGNORECASE,
+)
+_VACATES = re.compile(
+    _AHEAD + rb"(?:drop\s+database\s+(?:if\s+exists\s+)?"
+    rb"|create\s+database\s+(?:\"[^\"]+\"|[^\s\"]+)\s(?>[^\0]*?\btemplate\s*)=?\s*)"
+    rb"(\"[^\"\0]+\"|'[^'\0]+'|[^\s\"';()\0]+)",
+    re.IGNORECASE,
+)
+_ALONE = re.compile(
+    _AHEAD + rb"(?:vacuum|reindex|cluster|analyze|create\s+(?:unique\s+)?index|drop\s+index)\b",
+    re.IGNORECASE,
+)
+
+
+def defining(text: bytes) -> bool:
+    """Whether code out of sight may run DDL, whose outcome no CommandComplete tells.
+
+    But for what is harmless and frequent there (`proxy.session.catalog.changes_routines`).
+    """
+    lower = text.lower()
+    return (b"create" in lower or b"alter" in lower) and _DEFINING.search(lower) is not None
+
+
+def runs_alone(text: bytes) -> bool:
+    """Whether the text may be a command that is not to be in a transaction with others."""
+    return _ALONE.match(text) is not None
+
+
+def vacates(text: bytes) -> str:
+    """The database that a text drops or copies; empty where it does no such thing."""
+    found = _VACATES.match(text)
+    if found is None:
+        return ""
+    name = found[1].decode("utf-8", "replace")
+    return name[1:-1] if name[0] in "\"'" else name.lower()
