@@ -357,7 +357,9 @@ class Answering(Link):
         if session is not None:
             session.follow(session.parameters.with_value(key, own))
             session.wonder(key, own)
-        return session is not None and session.began_with(key) and session.hides(name, value)
+        if session is None or not session.began_with(key):
+            return False
+        return session.hides(name, value, session.withholds_next and session.asks != 0)
 
     @cython.cfunc
     def _command_complete(

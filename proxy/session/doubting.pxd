@@ -1,4 +1,4 @@
-from proxy.session.parameters cimport Parameters
+from proxy.session.knowing cimport Knowing
 from proxy.session.statement cimport Statement
 
 cdef enum:
@@ -7,19 +7,13 @@ cdef enum:
     NAMES = 0x10000000
     OWN_NAMES = 0x8000000
 
-cdef class Doubting:
+cdef class Doubting(Knowing):
     cdef public dict names
     cdef public dict gone
     cdef public Statement unnamed
     cdef public Statement forgotten
-    cdef public Parameters startup
-    cdef readonly Parameters parameters
-    cdef readonly dict defaults
-    cdef readonly bint backslashes
-    cdef readonly int wide
     cdef public int holds
     cdef public int asks
-    cdef readonly int watches
     cdef readonly dict back
     cdef readonly object doubt
     cdef public object texts
@@ -34,17 +28,11 @@ cdef class Doubting:
     cdef readonly object leaves
     cdef public tuple leaving
     cdef public dict failing
-    cdef dict told
     cpdef bint withhold(self)
     cdef object _will_withhold(self, object verdict)
     cdef object _note(self, object verdict, bytes text, object policy, object reported)
     cpdef object leave(self, object verdict)
     cpdef object has_left(self)
-    cpdef object follow(self, Parameters parameters)
-    cpdef bint began_with(self, str name)
-    cpdef bint hides(self, bytes name, bytes value)
-    cdef bytes _heard(self, bytes name)
-    cdef bytes _now(self, bytes name)
     cpdef object wonder(self, str name, object own)
     cpdef object settle(self, int ignored)
     cpdef object touch(self, object verdict, bytes text, object policy, object reported, bint alone)

@@ -22,7 +22,6 @@ from proxy.conditions import (
 from proxy.session.dotted import MOST, dotted
 from proxy.session.findings import CREATES, DISCARD_ALL, RESET_ALL, TEMPORARIES, Piece, Verdict
 from proxy.session.inquiry import ASKABLE, Doubt
-from proxy.session.lexer import width
 from proxy.session.parameters import NONE, is_placeholder
 from proxy.session.policy import Policy
 from proxy.session.preparing import NOTHING_READ, Readings
@@ -30,9 +29,11 @@ from proxy.session.routines import Routines
 from proxy.session.verdict import verdict
 
 if cython.compiled:
+    from cython.cimports.proxy.session.knowing import Knowing
     from cython.cimports.proxy.session.parameters import Parameters
     from cython.cimports.proxy.session.statement import Statement
 else:
+    from proxy.session.knowing import Knowing
     from proxy.session.parameters import Parameters
     from proxy.session.statement import Statement
 
@@ -61,18 +62,14 @@ _DEEPEST = 5
 
 
 @cython.cclass
-class Doubting:
+class Doubting(Knowing):
     """A session in what its statements may do.
 
     `names` are its prepared statements of the protocol, `unnamed` the one without a name, `gone`
     those that its last DEALLOCATE ALL dropped: what is pipelined behind it may name them still.
 
-    `startup` are the parameters it came with (and those that sessions began with when it came and
-    do no more), `parameters` those that hold now (`follow`), with its prepared statements of
-    SQL: of those it came with also what is as by default; `defaults`: what the server says they
-    are without anybody's doing; `begins`: what ALTER ROLE and the like make of them. `holds`:
-    the conditions for which it keeps its server, `asks`: those to be asked about at the
-    boundary, `doubt`: what to ask; `texts`: the last statements that may pin it, with the
+    `begins`: what ALTER ROLE and the like make of parameters; `holds`: the conditions for which it
+    keeps its server, `asks`: those to be asked about at the boundary, `doubt`: what to ask; `texts`: the last statements that may pin it, with the
     conditions that they may bring about. `withholds`: the client waits for ReadyForQuery until
     its session is known again. `forgotten`: the unnamed statement that a query under way is
     about to destroy. `reads`: as long as its transaction is open the server is to be asked what
@@ -82,23 +79,18 @@ class Doubting:
     came in; `tried`: statements of the protocol under names that SQL had, which may be free;
     `failing`: what Postgres said of those that it could not prepare anew, by name;
     `above`: parameters that it cannot set elsewhere, since that takes a superuser; `routines`:
-    those of its database, where some change sessions; `told`: what its client was told last of
-    parameters that it began with, where that is something else.
+    those of its database, where some change sessions.
     """
 
     names: dict[bytes, Statement]
     gone: dict[bytes, Statement]
     unnamed: Statement
     forgotten: Statement
-    startup: Parameters
-    parameters: Parameters
-    defaults: dict[bytes, bytes]
     doubt: Doubt
     texts: list[tuple[int, bytes]]
     routines: Routines
     failing: dict[str, dict[str, str]]
     bound: Mapping[str, str]
-    told: dict[bytes, bytes]
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
@@ -107,8 +99,6 @@ class Doubting:
         self.gone = {}
         self.unnamed = None
         self.forgotten = None
-        self.startup = startup
-        self.defaults = {} if defaults is None else defaults
         self.holds = 0
         self.asks = 0
         self.doubt = None
@@ -119,64 +109,12 @@ class Doubting:
         self.withholds = self.withholds_next = False
         self.reads = False
         self.failing = {}
-        self.told = {}
         self.leaves: frozenset[str] = NO_NAMES
         self.leaving: tuple[str, ...] = ()
         self.bound = {}
         self.tried: dict[bytes, Statement] = {}
         self.back: dict[str, str] = {}
-        self.follow(startup)
-
-    @cython.ccall
-    def follow(self, parameters: Parameters) -> object:
-        """These parameters hold from now on."""
-        self.parameters = parameters
-        strings = self.defaults.get(b"standard_conforming_strings", b"")
-        encoding = self.defaults.get(b"client_encoding", b"")
-        self.backslashes, self.wide, self.watches = _reading(parameters, strings, encoding)
-        return None
-
-    @cython.ccall
-    def began_with(self, name: str) -> cython.bint:
-        """Whether RESET leads to a value of its own, not to the server's default."""
-        return name in self.startup.values
-
-    @cython.ccall
-    def hides(self, name: bytes, value: bytes) -> cython.bint:
-        """Whether the client is not to hear what Postgres tells of a parameter that it began with.
-
-        It knows already; or RESET has led to the server's default, which is not where it stays.
-        """
-        if self._heard(name) == value:
-            return True
-        if self.withholds_next and self.asks and self.defaults.get(name) == value:
-            return True
-        self.told[name] = value
-        return False
-
-    def unheard(self, reported: Iterable[bytes]) -> dict[bytes, bytes]:
-        """What the client must hear, of what Postgres tells of, for it to know what holds now."""
-        now = {name: self._now(name) for name in reported if self.began_with(_key(name))}
-        news = {n: v for n, v in now.items() if v is not None and v != self._heard(n)}
-        self.told.update(news)
-        return news
-
-    def _is_at_default(self, name: str) -> bool:
-        """Whether it is set to the server's default: RESET changes nothing that Postgres tells."""
-        own = self.parameters.values.get(name)
-        return own is not None and any(
-            _key(n) == name and value == own.encode() for n, value in self.defaults.items()
-        )
-
-    @cython.cfunc
-    def _heard(self, name: bytes) -> bytes:
-        told = self.told.get(name)
-        return self.startup.values[_key(name)].encode() if told is None else told
-
-    @cython.cfunc
-    def _now(self, name: bytes) -> bytes | None:
-        own = self.parameters.values.get(_key(name))
-        return self.defaults.get(name) if own is None else own.encode()
+        Knowing.__init__(self, startup, defaults)
 
     @cython.ccall
     def wonder(self, name: str, own: object) -> object:
@@ -376,7 +314,7 @@ class Doubting:
         doubt.resets.update(
             name
             for name in verdict.resets
-            if name not in reported or name in startup or self._is_at_default(name)
+            if name not in reported or name in startup or self.is_at_default(name)
         )
         if verdict.does & (RESET_ALL | DISCARD_ALL):
             doubt.resets.update(name for name in startup if "." in name)
@@ -453,21 +391,3 @@ class Doubting:
         own = name.decode("utf-8", "surrogateescape")
         readings = NOTHING_READ if self.doubt is None else self.doubt.readings or NOTHING_READ
         return own in statements or own in self.bound or readings.made(own)
-
-
-def _key(name: bytes) -> str:
-    """The name of a parameter as Postgres reports it, as one of `Parameters`."""
-    return name.decode("utf-8", "replace").lower()
-
-
-def _reading(parameters: Parameters, strings: bytes, encoding: bytes) -> tuple[bool, int, int]:
-    """How a client's text is read (backslashes, wide), and what is asked at each boundary.
-
-    `strings`, `encoding`: the server's own standard_conforming_strings and client_encoding.
-    """
-    values = parameters.values
-    backslashes = values.get("standard_conforming_strings", strings.decode()) == "off"
-    wide = width(values.get("client_encoding", encoding.decode()))
-    # There, plain CREATE TABLE makes temporary tables.
-    watches = TEMP if "pg_temp" in values.get("search_path", "") else 0
-    return backslashes, wide, watches

@@ -7,8 +7,6 @@ keeps a doubt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import cython
 
 from proxy.conditions import PARAMETERS, PREPARED, TEMP, UNSURE
@@ -29,35 +27,6 @@ else:
 @cython.cclass
 class Session(Understanding):
     """A session in what became of it."""
-
-    def outlive(self, former: Mapping[str, str], begins: Mapping[str, str]) -> None:
-        """Sessions begin otherwise from now on; what this one began with it goes on with.
-
-        That is what its client was told, or else `former`.
-        """
-        told = {name.decode().lower(): value.decode() for name, value in self.defaults.items()}
-        began = {n: told[n] for n in former if n in told and told[n] != begins.get(n)}
-        began.update({n: value for n, value in former.items() if n not in told})
-        own = {n: value for n, value in began.items() if n not in self.startup.values}
-        unset = {n: value for n, value in own.items() if n not in self.parameters.values}
-        self.startup = self.startup.with_values(own)
-        self.follow(self.parameters.with_values(unset))
-
-    def hear(self, defaults: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """What the server reports without anybody's doing is this now; what its client must hear.
-
-        Not what it has set itself, nor its application_name.
-        """
-        before, own = self.defaults, self.parameters.values
-        self.defaults = defaults
-        self.follow(self.parameters)
-        return {
-            name: value
-            for name, value in defaults.items()
-            if before.get(name) != value
-            and name != b"application_name"
-            and name.decode().lower() not in own
-        }
 
     # -- what they did ---------------------------------------------------------------------
 
