@@ -45,6 +45,9 @@ _PIECES: Pieces = Pieces()
 
 _OPENED = (messages.command_complete("BEGIN"), messages.command_complete("START TRANSACTION"))
 
+_MAY_NOT = "42501"
+"""insufficient_privilege: set_config was revoked, it seems."""
+
 IDLE = "idle"
 
 LARGEST_ROW = 32 << 20
@@ -325,7 +328,8 @@ class Answering(Link):
         if self.error is not None and client is not None and not self.waited_for:
             # What is answered was done by a session that is not set as its client's is.
             _PIECES.used = 0
-            self.pool.certain = False
+            if self.error.get("C") == _MAY_NOT:
+                self.pool.sets_no_more()
             return self.close(CloseReason.RESET_FAILED)
         if pieces:
             _PIECES.add(buffer, run, end)
@@ -359,7 +363,8 @@ class Answering(Link):
             session.wonder(key, own)
         if session is None or not session.began_with(key):
             return False
-        return session.hides(name, value, session.withholds_next and session.asks != 0)
+        last: cython.bint = self.owed.ready <= 1
+        return session.hides(name, value, last and session.withholds_next and session.asks != 0)
 
     @cython.cfunc
     def _command_complete(

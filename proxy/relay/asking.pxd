@@ -11,6 +11,7 @@ cdef class Asking(Fitting):
     cdef object _answered(self, object error)
     cdef object _has_left(self)
     cdef object _known(self)
+    cdef object _go_on_known(self)
     cdef object _goes_on(self)
     cdef object _ask_readings(self)
     cdef object _read(self, object error)

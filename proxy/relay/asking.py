@@ -124,9 +124,9 @@ class Asking(Fitting):
         server: Server = self.server
         if session.sure():
             server.parameters = session.reset()
-            return self._known()
+            return self._go_on_known()
         if self.remaining > 0:
-            return self._known()  # the next boundary is as good
+            return self._go_on_known()  # the next boundary is as good
         self.asked = session.question()
         server.rows = []
         self._run_ahead(ASKING, [question(*self.asked)])
@@ -151,6 +151,12 @@ class Asking(Fitting):
         return self._resume()
 
     @cython.cfunc
+    def _go_on_known(self) -> object:
+        """Without a question; what was held back may go on."""
+        self._known()
+        return self._resume() if self.settling else None
+
+    @cython.cfunc
     def _has_left(self) -> object:
         """Names of parameters are known to its server now, and are to be to others, too."""
         self.session.has_left()
@@ -165,8 +171,7 @@ class Asking(Fitting):
         session.pin(self.pool.policy)
         if session.withholds:
             self._goes_on()
-        self._part()
-        return self._resume() if self.settling else None
+        return self._part()
 
     @cython.cfunc
     def _goes_on(self) -> object:

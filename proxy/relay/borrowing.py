@@ -335,12 +335,13 @@ class Borrowing(Asking):
 
     @cython.cfunc
     def _counted(self) -> object:
+        settling: cython.bint = self.settling  # then who has put things right goes on
         if self.server.status == 73:  # I
             self.server.shelf.boundary()
             self.on_boundary()
         else:
             self.on_in_transaction()
-        return None if self.ahead or self.fd < 0 else self._resume()
+        return None if self.ahead or self.fd < 0 or settling else self._resume()
 
     @cython.ccall
     def at_boundary(self) -> cython.bint:
@@ -368,7 +369,7 @@ class Borrowing(Asking):
 
     @cython.cfunc
     def _see_off(self) -> object:
-        if self.login is None and not self.waiting and self.at_boundary():
+        if self.login is None and not self.waiting and not self.settling and self.at_boundary():
             self.login = Usher(self, *self.goodbye)
         return None
 

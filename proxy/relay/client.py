@@ -136,6 +136,11 @@ class Client(Naming):
                     continue
                 if not self._borrow():
                     return None if self.fd < 0 else self._hold(buffer, i, n)
+            if self.session.withholds_next and self.server.owed.awaits_ready():
+                # RESET has led to the server's default, from where something is put back first.
+                self.settling = True
+                self._hold(buffer, i, n)
+                return self._send_on(buffer, run, i)
             if kind == self.simple:
                 run = self._query(buffer, run, i, end, n)
             elif kind == 80 or kind == BIND or kind == DESCRIBE or kind == CLOSE:  # P
@@ -162,23 +167,12 @@ class Client(Naming):
                 said = f"invalid frontend message type {kind}"
                 return self._violated(buffer, run, i, said)
             i = end
-            if self.session.withholds_next and i <= n and self._waits_for_ready(kind):
-                self.settling = True
-                if i < n:
-                    self._hold(buffer, i, n)
-                return self._send_on(buffer, run, i)
         if i > n:
             self.remaining = i - n
             i = n
         elif i < n:
             self.held = buffer[i:n]
         return self._send_on(buffer, run, i)
-
-    @cython.cfunc
-    def _waits_for_ready(self, kind: cython.int) -> cython.bint:
-        """Whether RESET has led to the server's default, from where something is put back before
-        what comes behind this message."""
-        return kind == SYNC or kind == QUERY or kind == FUNCTION
 
     @cython.cfunc
     def _awaited(self, kind: cython.int, size: cython.Py_ssize_t) -> cython.bint:

@@ -138,6 +138,11 @@ class Database(Pool):
             self.looks = DUE
         return None
 
+    def sets_no_more(self) -> None:
+        """Postgres has refused to set a parameter, until a look says that it would."""
+        self.certain = False
+        self.routines_changed()
+
     def begin_look(self, opened_at: float) -> Look:
         """A server that was opened then looks now (see `proxy.session.catalog`)."""
         elder = opened_at <= max(self.looked_at, self.changed_at)
@@ -155,7 +160,7 @@ class Database(Pool):
         self.seen = changes
         self.catalog, self.routines = found, found.routines
         self.watches = TEMP if found.temporary else 0
-        self.certain = self.certain and found.sets
+        self.certain = found.sets
 
     def ages(self) -> None:
         """Sessions begin otherwise now: who logs in is told when a new server has come."""

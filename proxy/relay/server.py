@@ -65,7 +65,7 @@ class Server(Resting):
         client: Borrower = self.client
         if client is None or not client.settling or not self.owed.settled():
             return None
-        if client.session.withholds:
+        if client.session.withholds or (client.session.withholds_next and self.owed.awaits_ready()):
             return None  # its last ReadyForQuery comes first
         if self.owed.nothing():
             self.shelf.boundary()

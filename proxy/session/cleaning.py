@@ -11,7 +11,7 @@ from functools import lru_cache
 from proxy.conditions import ADVISORY, HOLD, LISTEN, PARAMETERS, PREPARED, TEMP
 
 _WAYS = (
-    (PARAMETERS, b"SET SESSION AUTHORIZATION DEFAULT;RESET ALL"),
+    (PARAMETERS, b"SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;RESET ALL"),
     (HOLD, b"CLOSE ALL"),
     (LISTEN, b"UNLISTEN *"),
     (ADVISORY, b"SELECT pg_catalog.pg_advisory_unlock_all()"),

@@ -69,17 +69,17 @@ class Doubting(Knowing):
     those that its last DEALLOCATE ALL dropped: what is pipelined behind it may name them still.
 
     `begins`: what ALTER ROLE and the like make of parameters; `holds`: the conditions for which it
-    keeps its server, `asks`: those to be asked about at the boundary, `doubt`: what to ask; `texts`: the last statements that may pin it, with the
-    conditions that they may bring about. `withholds`: the client waits for ReadyForQuery until
-    its session is known again. `forgotten`: the unnamed statement that a query under way is
-    about to destroy. `reads`: as long as its transaction is open the server is to be asked what
-    PREPARE reads a text under; `leaves`: names of an application's own parameters that it has
-    used, whatever became of their values, and `leaving`: those of statements under way;
-    `bound`: statements that can be prepared on no other server, by name the string that they
-    came in; `tried`: statements of the protocol under names that SQL had, which may be free;
-    `failing`: what Postgres said of those that it could not prepare anew, by name;
-    `above`: parameters that it cannot set elsewhere, since that takes a superuser; `routines`:
-    those of its database, where some change sessions.
+    keeps its server, `asks`: those to be asked about at the boundary, `doubt`: what to ask;
+    `texts`: the last statements that may pin it, with the conditions that they may bring about.
+    `withholds`: the client waits for ReadyForQuery until its session is known again. `forgotten`:
+    the unnamed statement that a query under way is about to destroy. `reads`: as long as its
+    transaction is open the server is to be asked what PREPARE reads a text under; `leaves`: names
+    of an application's own parameters that it has used, whatever became of their values, and
+    `leaving`: those of statements under way; `bound`: statements that can be prepared on no other
+    server, by name the string that they came in; `tried`: statements of the protocol under names
+    that SQL had, which may be free; `failing`: what Postgres said of those that it could not
+    prepare anew, by name; `above`: parameters that it cannot set elsewhere, since that takes a
+    superuser; `routines`: those of its database, where some change sessions.
     """
 
     names: dict[bytes, Statement]
@@ -175,7 +175,8 @@ class Doubting(Knowing):
         and no transaction is open.
         """
         self._will_withhold(verdict)
-        if verdict.whole_reset and alone:
+        # What becomes of a role that sessions begin with depends on the version of Postgres.
+        if verdict.whole_reset and alone and "role" not in self.begins:
             self.asks |= SURE
             self.doubt = Doubt(reset=verdict)
             return None
@@ -319,6 +320,8 @@ class Doubting(Knowing):
         if verdict.does & (RESET_ALL | DISCARD_ALL):
             doubt.resets.update(name for name in startup if "." in name)
         doubt.everything = doubt.everything or verdict.everything
+        if verdict.opaque or verdict.does & DISCARD_ALL:
+            doubt.identity = True
         return bool(doubt.everything or doubt.names or doubt.resets)
 
     def _lose_names(self) -> None:
@@ -362,7 +365,7 @@ class Doubting(Knowing):
             self.doubt = Doubt()
         if self.asks & SURE:
             self.unsure()
-        self.doubt.everything = True
+        self.doubt.everything = self.doubt.identity = True
         for said in () if routines is None else routines.by_name.values():
             self.doubt.names.update(said.names)
         self.asks |= ANYTHING
@@ -372,7 +375,7 @@ class Doubting(Knowing):
     def unsure(self) -> object:
         """A statement failed whose outcome was thought to be sure: ask after all."""
         self.asks = self.asks & ~SURE | self.holds & ASKABLE | PARAMETERS | PREPARED
-        self.doubt.everything = True
+        self.doubt.everything = self.doubt.identity = True
         return None
 
     @cython.ccall

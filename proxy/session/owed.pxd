@@ -64,6 +64,7 @@ cdef class Owed:
     cpdef bint ours(self)
     cpdef bint runs(self)
     cpdef bint settled(self)
+    cpdef bint awaits_ready(self)
     cpdef bint looks(self)
     cpdef bint reads(self)
     cpdef bint recounts(self)

@@ -381,6 +381,11 @@ class Owed:
         return self.ready == 0 or self.copying or (not self.notes and not self.unsettled)
 
     @cython.ccall
+    def awaits_ready(self) -> cython.bint:
+        """Whether a ReadyForQuery is to come, for which nothing more need be sent."""
+        return self.ready > 0 and not self.copying
+
+    @cython.ccall
     def looks(self) -> cython.bint:
         """Whether a Describe stands at the head whose answer is looked at; its note is first."""
         if self.head == self.tail:

@@ -71,8 +71,8 @@ _UNCERTAIN = frozenset(
 )
 """Parameters whose setting to a value that was valid before may fail all the same.
 
-So may one of a library's own prefix: it takes away what it does not know when it is loaded
-(PostgreSQL documentation, "Customized Options"); that of PL/pgSQL comes with its first function.
+So may one of a library's own prefix (`_RESERVED`): it takes away what it does not know when it is
+loaded (PostgreSQL documentation, "Customized Options"); PL/pgSQL is with its first function.
 """
 
 UNTOLD = (
@@ -236,12 +236,33 @@ def has_meaning(name: str) -> bool:
     return name not in _HARMLESS and "." not in name and not name.startswith("enable_")
 
 
-_PLACEHOLDER = re.compile(r"(?!plpgsql\.)[a-z_][a-z0-9_$]*(?:\.[a-z_][a-z0-9_$]*)+", re.ASCII)
+_RESERVED = frozenset(
+    {
+        "auth_delay",
+        "auto_explain",
+        "basic_archive",
+        "pg_prewarm",
+        "pg_stat_statements",
+        "pg_trgm",
+        "plperl",
+        "plpgsql",
+        "pltcl",
+        "postgres_fdw",
+        "sepgsql",
+    }
+)
+"""Prefixes of names that libraries of Postgres's own keep for themselves once they are loaded."""
+
+_PLACEHOLDER = re.compile(r"[a-z_][a-z0-9_$]*(?:\.[a-z_][a-z0-9_$]*)+", re.ASCII)
 
 
 def is_placeholder(name: str) -> bool:
     """Whether a parameter of this name is an application's own, and may be set anywhere."""
-    return _PLACEHOLDER.fullmatch(name) is not None
+    return _PLACEHOLDER.fullmatch(name) is not None and not _is_reserved(name)
+
+
+def _is_reserved(name: str) -> bool:
+    return name.partition(".")[0] in _RESERVED
 
 
 def placeholders_query(names: Iterable[str]) -> str:
@@ -320,7 +341,7 @@ def _change(
     commands = [f"DEALLOCATE {quote_name(name)}" for name in leaving]
     if changed:
         commands.insert(0, settings_query(_changes(want, changed, acting)))
-    reserved = any(name.startswith("plpgsql.") for name in changed)
+    reserved = any(map(_is_reserved, changed))
     certain = "role" not in acting and not reserved and _UNCERTAIN.isdisjoint(changed)
     return ";".join(commands).encode(), certain
 
@@ -389,6 +410,8 @@ def _changes(
 ) -> list[tuple[str, str | None]]:
     """In the order in which Postgres allows them: what a role may not do is done before it."""
     up = [(name, None) for name in reversed(IDENTITY) if name in acting]
+    if "session_authorization" in acting:
+        up.append(("role", None))  # which it has changed
     plain = [(n, want.values.get(n)) for n in sorted(set(changed).difference(IDENTITY))]
     down = [(name, want.values[name]) for name in IDENTITY if name in want.values]
     return [*up, *plain, *down]

@@ -28,6 +28,10 @@ _READ_SOMEHOW = re.compile(
     rb"[0-9\\<]|\b(?:allballs|midnight|noon|null|now|today|tomorrow|yesterday)\b", re.IGNORECASE
 )
 
+_MOMENTS = re.compile(rb"\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+_UNCALLED = re.compile(_MOMENTS.pattern + rb"(?!\s*\()|'\s*now\b", re.IGNORECASE)
+"""The same where more than constants are looked into: now() is the function, but for `'now()'`."""
+
 _WORDS = re.compile(rb"=\s*null\b|\bnull\s*=|\bxml", re.IGNORECASE)
 """`= NULL`, where transform_null_equals counts, and XML, where a document may be wanted."""
 
@@ -47,12 +51,29 @@ def has_constants(text: bytes) -> bool:
         return False
     if len(text) > _LONG or not text.isascii():
         return True
-    pieces = _PIECES.findall(text)
-    whole = b"/*" in pieces or any(piece[:1] == b"$" for piece in pieces)
-    constants = text if whole else b" ".join(piece for piece in pieces if piece[:1] == b"'")
-    if _READ_SOMEHOW.search(constants):
+    constants = _constants(text)
+    if _READ_SOMEHOW.search(text if constants is None else constants):
         return True
     return _WORDS.search(text) is not None
+
+
+def is_of_its_moment(text: bytes) -> bool:
+    """Whether it may have a constant such as 'now' or 'today', which stands for the time of its
+    Parse (source: PostgreSQL documentation, "Date/Time Types", "Special Values")."""
+    if _MOMENTS.search(text) is None:
+        return False
+    constants = None if len(text) > _LONG else _constants(text)
+    if constants is None:
+        return _UNCALLED.search(text) is not None
+    return _MOMENTS.search(constants) is not None
+
+
+def _constants(text: bytes) -> bytes | None:
+    """The constants of a text that has nothing but plain ones."""
+    pieces = _PIECES.findall(text)
+    if b"/*" in pieces or any(piece[:1] == b"$" for piece in pieces):
+        return None
+    return b" ".join(piece for piece in pieces if piece[:1] == b"'")
 
 
 @lru_cache(maxsize=4096)

@@ -130,7 +130,7 @@ class Session(Understanding):
         self.holds |= UNSURE
         doubt = self.doubt
         self.texts = [*(self.texts or [])[-9:], (UNSURE, doubt.text)]
-        doubt.everything = True
+        doubt.everything = doubt.identity = True
         doubt.names = {name for name in doubt.names if not _in_catalogue(name)}
         doubt.resets = {name for name in doubt.resets if not _in_catalogue(name)}
 
@@ -155,11 +155,18 @@ class Session(Understanding):
         known = answer.values.keys() if answer.session is None else self.above
         self.above = self.above - known | above
         there = dict(answer.values)
-        if there.get("role") == "none" and "role" not in self.startup.values:
+        role = there.get("role")
+        if "role" not in self.startup.values and role == self.begins.get("role", "none"):
             there["role"] = None
+        if there.get("session_authorization") == self._who():
+            there["session_authorization"] = None
         there.update({name: None for name in self._unset(answer) if "." not in name})
         at_server = base.with_values({**there, **dict.fromkeys(above)})
         return at_server, at_server.with_values(self._back(answer))
+
+    def _who(self) -> str:
+        """Who logged in; to act as them is the role's business from then on."""
+        return self.defaults.get(b"session_authorization", b"").decode("utf-8", "replace")
 
     def _back(self, answer: Answer) -> dict[str, str]:
         """Parameters that stand at the server's default now, and began otherwise."""
@@ -168,6 +175,8 @@ class Session(Understanding):
         if answer.session is not None:
             back |= {n for n in startup if _in_catalogue(n)} - answer.session.keys()
             back |= {n for n, v in answer.values.items() if self._is_unset(n, v)} & self._were_set()
+        if not self.doubt.identity:
+            back = back.difference(IDENTITY) | self.doubt.resets.intersection(back)
         return {name: startup[name] for name in back if name in startup}
 
     def _were_set(self) -> set[str]:
@@ -185,7 +194,8 @@ class Session(Understanding):
 
     def _is_unset(self, name: str, value: str | None) -> bool:
         """Whether a parameter that is in no catalogue is as it is without anybody's doing."""
-        return value in _UNSET or value == self.begins.get(name)
+        begins = self.begins.get(name)
+        return value is None or (value in _UNSET if begins is None else value == begins)
 
     def _believe_names(self, answer: Answer) -> None:
         for name, statement in {**self.doubt.dropped, **self.tried}.items():

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 import cython
 
 from proxy.session.findings import Verdict
-from proxy.session.reread import has_constants
+from proxy.session.reread import has_constants, is_of_its_moment
 
 if cython.compiled:
     from cython.cimports.proxy.session.parameters import Parameters
@@ -142,6 +142,7 @@ def _one(key: _Key, verdict: Verdict | None, *, alone: bool) -> Statement:
     if known is None:
         tail, meaning, under, generation, _ = key
         known = Statement(tail, _name(), verdict, generation)
+        alone = alone or is_of_its_moment(tail.partition(b"\0")[0])
         known.meaning, known.under, known.alone = meaning, under, alone
         if not alone:
             _shared[key] = known

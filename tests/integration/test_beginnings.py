@@ -17,6 +17,7 @@ import pytest
 
 from tests.conftest import StartFunnel
 from tests.integration.observe import until
+from tests.integration.twins import Twins
 from tests.postgres import Postgres
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -316,3 +317,52 @@ def test_a_default_that_was_set_is_the_client_s_own_and_nobody_else_s(
         assert shown(one)["timezone"] == began["timezone"]
         with connected(funnel.dsn("alice")) as (after,):
             assert shown(after)["timezone"] == "Asia/Tokyo"
+
+
+ROLES = [
+    "SET ROLE none",
+    "SELECT set_config('role', 'none', false)",
+    "SELECT begun_role('none')",
+    "SELECT begun_role('alice')",
+    "SELECT begun_role('crew')",
+    "SET ROLE alice",
+    "SET ROLE crew",
+    "SET ROLE other_crew",
+    "RESET ROLE",
+    "BEGIN; SET ROLE none; COMMIT",
+    "BEGIN; SET ROLE none; ROLLBACK",
+    "BEGIN; SET LOCAL ROLE none; COMMIT",
+    "SET SESSION AUTHORIZATION DEFAULT",
+    "SET SESSION AUTHORIZATION alice",
+    "DISCARD ALL",
+    "RESET ALL",
+    "SET ROLE none; RESET ALL",
+    "DO $$ BEGIN RESET ROLE; END $$",
+]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("of", ["ROLE alice", "DATABASE postgres"])
+def test_roles_of_sessions_that_begin_with_another(
+    own_postgres: Postgres, pgfunnel: StartFunnel, of: str, size: int
+) -> None:
+    own_postgres.psql("CREATE ROLE crew; CREATE ROLE other_crew; GRANT crew, other_crew TO alice")
+    own_postgres.psql("GRANT crew, other_crew TO alice")
+    own_postgres.psql(
+        "CREATE FUNCTION begun_role(text) RETURNS text LANGUAGE sql"
+        " AS $$ SELECT set_config('role', $1, false) $$"
+    )
+    own_postgres.psql(f"ALTER {of} SET role = 'crew'")
+    funnel = pgfunnel(own_postgres, default_pool_size=size, session_audit=1)
+    who = "SELECT session_user, current_user, current_setting('role')"
+    chance = random.Random(size)
+    with Twins(funnel) as twins:
+        for sql in ROLES:
+            twins.ask("one", sql)
+            for name in ("one", "other", "one"):
+                twins.ask(name, who)
+            with Twins(funnel) as later:
+                later.ask("later", who)
+        for _ in range(120):
+            twins.ask(chance.choice(["one", "other", "third"]), chance.choice([who, *ROLES]))
+    assert " leak " not in funnel.log()

@@ -6,8 +6,11 @@ of then. Every client here has a connection straight to Postgres beside it, whic
 
 from __future__ import annotations
 
+import contextlib
 import random
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,6 +20,7 @@ from tests.postgres import USERS, Postgres
 from tests.wireclient import (
     SYNC,
     Answer,
+    Gone,
     Wire,
     bind,
     close,
@@ -28,6 +32,7 @@ from tests.wireclient import (
     sqlstates,
 )
 
+TIMESTAMPTZ = 1184
 MIDNIGHT = "SELECT (timestamptz '2020-01-01')::text"
 OF_TOKYO = "2020-01-01 00:00:00+09"
 
@@ -322,6 +327,58 @@ def test_where_parameters_cannot_be_set_it_is_read_as_now(
         own.ask("DISCARD PLANS")
         own.send(bind("", "s"), execute(), SYNC)
         assert rows(own.until("Z")) == [[OF_TOKYO]]
+
+
+def test_servers_that_are_ended_change_no_reading(
+    pgfunnel: StartFunnel, own_postgres: Postgres
+) -> None:
+    """Also where they are while a client's parameters are being set."""
+    own_postgres.psql("CREATE FUNCTION plans() RETURNS int LANGUAGE plpgsql AS 'BEGIN END'")
+    funnel = pgfunnel(own_postgres, default_pool_size=1)
+    stopped = threading.Event()
+
+    def disturb(zone: str) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(Gone, OSError), own_wire(funnel) as wire:
+                wire.ask(f"SET timezone = '{zone}'")
+                while not stopped.is_set():
+                    wire.ask("SELECT 1")
+
+    with ThreadPoolExecutor() as threads:
+        disturbers = [threads.submit(disturb, zone) for zone in ("UTC", "Asia/Kabul")]
+        for _ in range(40):
+            own_postgres.psql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'alice'"
+            )
+        stopped.set()
+        for each in disturbers:
+            each.result()
+    with own_wire(funnel) as one, own_wire(funnel) as other:
+        one.ask("SET timezone = 'Asia/Tokyo'")
+        one.send(parse("s", MIDNIGHT), SYNC)
+        one.until("Z")
+        one.ask("SET timezone = 'UTC'")
+        other.ask("SET timezone = 'Asia/Kabul'")
+        one.send(bind("", "s"), execute(), SYNC)
+        assert rows(one.until("Z")) == [["2019-12-31 15:00:00+00"]]
+
+
+def own_wire(funnel: Funnel) -> Wire:
+    return Wire(funnel.host, funnel.port, "alice", funnel.upstream.database, USERS["alice"])
+
+
+@pytest.mark.parametrize("text", ["SELECT 'now' >= $1::timestamptz", "SELECT $1 <= ' Now'"])
+def test_now_as_a_constant_is_the_time_of_ones_own_parse(both: list[Both], text: str) -> None:
+    prepared = parse("s", text, [TIMESTAMPTZ])
+    for one in both:
+        ((now,),) = rows(one.funnel.ask("SELECT clock_timestamp()"))
+        one.send(prepared, SYNC)
+        for _ in range(2):
+            one.send(bind("", "s", [now]), execute(), SYNC)
+    late = both[1]
+    late.send(close("s"), SYNC)
+    ((now,),) = rows(late.funnel.ask("SELECT clock_timestamp()"))
+    late.send(prepared, bind("", "s", [now]), execute(), SYNC)
 
 
 TEXTS = [

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import StartFunnel
+from tests.integration.observe import pool_metric, until
 from tests.integration.twins import Twins
-from tests.postgres import Postgres
-from tests.wireclient import COPY_DONE, SYNC, bind, copy_data, execute, parse, query
+from tests.postgres import USERS, Postgres
+from tests.wireclient import COPY_DONE, SYNC, Wire, bind, copy_data, execute, parse, query
 
 BEGAN = {
     "TimeZone": "Asia/Tokyo",
@@ -88,6 +91,45 @@ def test_what_is_put_back_in_one_cycle_is_there_in_the_next(pgfunnel: StartFunne
             twins.send("one", *reset, query("SHOW TimeZone"), times=2)
             twins.send("one", query("BEGIN"), *reset, query("SHOW TimeZone; COMMIT"), times=3)
             twins.send("one", query(f"{back}; SELECT 1 / 0"), query("SHOW TimeZone"), times=2)
+
+
+@pytest.mark.parametrize("ahead", ["SELECT 1", "SELECT pg_sleep(0.05)", "BEGIN"])
+@pytest.mark.parametrize("back", ["RESET TimeZone", "RESET ALL", "DO 'BEGIN RESET TimeZone; END'"])
+def test_strings_in_one_packet(pgfunnel: StartFunnel, ahead: str, back: str) -> None:
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.connect("one", TimeZone="Asia/Tokyo")
+        for _ in range(5):
+            strings = query(ahead), query(back), query("SHOW TimeZone"), query("COMMIT")
+            twins.send("one", *strings, times=4)
+        twins.ask("other", "SHOW TimeZone")
+
+
+def test_who_puts_something_back_in_a_pipeline_keeps_nobody_waiting(pgfunnel: StartFunnel) -> None:
+    """It waits for a server in the midst of that, as others do."""
+    funnel = pgfunnel(default_pool_size=2)
+    upstream = funnel.upstream
+    with contextlib.ExitStack() as stack:
+
+        def connect(**settings: str) -> Wire:
+            who = "alice", upstream.database, USERS["alice"]
+            return stack.enter_context(Wire(funnel.host, funnel.port, *who, settings))
+
+        one = connect(TimeZone="Asia/Tokyo")
+        others = [connect() for _ in range(3)]
+        for _ in range(5):
+            cycles = [
+                (parse("", sql), bind(), execute(), SYNC)
+                for sql in ("SELECT pg_sleep(0.1)", "RESET TimeZone", "SELECT pg_sleep(0.1)")
+            ]
+            one.send(*itertools.chain(*cycles))
+            for other in others:
+                other.send(query("SELECT pg_sleep(0.05)"))
+            assert [answer.kind for answer in one.until("Z", 3)].count("Z") == 3
+            for other in others:
+                other.until("Z")
+        for other in (*others, one):
+            other.ask("BEGIN; SELECT 1; COMMIT")
+        until(lambda: pool_metric(funnel, "pgfunnel_servers", state="idle") == 2)
 
 
 @pytest.mark.parametrize("named", ["", "s"])

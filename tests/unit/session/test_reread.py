@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from proxy.session.parameters import Parameters
-from proxy.session.reread import has_constants, looks_up_anew, way
+from proxy.session.parameters import NONE, Parameters
+from proxy.session.reread import has_constants, is_of_its_moment, looks_up_anew, way
+from proxy.session.statement import share
 from tests.unit.session.statements import split
 
 READ = [
@@ -124,3 +125,24 @@ def test_where_nothing_is_known_of_now_all_is_set() -> None:
 )
 def test_what_postgres_looks_up_anew(then: dict[str, str], now: dict[str, str], anew: bool) -> None:
     assert looks_up_anew(meaning(**then), meaning(**now)) is anew
+
+
+@pytest.mark.parametrize(
+    "text, of_its_moment",
+    [
+        ("INSERT INTO log VALUES ($1, 'now')", True),
+        ("SELECT * FROM t WHERE d = ' Today '", True),
+        ("SELECT timestamptz 'now()'", True),
+        ("SELECT '04:05 tomorrow'::timestamp", True),
+        ("SELECT now(), 'a', current_date", False),
+        ("SELECT 'a' WHERE t < now() AND b = 'c'", False),
+        ("/* route='/x' */ SELECT now() - interval '1 day'", False),
+        ("/* route='/x' */ SELECT 'yesterday'::date", True),
+        ("/* c */ SELECT 'now()'::timestamptz", True),
+        ("SELECT $$now$$::timestamptz", True),
+        ("SELECT nowhere, todays FROM yesterdays", False),
+    ],
+)
+def test_which_texts_are_of_their_moment(text: str, of_its_moment: bool) -> None:
+    assert is_of_its_moment(text.encode()) is of_its_moment
+    assert share(text.encode() + b"\0\0\0", NONE).alone is of_its_moment
