@@ -446,6 +446,7 @@ class Answering(Link):
             owed.undone.clear()
         owed.failed = 0
         if fields.get("R") == "RevalidateCachedQuery" and fields.get("C") == "0A000":
+            self.shelf.distrust()
             self.hub.schema_changed(self.pool, STATEMENTS)
         return self.instead is not None
 

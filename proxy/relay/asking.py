@@ -122,8 +122,10 @@ class Asking(Fitting):
         """At a boundary, with a doubt: believe what is sure, ask for the rest."""
         session: Session = self.session
         server: Server = self.server
+        had: cython.int = session.holds & TEMP
         if session.sure():
             server.parameters = session.reset()
+            self._have_gone(had)
             return self._go_on_known()
         if self.remaining > 0:
             return self._go_on_known()  # the next boundary is as good
@@ -138,6 +140,7 @@ class Asking(Fitting):
         server: Server = self.server
         session: Session = self.session
         rows, server.rows = server.rows, None
+        had: cython.int = session.holds & TEMP
         if error is not None or len(rows) != 1:
             if not session.holds & UNSURE:
                 self.hub.journal.session_unknown(self, error)
@@ -147,8 +150,16 @@ class Asking(Fitting):
             self._has_left()
             if session.holds & TEMP:
                 server.planned = None
+            self._have_gone(had)
         self._known()
         return self._resume()
+
+    @cython.cfunc
+    def _have_gone(self, had: cython.int) -> object:
+        """What was prepared amid the temporary tables that it had is not good any more."""
+        if had and not self.session.holds & TEMP:
+            self.server.shelf.distrust()
+        return None
 
     @cython.cfunc
     def _go_on_known(self) -> object:

@@ -21,6 +21,7 @@ cdef class Shelf:
     cpdef bint doubts(self, Statement statement)
     cpdef bytes ask(self, Session session, Statement statement, Owed owed)
     cpdef void told(self, object note, bytes types, bytes shape)
+    cpdef void distrust(self)
     cpdef void renew(self, long long generation)
     cpdef bytes copy(self, Session session, bytes name, Statement statement, bint taken, Owed owed)
     cdef bytes _uncopy(self, bytes name, Owed owed)

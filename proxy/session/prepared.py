@@ -252,6 +252,12 @@ class Shelf:
             self.unnamed = _UNKNOWN
 
     @cython.ccall
+    def distrust(self) -> cython.void:
+        """Statements of one client alone may have been prepared anew amid tables that are gone."""
+        for statement in [statement for statement in self.held if statement.alone]:
+            self.held[statement] = -1
+
+    @cython.ccall
     def renew(self, generation: cython.longlong) -> cython.void:
         """The schema has changed, or may have."""
         self.generation = generation

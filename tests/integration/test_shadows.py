@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import StartFunnel
 from tests.integration.test_readings import Both
 from tests.postgres import USERS, Postgres
-from tests.wireclient import SYNC, Wire, bind, close, execute, parse, rows, sqlstates
+from tests.wireclient import SYNC, Wire, bind, close, describe, execute, parse, rows, sqlstates
 
 READ = "SELECT v FROM shadowed"
 
@@ -395,3 +395,20 @@ def test_an_unnamed_statement_that_a_query_has_destroyed_stays_so(three: list[Bo
     one.ask("SELECT 1")
     one.send(bind("", "nosuch"), close("zz", "P"), SYNC)
     assert sqlstates(one.send(bind(), execute(), SYNC)) == ["26000"]
+
+
+@pytest.mark.parametrize("drops", [DROPS, "DISCARD TEMP"])
+def test_columns_are_what_they_were_once_another_table_is_gone(
+    three: list[Both], drops: str
+) -> None:
+    one, other, _ = three
+    use = bind("", "s"), describe("", "P"), execute(), SYNC
+    one.send(parse("s", "SELECT * FROM shadowed"), SYNC)
+    one.send(*use)
+    one.ask("CREATE TEMP TABLE shadowed (a int, b int)")
+    one.funnel.send(*use)
+    one.funnel.until("Z")  # where Postgres itself would refuse it (docs/safety.md)
+    one.ask(drops)
+    for _ in range(3):
+        one.send(*use)
+        other.ask("SELECT 1")

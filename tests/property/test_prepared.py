@@ -41,24 +41,21 @@ class Funnel(RuleBasedStateMachine):
     @rule(who=WHO, kind=st.sampled_from("PPBBDCE"), name=NAMES, text=TEXTS, set_up=st.booleans())
     def extended(self, who: int, kind: str, name: bytes, text: bytes, set_up: bool) -> None:
         client = self.lent(who, set_up=set_up)
-        if client is None or (kind in "PBDC" and self.mistaken(client, name)):
+        if client is None or (kind in "PBDC" and self.waits(client)):
             return
         if kind == "C" and not name and self.may_be_skipped(client):
             return
         client.send(kind, name, text)
 
-    def mistaken(self, client: Client, name: bytes) -> bool:
-        """Whether client and proxy cannot know yet that the name stands for something else.
-
-        A Parse or Close in front of a Sync has failed, or was skipped, and nobody has heard.
-        """
+    def waits(self, client: Client) -> bool:
+        """Whether the client is held back: what it noted in front of a Sync may be skipped."""
         assert client.server is not None
-        return client.server.owed.ready > 0 and client.believes(name) != client.has(name)
+        return not client.server.owed.settled()
 
     @rule(who=WHO, name=NAMES, text=TEXTS)
     def whole_statement(self, who: int, name: bytes, text: bytes) -> None:
         client = self.lent(who)
-        if client is None or self.mistaken(client, name):
+        if client is None or self.waits(client):
             return
         client.send("P", name, text)
         client.send("D", name)
@@ -70,13 +67,13 @@ class Funnel(RuleBasedStateMachine):
         if client is None:
             return
         for name, text in parsed:
-            if self.mistaken(client, name):
-                continue
+            if self.waits(client):
+                break
             client.send("C", name)
             client.send("P", name, text)
         for name in bound[:4]:
-            if self.mistaken(client, name):
-                continue
+            if self.waits(client):
+                break
             client.send("B", name)
             client.send("E")
         client.send("S")
