@@ -144,11 +144,13 @@ class Client:
             raise Wrong("prepared", f"{sql} should have failed with {fails}")
         self._done(effect)
 
-    async def pipeline(self, kind: str, statements: list[str], fails: str = "") -> list[Rows]:
+    async def pipeline(
+        self, kind: str, statements: list[str], fails: str = "", *, syncs: bool = False
+    ) -> list[Rows]:
         """All sent before the first answer; no effect on the model."""
         self.note(f"P {'; '.join(statements)}" + (f"  -- fails: {fails}" if fails else ""))
         try:
-            rows = await self._sent(self.link.pipeline(statements))
+            rows = await self._sent(self.link.pipeline(statements, syncs=syncs))
         except (*DRIVER_ERRORS, TimeoutError) as error:
             self._failed(kind, error, fails)
             return []

@@ -44,8 +44,8 @@ class Link(Protocol):
 
     async def execute_prepared(self, name: str) -> Rows: ...
 
-    async def pipeline(self, statements: Sequence[str]) -> list[Rows]:
-        """Send all before the first answer, one Sync at the end."""
+    async def pipeline(self, statements: Sequence[str], *, syncs: bool = False) -> list[Rows]:
+        """Send all before the first answer, one Sync at the end, or one behind each."""
         raise NotImplementedError
 
     async def reset(self) -> None:
@@ -123,7 +123,7 @@ class AsyncpgLink:
     async def execute_prepared(self, name: str) -> Rows:
         return [tuple(row) for row in await self._prepared[name].fetch()]
 
-    async def pipeline(self, statements: Sequence[str]) -> list[Rows]:
+    async def pipeline(self, statements: Sequence[str], *, syncs: bool = False) -> list[Rows]:
         raise NotImplementedError("asyncpg has no pipelines")
 
     async def reset(self) -> None:
@@ -179,9 +179,13 @@ class PsycopgLink:
     async def execute_prepared(self, name: str) -> Rows:
         raise NotImplementedError("psycopg names its statements itself")
 
-    async def pipeline(self, statements: Sequence[str]) -> list[Rows]:
-        async with self._connection.pipeline():
-            cursors = [await self._connection.execute(sql.encode()) for sql in statements]
+    async def pipeline(self, statements: Sequence[str], *, syncs: bool = False) -> list[Rows]:
+        cursors = []
+        async with self._connection.pipeline() as pipeline:
+            for sql in statements:
+                cursors.append(await self._connection.execute(sql.encode()))
+                if syncs:
+                    await pipeline.sync()
         return [await _fetched(cursor) for cursor in cursors]
 
     async def reset(self) -> None:

@@ -186,6 +186,23 @@ async def pipelined(client: Client) -> None:
         client.model.commit()
 
 
+async def put_back_in_cycles(client: Client) -> None:
+    """RESET in one cycle of a pipeline holds in the next."""
+    if client.model.in_transaction or not client.link.can_pipeline:
+        return
+    name = client.chance.choice([n for n in NAMES if client.model.base(n) is not None])
+    back = client.chance.choice((f"RESET {name}", f"SET {name} TO DEFAULT", "RESET ALL"))
+    ahead = client.chance.choice(("SELECT 1", "SELECT pg_sleep(0.01)"))
+    asks = f"SELECT current_setting('{name}')"
+    rows = await client.pipeline(_KIND, [ahead, back, asks, "SELECT 2"], syncs=True)
+    client.check(_KIND, f"{back} in cycles", rows[2], [(client.model.base(name),)])
+    if back == "RESET ALL":
+        client.model.reset_all()
+    else:
+        client.model.reset(name)
+    client.model.commit()
+
+
 ACTIONS: Mapping[Action, int] = {
     set_one: 8,
     set_by_arguments: 2,
@@ -200,4 +217,5 @@ ACTIONS: Mapping[Action, int] = {
     refused: 1,
     several: 3,
     pipelined: 4,
+    put_back_in_cycles: 3,
 }
