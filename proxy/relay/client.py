@@ -141,6 +141,10 @@ class Client(Naming):
                 self.settling = True
                 self._hold(buffer, i, n)
                 return self._send_on(buffer, run, i)
+            if kind == QUERY and not self.server.owed.settled():
+                self.settling = True
+                self._hold(buffer, i, n)
+                return self._send_on(buffer, run, i)
             if kind == self.simple:
                 run = self._query(buffer, run, i, end, n)
             elif kind == 80 or kind == BIND or kind == DESCRIBE or kind == CLOSE:  # P

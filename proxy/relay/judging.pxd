@@ -2,7 +2,6 @@ from proxy.relay.borrowing cimport Borrowing
 from proxy.session.statement cimport Statement
 
 cdef class Judging(Borrowing):
-    cdef bint glanced
     cdef Py_ssize_t _query(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef void _forget_unnamed(self)
     cdef bytes _refusal(self, object said)

@@ -14,7 +14,7 @@ import cython
 from proxy.conditions import PREPARED, SEQUENCES, TEMP
 from proxy.session.commands import runs_alone, vacates
 from proxy.session.doubting import UNKNOWABLE, UNREADABLE
-from proxy.session.findings import CREATES, TEMPORARIES
+from proxy.session.findings import CREATES, DISCARD_ALL, TEMPORARIES
 from proxy.session.parameters import FORGET_PLANS
 from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
 from proxy.session.statement import PREFIX
@@ -55,11 +55,7 @@ _MAX_RECALLED: cython.Py_ssize_t = 1024
 
 @cython.cclass
 class Judging(Borrowing):
-    """A client in what its statements may do.
-
-    `glanced`: the text that was judged last may have to do with sessions, if only until its
-    transaction ends.
-    """
+    """A client in what its statements may do."""
 
     @cython.cfunc
     def _query(
@@ -81,8 +77,6 @@ class Judging(Borrowing):
             run = self._may(UNKNOWABLE, b"", buffer, run, at)
         else:
             said: Verdict = self._judge(buffer, at + 5, end - 1)
-            if self.glanced:
-                session.stirred = True
             if said is not None:
                 run = self._query_of(said, buffer, run, at, end)
         server.owed.push(QUERY)
@@ -110,14 +104,12 @@ class Judging(Borrowing):
         """What the text at [at, stop) may do to the session; None: nothing."""
         session: Session = self.session
         routines: Routines = self.pool.routines
-        self.glanced = False
         judge: Any = verdict if routines is None else routines.verdict
         if not glance(buffer, at, stop, session.backslashes, session.wide) and (
             routines is None
             or not routines.named(buffer, at, stop, session.backslashes, session.wide)
         ):
             return None
-        self.glanced = True
         said: Verdict = judge(part(buffer, at, stop), session.backslashes, session.wide)
         return None if said is HARMLESS else said
 
@@ -197,6 +189,8 @@ class Judging(Borrowing):
                 server.knows_as(piece.name)
                 self.session.ask(PREPARED)
                 ahead = True
+                if statement.verdict is not None:
+                    run = self._names(statement.verdict, buffer, run, at)
             if piece.verb == "DEALLOCATE":
                 server.shelf.copies.pop(name, None)
         if ahead and fails_alone:
@@ -244,12 +238,12 @@ class Judging(Borrowing):
         server: Server = self.server
         session: Session = self.session
         session.leave(said)
-        if said.only_leaves():
+        if said.stirs():
             session.stirred = True
+        if said.only_leaves():
             return run
         if text and self._has_failed() and not _ENDS.search(text):
             return run  # it can only fail
-        session.stirred = True
         if said.does & CREATES or said.clears & TEMP:
             dbname = vacates(text)
             if dbname:
@@ -262,6 +256,8 @@ class Judging(Borrowing):
         session.routines = self.pool.routines
         session.begins = self.pool.catalog.begins
         session.touch(said, text, self.pool.policy, self.pool.reported, alone)
+        if said.does & DISCARD_ALL or any(piece.verb != "EXECUTE" for piece in said.prepared):
+            server.owed.unsettled = True  # names may stand for something else from here on
         if said.prepared and not said.whole_reset:
             session.prepares(said, text, not server.owed.runs(), idle)
         return run

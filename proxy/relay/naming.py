@@ -187,10 +187,14 @@ class Naming(Judging):
             self.pool.counters.server_parses += len(ahead) > 0
             self.pool.counters.binds += buffer[at] == BIND
             run = self._ahead(ahead, buffer, run, at)
+            if buffer[at] == BIND and session.tried and key in session.tried:
+                run = self._uses_of_sql(key, buffer, run, at, end, n)
             key = statement.server_name
-        elif not key.startswith(_PREFIX):
-            return run
         else:
+            if buffer[at] == BIND:
+                run = self._uses_of_sql(key, buffer, run, at, end, n)
+            if not key.startswith(_PREFIX):
+                return run
             key = b"?" + key
         PIECES.add(buffer, run, at)
         size: cython.Py_ssize_t = end - at - 1 + len(key) - (stop - name)
@@ -212,8 +216,6 @@ class Naming(Judging):
         """A Bind or Describe of the statement, which may be None, stands at `at`."""
         if statement is None:
             return run
-        if statement.stirs and buffer[at] == BIND:
-            self.session.stirred = True
         if statement.routines is not self.pool.routines:
             self._judge_again(statement)
         if statement.verdict is None:
@@ -226,9 +228,26 @@ class Naming(Judging):
             if end > n:
                 run = self._names(statement.verdict, buffer, run, at)
                 return self._may(UNKNOWABLE, text, buffer, run, at)
-            formats: cython.Py_ssize_t = zero(buffer, zero(buffer, at + 5, end) + 1, end) + 1
-            text += b"\0" + messages.bound_values(bytes(buffer[formats:end]))
+            text += b"\0" + _values(buffer, at, end)
         return self._may(statement.verdict, text, buffer, run, at)
+
+    @cython.cfunc
+    def _uses_of_sql(
+        self,
+        name: bytes,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+        n: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
+        """A Bind of what SQL has prepared, or may have, stands at `at`."""
+        said, text = self.session.prepared_by_sql(name)
+        if said is None:
+            return run
+        if end > n:
+            return self._may(UNKNOWABLE, text, buffer, run, at)
+        return self._may(said, text + b"\0" + _values(buffer, at, end), buffer, run, at)
 
     @cython.cfunc
     def _parse(
@@ -260,7 +279,6 @@ class Naming(Judging):
             return end
         if said is not None:
             run = self._names(said, buffer, run, at)
-        stirs: cython.bint = text_end >= 0 and self.glanced
         if stop == at + 5:
             self._parse_unnamed(said, buffer, stop + 1, end)
             return run
@@ -275,7 +293,6 @@ class Naming(Judging):
         good: cython.bint = server.status != 69 and server.owed.ready == 0  # E
         tail: bytes = part(buffer, stop + 1, end)
         ahead: bytes = server.shelf.parse(self.session, name, tail, said, server.owed, good)
-        self._statement_at(buffer, at + 5, stop).stirs = stirs
         self.pool.counters.client_parses += 1
         self.pool.counters.server_parses += len(ahead) > 0
         PIECES.add(buffer, run, at)
@@ -296,8 +313,6 @@ class Naming(Judging):
         else:
             tail = part(buffer, at, end)
         server.shelf.parse_unnamed(self.session, tail, said, server.owed)
-        if self.glanced:
-            self.session.stirred = True
         self.keeps = self.mode == SESSION
         return None
 
@@ -355,3 +370,9 @@ class Naming(Judging):
             self.send(messages.PARSE_COMPLETE if code == ANSWER_PARSE else messages.CLOSE_COMPLETE)
             code = self.server.owed.due()
         return None
+
+
+def _values(buffer: bytearray, at: int, end: int) -> bytes:
+    """Of the Bind there."""
+    formats = zero(buffer, zero(buffer, at + 5, end) + 1, end) + 1
+    return messages.bound_values(bytes(buffer[formats:end]))

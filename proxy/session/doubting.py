@@ -20,7 +20,15 @@ from proxy.conditions import (
     TEMP,
 )
 from proxy.session.dotted import MOST, dotted
-from proxy.session.findings import CREATES, DISCARD_ALL, RESET_ALL, TEMPORARIES, Piece, Verdict
+from proxy.session.findings import (
+    CREATES,
+    DISCARD_ALL,
+    NOTHING,
+    RESET_ALL,
+    TEMPORARIES,
+    Piece,
+    Verdict,
+)
 from proxy.session.inquiry import ASKABLE, Doubt
 from proxy.session.parameters import NONE, is_placeholder
 from proxy.session.policy import Policy
@@ -176,11 +184,13 @@ class Doubting(Knowing):
         """
         self._will_withhold(verdict)
         # What becomes of a role that sessions begin with depends on the version of Postgres.
-        if verdict.whole_reset and alone and "role" not in self.begins:
+        if verdict.whole_reset and alone and self.doubt is None and "role" not in self.begins:
             self.asks |= SURE
             self.doubt = Doubt(reset=verdict)
             return None
         self._note(verdict, text, policy, reported)
+        for tried in self.tried.values():
+            text += b"\0" + tried.tail
         for inner in self._inner(verdict):
             self._note(inner, text, policy, reported)
         return None
@@ -247,10 +257,30 @@ class Doubting(Knowing):
         own = self.names.get(piece.octets)
         if own is not None:
             return judge(own.tail.partition(b"\0")[0], self.backslashes, self.wide)
-        name = piece.name or ""
+        text = self._text_in_sql(piece.name or "")
+        if text is None or piece.octets in self.tried:
+            return _UNKNOWN
+        return judge(text.encode())
+
+    def _text_in_sql(self, name: str) -> str | None:
+        """Of a statement of this name that SQL has prepared."""
         statement = self.parameters.statements.get(name)
-        text = self.bound.get(name) if statement is None else statement.text
-        return _UNKNOWN if text is None else judge(text.encode())
+        return self.bound.get(name) if statement is None else statement.text
+
+    def prepared_by_sql(self, name: bytes) -> tuple[Verdict | None, bytes]:
+        """What a Bind of the name may do, and the text that tells; None: nothing.
+
+        While it is open what the name stands for, it may be anything.
+        """
+        tried = self.tried.get(name)
+        if tried is not None:
+            return UNREADABLE, tried.tail
+        text = (self._text_in_sql(name.decode("utf-8", "surrogateescape")) or "").encode()
+        if self.doubt is not None and self.asks & PREPARED:
+            return UNREADABLE, text
+        judge = verdict if self.routines is None else self.routines.verdict
+        said = judge(text)
+        return None if said is NOTHING else said, text
 
     def executed(self, verdict: Verdict | None) -> tuple[object, ...]:
         """What it executes by name: what it returns is theirs."""

@@ -22,6 +22,7 @@ cdef class Verdict:
     cdef readonly bint defines
     cdef readonly tuple leaves
     cpdef bint only_leaves(self)
+    cpdef bint stirs(self)
 
 cdef class Findings:
     cdef list names

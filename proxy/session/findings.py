@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cython
 
 from proxy.conditions import ANYTHING, PARAMETERS, SEED, TEMP
-from proxy.session.parameters import TOLD
+from proxy.session.parameters import READ_UNDER, TOLD
 
 # What a text puts back in full, a mask: `Verdict.does`.
 DISCARD_ALL, DISCARD_TEMP, DISCARD_SEQUENCES, DISCARD_PLANS, RESET_ALL = 1, 2, 4, 8, 16
@@ -138,6 +138,14 @@ class Verdict:
     def only_leaves(self) -> cython.bint:
         """Whether it does nothing to the session but leave names in it."""
         return not (self.makes or self.clears or self.does or self.defines)
+
+    @cython.ccall
+    def stirs(self) -> cython.bint:
+        """Whether it may change what constants of texts are read under, if only for its
+        transaction."""
+        if self.everything or self.prepared:
+            return True
+        return not READ_UNDER.isdisjoint(self.names) or not READ_UNDER.isdisjoint(self.leaves)
 
     def moves(self, changes: Callable[[str], bool]) -> bool:
         """Whether it may change a parameter of those, if only for its transaction."""

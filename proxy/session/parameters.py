@@ -88,6 +88,9 @@ UNTOLD = (
 TOLD = ("client_encoding", "datestyle", "intervalstyle", "standard_conforming_strings", "timezone")
 """Those that it reports, when it is ready for the next query."""
 
+READ_UNDER = frozenset({"search_path", *TOLD, *UNTOLD})
+"""Parameters that the constants of a text are read under, and search_path, its names."""
+
 READ_ONLY = frozenset(
     {"in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version"}
 )

@@ -32,7 +32,7 @@ cdef class Shelf:
     cpdef bytes forget(self, Owed owed)
     cpdef void try_name(self, Session session, bytes name, bytes tail, object verdict)
     cdef void _touch(self, Statement statement)
-    cdef bytes _parse_again(self, Session session, bytes name, Statement before, bytes tail, Owed owed)
+    cdef bytes _parse_again(self, Session session, bytes name, Statement before, Statement anew, Owed owed)
     cpdef void parse_unnamed(self, Session session, object tail, object verdict, Owed owed)
     cpdef bytes need_unnamed(self, Session session, Owed owed)
     cpdef bytes close(self, Session session, bytes name, Owed owed)

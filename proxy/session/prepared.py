@@ -19,6 +19,7 @@ from typing import Any
 
 import cython
 
+from proxy.conditions import PREPARED
 from proxy.session.anew import NOTHING_TO_UNDO, OURS
 from proxy.session.reread import meaning
 from proxy.session.statement import as_before, share
@@ -143,7 +144,8 @@ class Shelf:
                 if kind == OURS and name in session.names:
                     # A second Parse of the name is not refused now: another text is there.
                     self.held[session.names[name]] = -1
-            names = {note[1]: note[4] for note in pending if note[0] == _NAME}
+            own = [note for note in pending if note[1] is not None]
+            names = {note[1]: note[4] for note in own if note[0] in (_NAME, OURS)}
             session.gone = session.names
             session.names = {name: s for name, s in names.items() if s is not None}
 
@@ -202,17 +204,15 @@ class Shelf:
         """
         there: cython.bint = self.held.get(statement, -1) >= 0
         apart: cython.bint = session.apart()
-        if there and statement.alone:
+        if statement.alone and (there or (not apart and certain and session.keeps(statement))):
             return statement
         if there and (not apart or session.settled) and session.reads_alike(statement):
             return statement
         anew: Statement
         if certain and session.keeps_reading(statement):
-            alone = session.stirred or apart
-            anew = as_before(statement, session.parameters, alone=alone)
+            anew = as_before(statement, session.parameters)
         else:
             anew = _read_now(session, statement.tail, statement.verdict, self.generation)
-            anew.stirs = statement.stirs
         session.names[name] = anew
         return anew
 
@@ -328,7 +328,8 @@ class Shelf:
         """
         before = session.names.get(name)
         if before is not None:
-            ahead: bytes = self._parse_again(session, name, before, tail, owed)
+            anew = _read_now(session, tail, verdict, self.generation)
+            ahead: bytes = self._parse_again(session, name, before, anew, owed)
             return ahead
         statement = _read_now(session, tail, verdict, self.generation)
         ahead = b""
@@ -367,12 +368,17 @@ class Shelf:
 
     @cython.cfunc
     def _parse_again(
-        self, session: Session, name: bytes, before: Statement, tail: bytes, owed: Owed
+        self, session: Session, name: bytes, before: Statement, anew: Statement, owed: Owed
     ) -> bytes:
-        """The client has that name: let the server itself refuse a second one."""
+        """The client has that name: let the server itself refuse a second one.
+
+        Unless what runs in front of it drops the first.
+        """
+        session.tried[name] = anew
+        session.ask(PREPARED)
         ahead: bytes = self.need(session, before, owed)
-        owed.push_noted(PARSE_AGAIN, (OURS, name, None, None, None))
-        return ahead + messages.parse(before.server_name, tail)
+        owed.push_noted(PARSE_AGAIN, (OURS, name, None, None, anew))
+        return ahead + messages.parse(before.server_name, anew.tail)
 
     @cython.ccall
     def parse_unnamed(self, session: Session, tail: Any, verdict: Any, owed: Owed) -> cython.void:

@@ -16,12 +16,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from proxy.session.commands import is_analysed
-from proxy.session.parameters import FORGET_PLANS, TOLD, UNTOLD, Meaning, quote
+from proxy.session.parameters import FORGET_PLANS, READ_UNDER, Meaning, quote
 from proxy.wire import messages
-
-_READ_UNDER = ("search_path", *TOLD, *UNTOLD)
-"""Parameters that the constants of a text are read under. The text itself is read under
-client_encoding, to the end of its Parse."""
 
 _PIECES = re.compile(rb"""'[^']*+'|"[^"]*+"|--[^\n\r]*+|/\*|\$(?:[A-Za-z_\x80-\xff]\w*+)?\$""")
 _READ_SOMEHOW = re.compile(
@@ -39,6 +35,7 @@ _LONG = 100_000
 """Bytes of a text that is taken to have some."""
 
 _NAME = b"pgfunnel_reading"
+_ALL = tuple(sorted(READ_UNDER))
 
 
 def has_constants(text: bytes) -> bool:
@@ -100,7 +97,7 @@ def way(then: Meaning, now: Meaning | None) -> tuple[bytes, bytes]:
     Each is one query (see `_query`).
     """
     there, here = dict(then), {} if now is None else dict(now)
-    names = [n for n in _READ_UNDER if now is None or there.get(n) != here.get(n)]
+    names = [n for n in _ALL if now is None or there.get(n) != here.get(n)]
     if not names:
         return b"", b""
     if "search_path" not in names:
@@ -113,7 +110,7 @@ def way(then: Meaning, now: Meaning | None) -> tuple[bytes, bytes]:
 
 def meaning(row: Sequence[bytes | None]) -> Meaning:
     """What the row of TELL says."""
-    told = zip(_READ_UNDER, row, strict=True)
+    told = zip(_ALL, row, strict=True)
     return tuple((name, (value or b"").decode("utf-8", "replace")) for name, value in told)
 
 
@@ -144,7 +141,7 @@ def _query(sql: str) -> bytes:
     )
 
 
-TELL = _query("SELECT " + ",".join(map(_current, _READ_UNDER)))
+TELL = _query("SELECT " + ",".join(map(_current, _ALL)))
 """A query whose row says what a Parse behind it is read under (`meaning`)."""
 
 FORGET = _query(FORGET_PLANS.decode())

@@ -7,7 +7,6 @@ cdef class Statement:
     cdef public object meaning
     cdef public object under
     cdef int constants
-    cdef public bint stirs
     cdef public bint alone
     cdef readonly long long generation
     cdef readonly bytes shape

@@ -29,7 +29,7 @@ class Statement:
     these `routines` (see `proxy.session.routines`); `generation`: the state of the
     schema that its result is known to fit; `shape`: what a client was told of its result (see
     `wire.messages.shape`), None as long as none was told; `anew`: in place of `tail` where it is
-    prepared anew; `stirs`: it may change what the texts behind it in a pipeline mean; `meaning`:
+    prepared anew; `meaning`:
     what its text was read under, None where nobody can tell; `under`: what it is used under now.
     Postgres may come to read it anew under that (DDL, ANALYZE), so only those share it for whom
     both are the same; `alone`: nobody does.
@@ -56,7 +56,7 @@ class Statement:
         self.anew = tail
         self.meaning = self.under = None
         self.shape = None
-        self.stirs = self.alone = False
+        self.alone = False
         self.constants = -1
 
     @cython.ccall
@@ -78,7 +78,6 @@ class Statement:
         """Clients were told the same of it as of the other."""
         self.shape = statement.shape
         self.anew = statement.anew
-        self.stirs = statement.stirs
         self.routines = statement.routines
         return None
 
@@ -117,12 +116,15 @@ def share(
     return _one((tail, meaning, meaning, generation, executed), verdict, alone=alone)
 
 
-def as_before(statement: Statement, parameters: Parameters, *, alone: bool) -> Statement:
-    """The statement as it was read at its Parse, for all who use it under these parameters now."""
+def as_before(statement: Statement, parameters: Parameters) -> Statement:
+    """The statement as it was read at its Parse, for a client that uses it under these parameters.
+
+    For that one alone: Postgres may read it anew under them, as it would on a connection of its
+    own, but not for who prepares it then.
+    """
     key = (statement.tail, statement.meaning, parameters.meaning, statement.generation, ())
-    known = _one(key, statement.verdict, alone=alone)
-    if known.shape is None:
-        known.like(statement)
+    known = _one(key, statement.verdict, alone=True)
+    known.like(statement)
     return known
 
 

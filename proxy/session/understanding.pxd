@@ -12,4 +12,5 @@ cdef class Understanding(Doubting):
     cpdef object reads_under(self)
     cpdef bint reads_otherwise(self, Statement statement)
     cpdef bint reads_alike(self, Statement statement)
+    cpdef bint keeps(self, Statement statement)
     cpdef bint keeps_reading(self, Statement statement)

@@ -69,6 +69,8 @@ class Understanding(Doubting):
         doubt = self.doubt
         if doubt is None:
             return False
+        if doubt.everything:
+            return True
         return not (doubt.names.isdisjoint(names) and doubt.resets.isdisjoint(names))
 
     @cython.ccall
@@ -94,7 +96,7 @@ class Understanding(Doubting):
     @cython.ccall
     def reads_otherwise(self, statement: Statement) -> cython.bint:
         """Whether its text may mean something else now than it did, or than for others."""
-        if self.stirred or statement.under is not self.parameters.meaning:
+        if statement.under is not self.parameters.meaning or self.clouded():
             return True
         return statement.alone or self.apart()
 
@@ -102,7 +104,12 @@ class Understanding(Doubting):
     def reads_alike(self, statement: Statement) -> cython.bint:
         """Whether a server that has it may use it as it is."""
         same: cython.bint = statement.under is self.parameters.meaning
-        return same or self.stirred or not statement.has_constants()
+        return (same and not self.clouded()) or not statement.has_constants()
+
+    @cython.ccall
+    def keeps(self, statement: Statement) -> cython.bint:
+        """Whether a server that lacks it may prepare it as it was."""
+        return self.keeps_reading(statement) or not statement.has_constants()
 
     @cython.ccall
     def keeps_reading(self, statement: Statement) -> cython.bint:

@@ -363,6 +363,74 @@ def test_servers_that_are_ended_change_no_reading(
         assert rows(one.until("Z")) == [["2019-12-31 15:00:00+00"]]
 
 
+LOCALLY = {
+    "SET LOCAL in a pipeline": [
+        *(parse("", "SET LOCAL timezone = 'America/Lima'"), bind(), execute()),
+    ],
+    "set_config in a pipeline": [
+        *(parse("", "SELECT set_config('timezone', 'America/Lima', true)"), bind(), execute()),
+    ],
+    "out of sight in a pipeline": [
+        *(parse("", "DO 'BEGIN EXECUTE $$SET LOCAL timezone = UTC$$; END'"), bind(), execute()),
+    ],
+    "one that is not reported": [query("SET LOCAL transform_null_equals = on")],
+    "one that is not reported, out of sight": [
+        query("DO $$ BEGIN PERFORM set_config('transform_null_equals', 'on', true); END $$")
+    ],
+}
+TIMES = "CREATE TABLE times AS SELECT timestamptz '2024-01-01 03:00+00' AS v"
+LATE = "SELECT count(*) FROM times WHERE v >= timestamptz '2024-01-01 00:00' AND (NULL = v) IS NULL"
+
+
+@pytest.fixture
+def timed(own_postgres: Postgres) -> Postgres:
+    own_postgres.psql(TIMES)
+    own_postgres.psql("GRANT SELECT ON times TO PUBLIC")
+    return own_postgres
+
+
+@pytest.mark.parametrize("locally", LOCALLY.values(), ids=LOCALLY.keys())
+def test_what_postgres_reads_anew_amid_others_settings_is_theirs_alone(
+    pgfunnel: StartFunnel, timed: Postgres, locally: list[bytes]
+) -> None:
+    """Postgres plans anew behind (auto)vacuum and DDL, for whoever uses the statement next."""
+    funnel = pgfunnel(timed, default_pool_size=1)
+    use = bind("", "s"), execute(), SYNC
+    with own_wire(funnel) as one, own_wire(funnel) as other, own_wire(funnel) as third:
+        for wire in (one, other, third):
+            wire.ask("SET timezone = 'Asia/Tokyo'")
+        for wire in (one, other):
+            wire.send(parse("s", LATE), *use)
+            assert rows(wire.until("Z")) == [["1"]]
+        timed.psql("VACUUM ANALYZE times")
+        timed.psql("CREATE INDEX ON times (v)")
+        other.ask("BEGIN")
+        other.send(*locally, *use)
+        other.until("Z", 2 if locally[0][:1] == b"Q" else 1)
+        other.ask("COMMIT")
+        third.send(parse("s", LATE), SYNC)
+        third.until("Z")
+        for wire in (one, third, one):
+            wire.send(*use)
+            assert rows(wire.until("Z")) == [["1"]]
+
+
+def test_what_is_read_under_former_settings_is_so_behind_a_vacuum(
+    pgfunnel: StartFunnel, timed: Postgres
+) -> None:
+    """Postgres reads it anew for who has prepared it before that, not for who does it then."""
+    funnel = pgfunnel(timed, default_pool_size=1)
+    for _ in range(3):
+        with own_wire(funnel) as one:
+            one.ask("SET timezone = 'Asia/Tokyo'")
+            one.send(parse("s", LATE), bind("", "s"), execute(), SYNC)
+            assert rows(one.until("Z")) == [["1"]]
+            one.ask("SET timezone = 'America/Lima'")
+            one.send(bind("", "s"), execute(), SYNC)
+            assert rows(one.until("Z")) == [["1"]]
+        timed.psql("VACUUM ANALYZE times")
+
+
 def own_wire(funnel: Funnel) -> Wire:
     return Wire(funnel.host, funnel.port, "alice", funnel.upstream.database, USERS["alice"])
 

@@ -1,0 +1,100 @@
+"""Names of prepared statements that are removed and given anew in one send, by SQL and protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.conftest import StartFunnel
+from tests.integration.twins import Twins
+from tests.wireclient import SYNC, bind, close, execute, parse, query
+
+Messages = tuple[bytes, ...]
+
+
+def run(sql: str, name: str = "") -> Messages:
+    return parse(name, sql), bind("", name), execute()
+
+
+def use(name: str = "") -> Messages:
+    return bind("", name), execute(), SYNC
+
+
+SETS = "SELECT set_config('statement_timeout', '50s', false), set_config('my.name', 'x', false)"
+MY_NAME = "nullif(current_setting('my.name', true), '')"
+AGAIN: dict[str, Messages] = {
+    "closed": (close("s"), *run(SETS, "s"), SYNC),
+    "deallocated": (*run("DEALLOCATE s"), *run(SETS, "s"), SYNC),
+    "all deallocated": (*run("DEALLOCATE ALL"), *run(SETS, "s"), SYNC),
+    "deallocated in a query": (query("DEALLOCATE s"), *run(SETS, "s"), SYNC),
+    "discarded": (query("DISCARD ALL"), *run(SETS, "s"), SYNC),
+    "closed, executed in SQL": (close("s"), parse("s", SETS), SYNC, query("EXECUTE s")),
+    "closed, used in the next cycle": (close("s"), parse("s", SETS), SYNC, *use("s")),
+    "parsed twice": (*run(SETS, "s"), SYNC, *use("s")),
+    "deallocated and prepared": (query("DEALLOCATE s"), query(f"PREPARE s AS {SETS}"), *use("s")),
+    "discarded and prepared": (
+        query("DISCARD ALL"),
+        query(f"PREPARE s AS {SETS}"),
+        query("EXECUTE s"),
+    ),
+    "failed and prepared": (
+        *(execute("nosuch"), parse("t", "SELECT 1"), SYNC),
+        *(query(f"PREPARE t AS {SETS}"), *use("t")),
+    ),
+    "not parsed and prepared": (
+        *(parse("t", "SELEC"), SYNC),
+        *(query(f"PREPARE t AS {SETS}"), *use("t")),
+    ),
+    "executed by another": (
+        *(parse("t", "EXECUTE u"), SYNC, parse("u", "SELECT 1"), SYNC),
+        *(close("u"), parse("u", SETS), query("EXECUTE t")),
+    ),
+    "unnamed behind a failure": (
+        *(parse("", "SELECT 1 / 0"), execute("nosuch"), SYNC),
+        *(query("SET statement_timeout = '60s'"), bind(), SYNC),
+    ),
+}
+
+
+def cycles(messages: Sequence[bytes]) -> int:
+    return sum(message[:1] in b"QS" for message in messages)
+
+
+@pytest.mark.parametrize("makes", ["sql", "protocol"])
+@pytest.mark.parametrize("again", AGAIN)
+def test_a_name_is_given_anew(pgfunnel: StartFunnel, makes: str, again: str) -> None:
+    looks = f"SELECT current_setting('statement_timeout'), {MY_NAME}"
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.ask("other", "SET my.name = 'other'; SET statement_timeout = '9s'")
+        if makes == "sql":
+            twins.ask("one", "PREPARE s AS SELECT 1")
+        else:
+            twins.send("one", parse("s", "SELECT 1"), SYNC)
+        twins.send("one", *AGAIN[again], times=cycles(AGAIN[again]))
+        for name in ("other", "one", "third"):
+            twins.ask(name, looks)
+        twins.send("one", *use("s"))
+
+
+def test_what_sql_has_prepared_is_used_by_the_protocol(pgfunnel: StartFunnel) -> None:
+    looks = f"SELECT current_setting('work_mem'), {MY_NAME}"
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.ask("one", "PREPARE s (text) AS SELECT set_config('work_mem', $1, false)")
+        twins.ask("one", "PREPARE t AS SELECT set_config('my.name', 'x', false)")
+        for name, values in (("s", ["7MB"]), ("t", [])):
+            twins.send("one", bind("", name, values), execute(), SYNC)
+            for who in ("other", "one"):
+                twins.ask(who, looks)
+
+
+@pytest.mark.parametrize("reset", ["DISCARD PLANS", "DEALLOCATE ALL", "UNLISTEN *", "DISCARD TEMP"])
+def test_a_reset_that_is_repeated_in_a_pipeline_loses_nothing(
+    pgfunnel: StartFunnel, reset: str
+) -> None:
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.ask("other", "SET my.name = 'other'")
+        sets = query("SELECT set_config('my.name', 'x', false)")
+        twins.send("one", sets, *run(reset), SYNC, *use(), times=3)
+        twins.ask("other", "SELECT 1")
+        twins.ask("one", "SELECT current_setting('my.name', true)")
