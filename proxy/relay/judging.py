@@ -189,7 +189,7 @@ class Judging(Borrowing):
                 server.knows_as(piece.name)
                 self.session.ask(PREPARED)
                 ahead = True
-                if statement.verdict is not None:
+                if piece.verb == "EXECUTE" and statement.verdict is not None:
                     run = self._names(statement.verdict, buffer, run, at)
             if piece.verb == "DEALLOCATE":
                 server.shelf.copies.pop(name, None)

@@ -50,6 +50,14 @@ AGAIN: dict[str, Messages] = {
         *(parse("t", "EXECUTE u"), SYNC, parse("u", "SELECT 1"), SYNC),
         *(close("u"), parse("u", SETS), query("EXECUTE t")),
     ),
+    "one that drops itself": (
+        *(parse("t", "DEALLOCATE t"), SYNC, query("DEALLOCATE t")),
+        *(parse("t", "DEALLOCATE t"), SYNC, query("EXECUTE t"), query("EXECUTE t")),
+    ),
+    "one that executes itself": (
+        *(parse("t", "EXECUTE u"), parse("u", "EXECUTE t"), SYNC),
+        *(query("DEALLOCATE s"), query("SELECT 1")),
+    ),
     "unnamed behind a failure": (
         *(parse("", "SELECT 1 / 0"), execute("nosuch"), SYNC),
         *(query("SET statement_timeout = '60s'"), bind(), SYNC),
