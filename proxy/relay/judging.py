@@ -172,7 +172,8 @@ class Judging(Borrowing):
             return run
         fails_alone: cython.bint = buffer[at] == QUERY and server.owed.synced()
         ahead: cython.bint = False
-        for piece in said.prepared:
+        pieces: list[Any] = [*said.prepared]
+        for piece in pieces:
             if piece.name is None:
                 server.owed.unsettled = True
                 continue
@@ -190,7 +191,7 @@ class Judging(Borrowing):
                 self.session.ask(PREPARED)
                 ahead = True
                 if piece.verb == "EXECUTE" and statement.verdict is not None:
-                    run = self._names(statement.verdict, buffer, run, at)
+                    pieces += statement.verdict.prepared  # which it executes by name, or drops
             if piece.verb == "DEALLOCATE":
                 server.shelf.copies.pop(name, None)
         if ahead and fails_alone:
