@@ -43,7 +43,7 @@ cdef class Answering(Link):
     cdef bint _piece(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef bint _answer_due(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end)
     cdef object _pass_on(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end, bint pieces)
-    cpdef bytes news(self, Session session)
+    cpdef bytes ready_for(self, Session session)
     cdef bint _parameter_status(self, bytes body, bint ours)
     cdef object _command_complete(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
     cdef object _plans_discarded(self)

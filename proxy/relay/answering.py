@@ -282,14 +282,15 @@ class Answering(Link):
         if self.status != 69:  # E
             return session.withhold()
         if session.withholds_next:
-            self.instead = self.news(session) + messages.ready(self.status)
+            self.instead = self.ready_for(session)
         return self.instead is not None
 
     @cython.ccall
-    def news(self, session: Session) -> bytes:
-        """What its client must hear of the parameters that it began with."""
+    def ready_for(self, session: Session) -> bytes:
+        """ReadyForQuery, behind what its client must hear of the parameters that it began with."""
         news = session.unheard(self.reported).items()
-        return b"".join([messages.parameter_status(name, value) for name, value in news])
+        told = [messages.parameter_status(name, value) for name, value in news]
+        return b"".join([*told, messages.ready(self.status)])
 
     @cython.cfunc
     def _piece(

@@ -16,7 +16,6 @@ from proxy.relay.fitting import RETRIES
 from proxy.session.inquiry import question, read_answer
 from proxy.session.parameters import settings_query
 from proxy.telemetry.reasons import CHANGED
-from proxy.wire import messages
 
 if cython.compiled:
     from cython.cimports.proxy.relay.fitting import (
@@ -189,7 +188,7 @@ class Asking(Fitting):
         """The ReadyForQuery that was withheld; ahead of it, what its parameters have become."""
         self.session.withholds = False
         server: Server = self.server
-        return self.send(server.news(self.session) + messages.ready(server.status))
+        return self.send(server.ready_for(self.session))
 
     @cython.cfunc
     def _ask_readings(self) -> object:

@@ -136,22 +136,13 @@ class Client(Naming):
                     continue
                 if not self._borrow():
                     return None if self.fd < 0 else self._hold(buffer, i, n)
-            if self.session.withholds_next and self.server.owed.awaits_ready():
-                # RESET has led to the server's default, from where something is put back first.
-                self.settling = True
-                self._hold(buffer, i, n)
-                return self._send_on(buffer, run, i)
-            if kind == QUERY and not self.server.owed.settled():
+            if self._waits(kind):
                 self.settling = True
                 self._hold(buffer, i, n)
                 return self._send_on(buffer, run, i)
             if kind == self.simple:
                 run = self._query(buffer, run, i, end, n)
             elif kind == 80 or kind == BIND or kind == DESCRIBE or kind == CLOSE:  # P
-                if not self.server.owed.settled():
-                    self.settling = True
-                    self._hold(buffer, i, n)
-                    return self._send_on(buffer, run, i)
                 after = self._prepared(kind, buffer, run, i, end, n)
                 if self.settling:
                     self._hold(buffer, i, n)
@@ -177,6 +168,21 @@ class Client(Naming):
         elif i < n:
             self.held = buffer[i:n]
         return self._send_on(buffer, run, i)
+
+    @cython.cfunc
+    def _waits(self, kind: cython.int) -> cython.bint:
+        """Whether a message of this kind waits for answers to those in front of it.
+
+        What names stand for may be open; or RESET has led to the server's default, from where
+        something is put back first.
+        """
+        owed: Owed = self.server.owed
+        if self.session.withholds_next and owed.awaits_ready():
+            return True
+        names: cython.bint = (
+            kind == QUERY or kind == 80 or kind == BIND or kind == DESCRIBE or kind == CLOSE  # P
+        )
+        return names and not owed.settled()
 
     @cython.cfunc
     def _awaited(self, kind: cython.int, size: cython.Py_ssize_t) -> cython.bint:

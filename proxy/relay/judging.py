@@ -257,8 +257,10 @@ class Judging(Borrowing):
         session.routines = self.pool.routines
         session.begins = self.pool.catalog.begins
         session.touch(said, text, self.pool.policy, self.pool.reported, alone)
-        if said.does & DISCARD_ALL or any(piece.verb != "EXECUTE" for piece in said.prepared):
-            server.owed.unsettled = True  # names may stand for something else from here on
+        if said.prepared or said.does & DISCARD_ALL:
+            # Names may stand for something else from here on.
+            executes: cython.bint = all(piece.verb == "EXECUTE" for piece in said.prepared)
+            server.owed.unsettled |= not executes or said.does & DISCARD_ALL != 0
         if said.prepared and not said.whole_reset:
             session.prepares(said, text, not server.owed.runs(), idle)
         return run

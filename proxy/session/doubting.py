@@ -85,7 +85,7 @@ class Doubting(Knowing):
     of an application's own parameters that it has used, whatever became of their values, and
     `leaving`: those of statements under way; `bound`: statements that can be prepared on no other
     server, by name the string that they came in; `tried`: statements of the protocol under names
-    that SQL had, which may be free; `failing`: what Postgres said of those that it could not
+    that were taken, and may be free; `failing`: what Postgres said of those that it could not
     prepare anew, by name; `above`: parameters that it cannot set elsewhere, since that takes a
     superuser; `routines`: those of its database, where some change sessions.
     """
