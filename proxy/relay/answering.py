@@ -135,7 +135,7 @@ class Answering(Link):
         end: cython.Py_ssize_t
         kind: cython.int
         ready: cython.bint = False
-        settles: cython.bint = self.owed.asking
+        settles: cython.bint = self.owed.asking or self.owed.emptying
         pieces: cython.bint = False
         owed: Owed = self.owed
         if self.remaining > 0:

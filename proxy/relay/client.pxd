@@ -3,7 +3,8 @@ from proxy.relay.naming cimport Naming
 cdef class Client(Naming):
     cdef object _hold(self, bytearray buffer, Py_ssize_t at, Py_ssize_t n)
     cdef object _violated(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end, str said)
-    cdef bint _waits(self, int kind)
+    cdef object _await_answers(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end)
+    cdef bint _waits(self, int kind, bytearray buffer, Py_ssize_t at)
     cdef bint _awaited(self, int kind, Py_ssize_t size)
     cdef object _send_on(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end)
     cdef bint _other(self, int kind)

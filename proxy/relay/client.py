@@ -136,10 +136,9 @@ class Client(Naming):
                     continue
                 if not self._borrow():
                     return None if self.fd < 0 else self._hold(buffer, i, n)
-            if self._waits(kind):
-                self.settling = True
+            if self._waits(kind, buffer, i):
                 self._hold(buffer, i, n)
-                return self._send_on(buffer, run, i)
+                return self._await_answers(buffer, run, i)
             if kind == self.simple:
                 run = self._query(buffer, run, i, end, n)
             elif kind == 80 or kind == BIND or kind == DESCRIBE or kind == CLOSE:  # P
@@ -170,8 +169,20 @@ class Client(Naming):
         return self._send_on(buffer, run, i)
 
     @cython.cfunc
-    def _waits(self, kind: cython.int) -> cython.bint:
-        """Whether a message of this kind waits for answers to those in front of it.
+    def _await_answers(
+        self, buffer: bytearray, run: cython.Py_ssize_t, end: cython.Py_ssize_t
+    ) -> object:
+        """What is in front goes out; what is held follows when that is answered."""
+        self.settling = True
+        if not self.server.owed.awaits_ready():
+            PIECES.add(buffer, run, end)
+            PIECES.add_bytes(messages.FLUSH)
+            run = end
+        return self._send_on(buffer, run, end)
+
+    @cython.cfunc
+    def _waits(self, kind: cython.int, buffer: bytearray, at: cython.Py_ssize_t) -> cython.bint:
+        """Whether the message of this kind at `at` waits for answers to those in front of it.
 
         What names stand for may be open; or RESET has led to the server's default, from where
         something is put back first.
@@ -179,9 +190,9 @@ class Client(Naming):
         owed: Owed = self.server.owed
         if self.session.withholds_next and owed.awaits_ready():
             return True
-        names: cython.bint = (
-            kind == QUERY or kind == 80 or kind == BIND or kind == DESCRIBE or kind == CLOSE  # P
-        )
+        names: cython.bint = kind == QUERY or kind == 80 or kind == BIND  # P
+        if kind == DESCRIBE or kind == CLOSE:
+            names = buffer[at + 5] == 83  # S, not a portal
         return names and not owed.settled()
 
     @cython.cfunc

@@ -27,7 +27,7 @@ if cython.compiled:
     from cython.cimports.proxy.relay.fitting import PIECES, SESSION
     from cython.cimports.proxy.relay.server import Server
     from cython.cimports.proxy.session.glance import glance
-    from cython.cimports.proxy.session.owed import OUR_SYNC, QUERY
+    from cython.cimports.proxy.session.owed import BIND, OUR_SYNC, QUERY
     from cython.cimports.proxy.session.routines import Routines
     from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.session.statement import Statement
@@ -37,7 +37,7 @@ else:
     from proxy.relay.fitting import PIECES, SESSION
     from proxy.relay.server import Server
     from proxy.session.glance import glance
-    from proxy.session.owed import OUR_SYNC, QUERY
+    from proxy.session.owed import BIND, OUR_SYNC, QUERY
     from proxy.session.routines import Routines
     from proxy.session.session import Session
     from proxy.session.statement import Statement
@@ -67,6 +67,8 @@ class Judging(Borrowing):
         n: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
         server: Server = self.server
+        if server.owed.skipping:
+            return run
         session: Session = self.session
         if session.unnamed is not None or server.shelf.unnamed is not None:
             self._forget_unnamed()
@@ -125,8 +127,6 @@ class Judging(Borrowing):
     def _forget_unnamed(self) -> cython.void:
         """A simple query destroys the unnamed statement (documentation, "Extended Query")."""
         server: Server = self.server
-        if server.owed.skipping:
-            return
         if self.session.unnamed is not None:
             self.session.forgotten = self.session.unnamed
             self.session.unnamed = None
@@ -170,30 +170,33 @@ class Judging(Borrowing):
         server: Server = self.server
         if self._has_failed():
             return run
+        session: Session = self.session
+        runs: cython.bint = buffer[at] == QUERY or buffer[at] == BIND
         fails_alone: cython.bint = buffer[at] == QUERY and server.owed.synced()
         ahead: cython.bint = False
         pieces: list[Any] = [*said.prepared]
+        executed: set[bytes] = set()
         for piece in pieces:
-            if piece.name is None:
-                server.owed.unsettled = True
-                continue
             name: bytes = piece.octets
-            statement: Statement = self.session.names.get(name)
-            if statement is None:
+            if not runs and piece.verb != "EXECUTE":
                 continue
-            if piece.verb == "DEALLOCATE":
-                server.shelf.copies.pop(name, None)
-            taken: cython.bint = server.knows(piece.name)
-            copy: bytes = server.shelf.copy(self.session, name, statement, taken, server.owed)
-            if copy:
+            if piece.name is None:
+                server.owed.emptying = True
+                continue
+            statement: Statement = session.names.get(name)
+            if statement is not None:
+                taken: cython.bint = server.knows(piece.name)
+                copy: bytes = server.shelf.copy(session, name, statement, taken, server.owed)
                 run = self._ahead(copy, buffer, run, at)
                 server.knows_as(piece.name)
-                self.session.ask(PREPARED)
                 ahead = True
-                if piece.verb == "EXECUTE" and statement.verdict is not None:
-                    pieces += statement.verdict.prepared  # which it executes by name, or drops
-            if piece.verb == "DEALLOCATE":
-                server.shelf.copies.pop(name, None)
+            elif piece.verb != "EXECUTE" and not self.pool.policy.ignored & PREPARED:
+                session.lay_bare(name, None)
+            if piece.verb == "EXECUTE" and name not in executed:
+                executed.add(name)
+                for one in session.may_be(name):
+                    # What it executes by name, or drops, in turn.
+                    pieces += () if one is None or one.verdict is None else one.verdict.prepared
         if ahead and fails_alone:
             server.owed.push(OUR_SYNC)
             PIECES.add_bytes(messages.SYNC)
@@ -212,6 +215,8 @@ class Judging(Borrowing):
 
         Names of parameters are among its arguments.
         """
+        if self.server.owed.skipping:
+            return run
         said: Verdict = UNREADABLE
         if end > n and not 0 < u32(buffer, at + 5) < _FIRST_OF_USERS:
             said = UNKNOWABLE
@@ -257,10 +262,8 @@ class Judging(Borrowing):
         session.routines = self.pool.routines
         session.begins = self.pool.catalog.begins
         session.touch(said, text, self.pool.policy, self.pool.reported, alone)
-        if said.prepared or said.does & DISCARD_ALL:
-            # Names may stand for something else from here on.
-            executes: cython.bint = all(piece.verb == "EXECUTE" for piece in said.prepared)
-            server.owed.unsettled |= not executes or said.does & DISCARD_ALL != 0
+        server.owed.emptying |= said.does & DISCARD_ALL != 0 or said is UNKNOWABLE
+        server.owed.unsettled |= any(piece.verb != "EXECUTE" for piece in said.prepared)
         if said.prepared and not said.whole_reset:
             session.prepares(said, text, not server.owed.runs(), idle)
         return run

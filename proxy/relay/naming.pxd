@@ -13,7 +13,7 @@ cdef class Naming(Judging):
     cdef Statement _statement_at(self, bytearray buffer, Py_ssize_t name, Py_ssize_t stop)
     cdef Py_ssize_t _ask_shape(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _uses(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
-    cdef Py_ssize_t _uses_of_sql(self, bytes name, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef Py_ssize_t _uses_bare(self, bytes name, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _parse(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef object _parse_unnamed(self, object said, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
     cdef Py_ssize_t _parse_large(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t stop)

@@ -11,7 +11,6 @@ from typing import Any
 
 import cython
 
-from proxy.conditions import PREPARED
 from proxy.errors import ProtocolViolation
 from proxy.session.anew import NOTHING_TO_UNDO
 from proxy.session.doubting import UNKNOWABLE
@@ -187,12 +186,9 @@ class Naming(Judging):
             self.pool.counters.server_parses += len(ahead) > 0
             self.pool.counters.binds += buffer[at] == BIND
             run = self._ahead(ahead, buffer, run, at)
-            if buffer[at] == BIND and session.tried and key in session.tried:
-                run = self._uses_of_sql(key, buffer, run, at, end, n)
             key = statement.server_name
         else:
-            if buffer[at] == BIND:
-                run = self._uses_of_sql(key, buffer, run, at, end, n)
+            run = self._uses_bare(key, buffer, run, at, end, n)
             if not key.startswith(_PREFIX):
                 return run
             key = b"?" + key
@@ -232,7 +228,7 @@ class Naming(Judging):
         return self._may(statement.verdict, text, buffer, run, at)
 
     @cython.cfunc
-    def _uses_of_sql(
+    def _uses_bare(
         self,
         name: bytes,
         buffer: bytearray,
@@ -241,7 +237,12 @@ class Naming(Judging):
         end: cython.Py_ssize_t,
         n: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
-        """A Bind of what SQL has prepared, or may have, stands at `at`."""
+        """A Bind or Describe of what SQL has prepared, or names, too, stands at `at`."""
+        may_be: list[Any] = self.session.may_be(name)
+        for statement in may_be:
+            run = self._uses(statement, buffer, run, at, end, n)
+        if buffer[at] != BIND or None not in may_be:
+            return run
         said, text = self.session.prepared_by_sql(name)
         if said is None:
             return run
@@ -283,9 +284,9 @@ class Naming(Judging):
             self._parse_unnamed(said, buffer, stop + 1, end)
             return run
         name: bytes = part(buffer, at + 5, stop)
-        if self.session.in_sql(name):
-            server.owed.push_noted(80, NOTHING_TO_UNDO)  # P; that name is taken, it seems
-            server.shelf.try_name(self.session, name, part(buffer, stop + 1, end), said)
+        if self.session.is_bare(name):
+            server.owed.push_noted(80, NOTHING_TO_UNDO)  # P
+            server.shelf.parse_bare(self.session, name, part(buffer, stop + 1, end), said)
             return run
         before: Statement = self.session.names.get(name)
         if before is not None and server.shelf.doubts(before):
@@ -352,13 +353,12 @@ class Naming(Judging):
             server.owed.push(CLOSE)
             return run
         key: bytes = part(buffer, name, stop)
-        if self.session.in_sql(key):
-            self.session.ask(PREPARED)
+        if self.session.is_bare(key):
+            self.session.lay_bare(key, None)
             server.owed.push(CLOSE)
             return run
-        sent: bytes = server.shelf.close(self.session, key, server.owed)
+        server.shelf.close(self.session, key, server.owed)
         PIECES.add(buffer, run, at)
-        PIECES.add_bytes(sent)
         self._answer()
         return end
 

@@ -29,7 +29,7 @@ def leaks(believed: Parameters, rows: list[list[bytes | None]]) -> int:
     found = answer.held
     if _differs(believed, answer):
         found |= PARAMETERS
-    there = (answer.statements or {}).keys() | answer.strays
+    there = (answer.statements or {}).keys() | answer.strays.keys()
     if there != believed.statements.keys():
         found |= PREPARED
     return found

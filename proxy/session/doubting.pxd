@@ -1,4 +1,4 @@
-from proxy.session.knowing cimport Knowing
+from proxy.session.named cimport Named
 from proxy.session.statement cimport Statement
 
 cdef enum:
@@ -7,11 +7,7 @@ cdef enum:
     NAMES = 0x10000000
     OWN_NAMES = 0x8000000
 
-cdef class Doubting(Knowing):
-    cdef public dict names
-    cdef public dict gone
-    cdef public Statement unnamed
-    cdef public Statement forgotten
+cdef class Doubting(Named):
     cdef public int holds
     cdef public int asks
     cdef readonly dict back
@@ -23,8 +19,6 @@ cdef class Doubting(Knowing):
     cdef public bint withholds
     cdef readonly bint withholds_next
     cdef readonly bint reads
-    cdef readonly object bound
-    cdef readonly dict tried
     cdef readonly object leaves
     cdef public tuple leaving
     cdef public dict failing
@@ -36,10 +30,8 @@ cdef class Doubting(Knowing):
     cpdef object wonder(self, str name, object own)
     cpdef object settle(self, int ignored)
     cpdef object touch(self, object verdict, bytes text, object policy, object reported, bint alone)
-    cpdef object ask(self, int conditions)
     cpdef object ask_all(self, object routines)
     cpdef object unsure(self)
     cpdef bint sure(self)
-    cpdef bint in_sql(self, bytes name)
     cdef object _touch_parameters(self, object verdict, object words, object reported)
     cdef object _forget_doubt(self)

@@ -32,16 +32,16 @@ from proxy.session.findings import (
 from proxy.session.inquiry import ASKABLE, Doubt
 from proxy.session.parameters import NONE, is_placeholder
 from proxy.session.policy import Policy
-from proxy.session.preparing import NOTHING_READ, Readings
+from proxy.session.preparing import Readings
 from proxy.session.routines import Routines
 from proxy.session.verdict import verdict
 
 if cython.compiled:
-    from cython.cimports.proxy.session.knowing import Knowing
+    from cython.cimports.proxy.session.named import Named
     from cython.cimports.proxy.session.parameters import Parameters
     from cython.cimports.proxy.session.statement import Statement
 else:
-    from proxy.session.knowing import Knowing
+    from proxy.session.named import Named
     from proxy.session.parameters import Parameters
     from proxy.session.statement import Statement
 
@@ -70,43 +70,29 @@ _DEEPEST = 5
 
 
 @cython.cclass
-class Doubting(Knowing):
+class Doubting(Named):
     """A session in what its statements may do.
-
-    `names` are its prepared statements of the protocol, `unnamed` the one without a name, `gone`
-    those that its last DEALLOCATE ALL dropped: what is pipelined behind it may name them still.
 
     `begins`: what ALTER ROLE and the like make of parameters; `holds`: the conditions for which it
     keeps its server, `asks`: those to be asked about at the boundary, `doubt`: what to ask;
     `texts`: the last statements that may pin it, with the conditions that they may bring about.
-    `withholds`: the client waits for ReadyForQuery until its session is known again. `forgotten`:
-    the unnamed statement that a query under way is about to destroy. `reads`: as long as its
-    transaction is open the server is to be asked what PREPARE reads a text under; `leaves`: names
-    of an application's own parameters that it has used, whatever became of their values, and
-    `leaving`: those of statements under way; `bound`: statements that can be prepared on no other
-    server, by name the string that they came in; `tried`: statements of the protocol under names
-    that were taken, and may be free; `failing`: what Postgres said of those that it could not
-    prepare anew, by name; `above`: parameters that it cannot set elsewhere, since that takes a
-    superuser; `routines`: those of its database, where some change sessions.
+    `withholds`: the client waits for ReadyForQuery until its session is known again. `reads`: as
+    long as its transaction is open the server is to be asked what PREPARE reads a text under;
+    `leaves`: names of an application's own parameters that it has used, whatever became of their
+    values, and `leaving`: those of statements under way; `failing`: what Postgres said of the
+    statements that it could not prepare anew, by name; `above`: parameters that it cannot set
+    elsewhere, since that takes a superuser; `routines`: those of its database, where some change
+    sessions.
     """
 
-    names: dict[bytes, Statement]
-    gone: dict[bytes, Statement]
-    unnamed: Statement
-    forgotten: Statement
     doubt: Doubt
     texts: list[tuple[int, bytes]]
     routines: Routines
     failing: dict[str, dict[str, str]]
-    bound: Mapping[str, str]
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
     ) -> None:
-        self.names = {}
-        self.gone = {}
-        self.unnamed = None
-        self.forgotten = None
         self.holds = 0
         self.asks = 0
         self.doubt = None
@@ -119,10 +105,8 @@ class Doubting(Knowing):
         self.failing = {}
         self.leaves: frozenset[str] = NO_NAMES
         self.leaving: tuple[str, ...] = ()
-        self.bound = {}
-        self.tried: dict[bytes, Statement] = {}
         self.back: dict[str, str] = {}
-        Knowing.__init__(self, startup, defaults)
+        Named.__init__(self, startup, defaults)
 
     @cython.ccall
     def wonder(self, name: str, own: object) -> object:
@@ -163,7 +147,7 @@ class Doubting(Knowing):
         self.asks = 0
         self.doubt = None
         self.reads = False
-        self.tried = {}
+        self.bare = {}
         return None
 
     # -- what statements may do ------------------------------------------------------------
@@ -189,10 +173,8 @@ class Doubting(Knowing):
             self.doubt = Doubt(reset=verdict)
             return None
         self._note(verdict, text, policy, reported)
-        for tried in self.tried.values():
-            text += b"\0" + tried.tail
-        for inner in self._inner(verdict):
-            self._note(inner, text, policy, reported)
+        for inner, own in self._inner(verdict):
+            self._note(inner, text + b"\0" + own, policy, reported)
         return None
 
     @cython.cfunc
@@ -212,8 +194,6 @@ class Doubting(Knowing):
         asks: cython.int = may | (verdict.clears & (self.holds | PARAMETERS))
         if told and not policy.pinned & PARAMETERS:
             asks &= ~PARAMETERS
-        if verdict.prepared:
-            self.doubt.dropped.update(self.deallocated(verdict))
         if verdict.does & CREATES:
             may |= TEMP  # where search_path says so
         if may & ~(PARAMETERS | PREPARED) | may & policy.pinned:
@@ -241,41 +221,39 @@ class Doubting(Knowing):
             self.leaves = self.leaves.union(found)
         return None
 
-    def _inner(self, said: Verdict, depth: int = 0) -> list[Verdict]:
-        """What the statements may do that it executes by name, and those that they execute."""
-        found: list[Verdict] = []
+    def _inner(self, said: Verdict, depth: int = 0) -> list[tuple[Verdict, bytes]]:
+        """What the statements may do that it executes by name, and those that they execute.
+
+        Each with its text.
+        """
+        found: list[tuple[Verdict, bytes]] = []
         for piece in said.prepared:
             if piece.verb != "EXECUTE":
                 continue
-            inner = self._judged(piece) if depth < _DEEPEST else _UNKNOWN
-            found += [inner, *self._inner(inner, depth + 1)]
-        return [inner for inner in found if inner]
+            for statement in self.may_be(piece.octets):
+                inner, text = _UNKNOWN, b""
+                if depth < _DEEPEST:
+                    inner, text = self._judged(piece, statement)
+                found += [(inner, text), *self._inner(inner, depth + 1)]
+        return [(inner, text) for inner, text in found if inner]
 
-    def _judged(self, piece: Piece) -> Verdict:
-        """What the statement may do that the name stands for."""
+    def _judged(self, piece: Piece, statement: Statement | None) -> tuple[Verdict, bytes]:
+        """What the statement may do that the name stands for; None: SQL has made it."""
         judge = verdict if self.routines is None else self.routines.verdict
-        own = self.names.get(piece.octets)
-        if own is not None:
-            return judge(own.tail.partition(b"\0")[0], self.backslashes, self.wide)
-        text = self._text_in_sql(piece.name or "")
-        if text is None or piece.octets in self.tried:
-            return _UNKNOWN
-        return judge(text.encode())
-
-    def _text_in_sql(self, name: str) -> str | None:
-        """Of a statement of this name that SQL has prepared."""
-        statement = self.parameters.statements.get(name)
-        return self.bound.get(name) if statement is None else statement.text
+        if statement is not None:
+            own = statement.tail.partition(b"\0")[0]
+            return judge(own, self.backslashes, self.wide), own
+        text = self.text_in_sql(piece.name or "")
+        if text is None or piece.octets in self.bare:
+            return _UNKNOWN, b""
+        return judge(text.encode()), text.encode()
 
     def prepared_by_sql(self, name: bytes) -> tuple[Verdict | None, bytes]:
         """What a Bind of the name may do, and the text that tells; None: nothing.
 
         While it is open what the name stands for, it may be anything.
         """
-        tried = self.tried.get(name)
-        if tried is not None:
-            return UNREADABLE, tried.tail
-        text = (self._text_in_sql(name.decode("utf-8", "surrogateescape")) or "").encode()
+        text = (self.text_in_sql(name.decode("utf-8", "surrogateescape")) or "").encode()
         if self.doubt is not None and self.asks & PREPARED:
             return UNREADABLE, text
         judge = verdict if self.routines is None else self.routines.verdict
@@ -289,6 +267,8 @@ class Doubting(Knowing):
 
     def _named(self, piece: Piece) -> object:
         """What the name stands for; where that is in doubt, what equals nobody else's."""
+        if piece.octets in self.bare:
+            return object()
         own = self.names.get(piece.octets)
         if own is not None:
             return own.tail
@@ -305,7 +285,7 @@ class Doubting(Knowing):
         makes = verdict.makes & ~verdict.unseen
         if verdict.prepared and all(piece.verb == "DEALLOCATE" for piece in verdict.prepared):
             makes &= ~PREPARED
-        for inner in self._inner(verdict):
+        for inner, _ in self._inner(verdict):
             makes |= inner.makes & ~inner.unseen
         return makes
 
@@ -375,11 +355,6 @@ class Doubting(Knowing):
         if any(reading is None for reading in readings.under.values()):
             self.texts = [*(self.texts or [])[-9:], (PREPARED, text)]
 
-    def deallocated(self, verdict: Verdict) -> dict[bytes, Statement]:
-        """What DEALLOCATE takes of the statements that the protocol's Parse has made."""
-        gone = [p.octets for p in verdict.prepared if p.verb == "DEALLOCATE"]
-        return {name: self.names.pop(name) for name in gone if name in self.names}
-
     @cython.ccall
     def ask(self, conditions: cython.int) -> object:
         """Ask about these at the boundary, whatever the statements say."""
@@ -414,13 +389,3 @@ class Doubting(Knowing):
         if self.asks & SURE and self.asks != SURE:
             self.unsure()
         return self.asks == SURE
-
-    @cython.ccall
-    def in_sql(self, name: bytes) -> cython.bint:
-        """Whether it prepared a statement of this name in SQL."""
-        statements = self.parameters.statements
-        if not statements and not self.bound and self.doubt is None:
-            return False
-        own = name.decode("utf-8", "surrogateescape")
-        readings = NOTHING_READ if self.doubt is None else self.doubt.readings or NOTHING_READ
-        return own in statements or own in self.bound or readings.made(own)

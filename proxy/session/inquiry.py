@@ -12,15 +12,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from proxy.conditions import ADVISORY, HOLD, LISTEN, PREPARED, TEMP
 from proxy.session.findings import Verdict
 from proxy.session.parameters import OF_TRANSACTIONS, quote
 from proxy.session.preparing import Readings
-
-if TYPE_CHECKING:
-    from proxy.session.statement import Statement
 
 EQ = "OPERATOR(pg_catalog.=)"
 """Postgres's own, whatever search_path is."""
@@ -52,10 +48,9 @@ class Doubt:
 
     `names`: parameters that may have been set; `reported`: those among them that Postgres tells of
     unless they were set to what they are anyway; `resets`: that may have been put back to their
-    start; `everything`: which ones cannot be told; `identity`: so may whom it acts as. `dropped`:
-    protocol-level statements that a DEALLOCATE has named. `reset`: the only statement, whose
-    outcome is known unless it fails. `readings`: of PREPARE, if there was one. `text`: of the last
-    of the statements.
+    start; `everything`: which ones cannot be told; `identity`: so may whom it acts as. `reset`:
+    the only statement, whose outcome is known unless it fails. `readings`: of PREPARE, if there was
+    one. `text`: of the last of the statements.
     """
 
     names: set[str] = field(default_factory=set)
@@ -63,7 +58,6 @@ class Doubt:
     resets: set[str] = field(default_factory=set)
     everything: bool = False
     identity: bool = False
-    dropped: dict[bytes, Statement] = field(default_factory=dict)
     reset: Verdict | None = None
     readings: Readings | None = None
     text: bytes = b""
@@ -78,7 +72,7 @@ class Answer:
     was set, None when not asked; `default`: those among them that were set to what they were
     before. `above`: what was set that takes more than an ordinary user.
     `statements`: the strings that PREPARE came in, by the name it gave, None when not asked.
-    `strays`: protocol-level statements not of pgfunnel's making.
+    `strays`: the texts of protocol-level statements not of pgfunnel's making, by name.
     """
 
     held: int = 0
@@ -88,7 +82,7 @@ class Answer:
     default: frozenset[str] = frozenset()
     above: frozenset[str] = frozenset()
     statements: dict[str, str] | None = None
-    strays: frozenset[str] = frozenset()
+    strays: dict[str, str] = field(default_factory=dict)
 
 
 _FEW = 10
@@ -147,7 +141,7 @@ def read_answer(
         return Answer(held, values, settled, session, default, above)
     told = json.loads(read_text(next(columns)) or "[]")
     statements = {name: statement for statement, names in told for name in names}
-    strays = frozenset(json.loads(read_text(next(columns)) or "[]"))
+    strays = json.loads(read_text(next(columns)) or "{}")
     return Answer(held, values, settled, session, default, above, statements, strays)
 
 
@@ -202,7 +196,7 @@ _STATEMENTS = (
 )
 _STRAYS = (
     "(SELECT "
-    + _json("pg_catalog.json_agg(name)")
+    + _json("pg_catalog.json_object_agg(name,statement)")
     + " FROM pg_catalog.pg_prepared_statements"
     + " WHERE NOT from_sql AND NOT pg_catalog.starts_with(name,'pgfunnel_'))"
 )

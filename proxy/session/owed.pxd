@@ -37,6 +37,7 @@ cdef class Owed:
     cdef public int failed
     cdef public bint passed_over
     cdef public bint unsettled
+    cdef public bint emptying
     cdef readonly bint asking
     cdef readonly object notes
     cdef readonly list undone

@@ -60,8 +60,8 @@ class Owed:
     last message that ends with one; `skipping`: the server ignores everything until a Sync;
     `copying`: it is in COPY IN and the client has not ended it; `lost`: what the peers did
     cannot be counted, so this server must never be lent to another client; `passed_over`: a
-    Query or Close was skipped; `unsettled`: one of the queries under way may drop prepared
-    statements; `asking`: a Describe of ours is not answered.
+    Query or Close was skipped; `unsettled`: what is under way may make or drop prepared
+    statements, `emptying`: drop all of them; `asking`: a Describe of ours is not answered.
 
     `doubtful`: an error has ended a COPY IN that may have swallowed a Sync, or not have come to it,
     so that one more ReadyForQuery may come than is owed. A query of ours will tell (`recounts`),
@@ -81,7 +81,7 @@ class Owed:
         self.doubtful = self.recounting = self.told = False
         self.failed = 0
         self.passed_over = False
-        self.unsettled = False
+        self.unsettled = self.emptying = False
         self.asking = False
         self.notes: deque[Any] = deque()
         self.undone: list[Any] = []
@@ -206,7 +206,8 @@ class Owed:
             self.lost = True
             return PASS
         self.ready -= 1
-        self.unsettled = self.unsettled and self.ready > 0
+        if self.ready == 0:
+            self.unsettled = self.emptying = False
         self.copying = False
         self.sync_in_copy = False
         self._pop()
@@ -372,13 +373,18 @@ class Owed:
 
     @cython.ccall
     def settled(self) -> cython.bint:
-        """Whether nothing that is noted can still be skipped by an error in front of a Sync.
+        """Whether it is certain what names of prepared statements stand for.
 
-        Of what is sent into a COPY all is.
+        Nothing that is noted can still be skipped by an error in front of a Sync, nor drop them
+        all. Of what is sent into a COPY all is skipped.
         """
         if self.asking:
             return False
-        return self.ready == 0 or self.copying or (not self.notes and not self.unsettled)
+        if self.copying or self.head == self.tail:
+            return True
+        if self.emptying:
+            return False
+        return self.ready == 0 or not (self.notes or self.unsettled)
 
     @cython.ccall
     def awaits_ready(self) -> cython.bint:

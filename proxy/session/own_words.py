@@ -53,8 +53,7 @@ def _renamed(fields: dict[str, str], undone: list[Any], session: Session | None)
         said = re.sub(r'"pgfunnel_\d+"', lambda _: f'"{again}"', said)
     names: dict[Any, Any] = {note[4]: note[1] for note in undone if note[1] is not None}
     if session is not None:
-        for known in (session.gone, session.names):
-            names.update({statement: name for name, statement in known.items()})
+        names.update({statement: name for name, statement in session.names.items()})
     for statement, name in names.items():
         if statement is not None:
             ours = statement.server_name.decode()

@@ -5,7 +5,6 @@ from proxy.session.statement cimport Statement
 cdef class Shelf:
     cdef readonly int limit
     cdef public dict held
-    cdef readonly dict copies
     cdef readonly set differing
     cdef readonly long long generation
     cdef readonly long long clock
@@ -24,18 +23,17 @@ cdef class Shelf:
     cpdef void distrust(self)
     cpdef void renew(self, long long generation)
     cpdef bytes copy(self, Session session, bytes name, Statement statement, bint taken, Owed owed)
-    cdef bytes _uncopy(self, bytes name, Owed owed)
     cpdef void describe(self, Statement statement, Owed owed)
     cdef bytes _room(self, Owed owed)
     cdef bytes _close(self, Statement statement, Owed owed)
     cpdef bytes parse(self, Session session, bytes name, bytes tail, object verdict, Owed owed, bint known_good)
     cpdef bytes forget(self, Owed owed)
-    cpdef void try_name(self, Session session, bytes name, bytes tail, object verdict)
+    cpdef void parse_bare(self, Session session, bytes name, bytes tail, object verdict)
     cdef void _touch(self, Statement statement)
-    cdef bytes _parse_again(self, Session session, bytes name, Statement before, Statement anew, Owed owed)
+    cdef bytes _parse_again(self, Session session, bytes name, Statement before, bytes tail, Owed owed)
     cpdef void parse_unnamed(self, Session session, object tail, object verdict, Owed owed)
     cpdef bytes need_unnamed(self, Session session, Owed owed)
-    cpdef bytes close(self, Session session, bytes name, Owed owed)
+    cpdef void close(self, Session session, bytes name, Owed owed)
     cpdef void undo(self, object session, list notes, bint failed_parse)
     cdef void _undo_here(self, int kind, object statement)
     cdef void _undo_there(self, Session session, int kind, object name, object before, object there, bint refused)

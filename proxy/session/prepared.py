@@ -19,7 +19,6 @@ from typing import Any
 
 import cython
 
-from proxy.conditions import PREPARED
 from proxy.session.anew import NOTHING_TO_UNDO, OURS
 from proxy.session.reread import meaning
 from proxy.session.statement import as_before, share
@@ -102,19 +101,16 @@ class Shelf:
 
     At most `limit` of them, but never fewer than one pipeline needs. `generation`: the state of
     the schema that it serves, as far as is known; `differing`: statements that give another
-    result in it than their clients were told; `copies`: by its client's own names for them, those
-    that it has under these, too, for SQL to find them.
+    result in it than their clients were told.
     """
 
     held: dict[Statement, int]
-    copies: dict[bytes, Statement]
     differing: set[Statement]
     unnamed: Statement
 
     def __init__(self, limit: cython.int) -> None:
         self.limit = limit
         self.held = {}
-        self.copies = {}
         self.differing = set()
         self.generation = 0
         self.clock = 0
@@ -125,8 +121,6 @@ class Shelf:
     def boundary(self) -> cython.void:
         """No pipeline is under way: whatever stands here may go."""
         self.group = self.clock
-        if self.copies:
-            self.copies = {}
 
     @cython.ccall
     def deallocate_all(self, session: Any, owed: Owed) -> cython.void:
@@ -134,19 +128,11 @@ class Shelf:
 
         The unnamed statement is not among what it drops.
         """
-        pending = list(owed.notes)
-        behind = {note[3] for note in pending}
+        behind = {note[3] for note in owed.notes}
         self.held = {s: stamp for s, stamp in self.held.items() if s in behind}
-        self.copies = {}
         self.unnamed = _UNKNOWN
         if session is not None:
-            for kind, name, *_ in pending:
-                if kind == OURS and name in session.names:
-                    # A second Parse of the name is not refused now: another text is there.
-                    self.held[session.names[name]] = -1
-            own = [note for note in pending if note[1] is not None]
-            names = {note[1]: note[4] for note in own if note[0] in (_NAME, OURS)}
-            session.gone = session.names
+            names = {note[1]: note[4] for note in owed.notes if note[0] == _NAME}
             session.names = {name: s for name, s in names.items() if s is not None}
 
     @cython.ccall
@@ -269,21 +255,17 @@ class Shelf:
     ) -> bytes:
         """Messages to send ahead so that SQL finds the statement under its client's own name.
 
-        `taken`: something may be there under that name. Where these are skipped, so is what is
-        behind them: then the name is still its client's.
+        `taken`: something is there under that name. Where these are skipped, so is what is behind
+        them: then the name is as it was.
         """
-        if taken and self.copies.get(name) is statement:
-            return b""
-        self.copies[name] = statement
-        ahead: bytes = self._uncopy(name, owed) if taken else b""
+        ahead: bytes = b""
+        if taken:
+            owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
+            ahead = messages.close_statement(name)
+        session.lay_bare(name, statement)
         note = (_COPY, name, statement, None, None)
         ahead += prepare(session, statement, name, note, owed)
         return ahead
-
-    @cython.cfunc
-    def _uncopy(self, name: bytes, owed: Owed) -> bytes:
-        owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
-        return messages.close_statement(name)
 
     @cython.ccall
     def describe(self, statement: Statement, owed: Owed) -> cython.void:
@@ -328,8 +310,7 @@ class Shelf:
         """
         before = session.names.get(name)
         if before is not None:
-            anew = _read_now(session, tail, verdict, self.generation)
-            ahead: bytes = self._parse_again(session, name, before, anew, owed)
+            ahead: bytes = self._parse_again(session, name, before, tail, owed)
             return ahead
         statement = _read_now(session, tail, verdict, self.generation)
         ahead = b""
@@ -355,11 +336,13 @@ class Shelf:
         return sent
 
     @cython.ccall
-    def try_name(self, session: Session, name: bytes, tail: bytes, verdict: Any) -> cython.void:
-        """A client prepares what SQL has prepared, and may have dropped since."""
+    def parse_bare(self, session: Session, name: bytes, tail: bytes, verdict: Any) -> cython.void:
+        """A client prepares what SQL names, too; its Parse goes through."""
+        if name not in session.bare:
+            session.lay_bare(name, None)
         statement = share(tail, session.parameters, verdict, self.generation, alone=True)
         session.reads_now(statement)
-        session.tried[name] = statement
+        session.lay_bare(name, statement)
 
     @cython.cfunc
     def _touch(self, statement: Statement) -> cython.void:
@@ -368,17 +351,12 @@ class Shelf:
 
     @cython.cfunc
     def _parse_again(
-        self, session: Session, name: bytes, before: Statement, anew: Statement, owed: Owed
+        self, session: Session, name: bytes, before: Statement, tail: bytes, owed: Owed
     ) -> bytes:
-        """The client has that name: let the server itself refuse a second one.
-
-        Unless what runs in front of it drops the first.
-        """
-        session.tried[name] = anew
-        session.ask(PREPARED)
+        """The client has that name: let the server itself refuse a second one."""
         ahead: bytes = self.need(session, before, owed)
-        owed.push_noted(PARSE_AGAIN, (OURS, name, None, None, anew))
-        return ahead + messages.parse(before.server_name, anew.tail)
+        owed.push_noted(PARSE_AGAIN, (OURS, name, None, None, None))
+        return ahead + messages.parse(before.server_name, tail)
 
     @cython.ccall
     def parse_unnamed(self, session: Session, tail: Any, verdict: Any, owed: Owed) -> cython.void:
@@ -421,12 +399,10 @@ class Shelf:
         return sent
 
     @cython.ccall
-    def close(self, session: Session, name: bytes, owed: Owed) -> bytes:
-        """The client closes a name; the statement stays for others. What to send for it."""
-        sent: bytes = self._uncopy(name, owed) if self.copies.pop(name, None) else b""
+    def close(self, session: Session, name: bytes, owed: Owed) -> cython.void:
+        """The client closes a name; the statement stays for others."""
         before = session.names.pop(name, None)
         owed.push_noted(ANSWER_CLOSE, (_NAME, name, before, None, None))
-        return sent
 
     @cython.ccall
     def undo(self, session: Any, notes: list[Any], failed_parse: cython.bint) -> cython.void:
@@ -434,7 +410,6 @@ class Shelf:
 
         `failed_parse`: the first note is that of a Parse which the server itself refused.
         """
-        self.copies = {}
         i: cython.Py_ssize_t = len(notes)
         while i > 0:
             i -= 1
@@ -466,7 +441,7 @@ class Shelf:
         elif kind == _AGAIN:
             session.unnamed = None if refused else session.unnamed
         elif (kind == _NAME or kind == _COPY) and before is not None:
-            session.names.setdefault(name, before)
+            session.dress(name, before)
         elif kind == _NAME and session.names.get(name) is there:
             session.names.pop(name, None)
 

@@ -68,10 +68,6 @@ class Readings:
             return False
         return name in known or (quiet and self.under.get(name) is not None)
 
-    def made(self, name: str) -> bool:
-        """Whether a PREPARE is known to have made it since."""
-        return self.under.get(name) is not None and name not in self._freed
-
     def told(self, now: Meaning | None, before: Meaning) -> None:
         """The server has told what it reads texts under `now`, in the open transaction.
 

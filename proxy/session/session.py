@@ -101,7 +101,7 @@ class Session(Understanding):
         self.leaving += tuple(n for n, v in answer.values.items() if "." in n and v is not None)
         if answer.statements is not None:
             there, here = self._believe_statements(answer, there, here)
-            self._believe_names(answer)
+            self.believe_names(answer.strays)
         self.follow(here)
         self._forget_doubt()
         return there
@@ -196,11 +196,6 @@ class Session(Understanding):
         """Whether a parameter that is in no catalogue is as it is without anybody's doing."""
         begins = self.begins.get(name)
         return value is None or (value in _UNSET if begins is None else value == begins)
-
-    def _believe_names(self, answer: Answer) -> None:
-        for name, statement in {**self.doubt.dropped, **self.tried}.items():
-            if name.decode("utf-8", "surrogateescape") in answer.strays:
-                self.names.setdefault(name, statement)
 
 
 _UNSET = (None, "", "none")

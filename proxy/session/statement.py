@@ -73,6 +73,10 @@ class Statement:
             self.constants = has_constants(self.tail.partition(b"\0")[0])
         return self.constants
 
+    def has_text(self, text: str) -> bool:
+        """Whether its text is this one."""
+        return self.tail.partition(b"\0")[0].decode("utf-8", "replace") == text
+
     @cython.ccall
     def like(self, statement: Statement) -> object:
         """Clients were told the same of it as of the other."""

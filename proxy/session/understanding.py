@@ -86,6 +86,7 @@ class Understanding(Doubting):
         """
         here = self.names.items()
         self.names = {n: each if each in behind else unread(each) for n, each in here}
+        self.bare = {n: [each and unread(each) for each in b] for n, b in self.bare.items()}
         if self.unnamed is not None:
             self.unnamed.meaning = None
         made = self.parameters.statements.items()

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.unit.session.statements import Client, Server
+from tests.unit.session.statements import ALL, Client, Server
 
 GOOD = st.sampled_from([b"one", b"two", b"three", b"four"])
-TEXTS = st.one_of(GOOD, st.sampled_from([b"bad", b"fail", b"begin", b"rollback"]))
+TEXTS = st.one_of(GOOD, st.sampled_from([b"bad", b"fail", b"begin", b"rollback", ALL]))
 NAMED = st.sampled_from([b"a", b"b", b"c", b"d"])
 NAMES = st.one_of(st.just(b""), NAMED)
 WHO = st.integers(0, 2)
@@ -81,7 +81,7 @@ class Funnel(RuleBasedStateMachine):
     @rule(who=WHO, text=TEXTS)
     def simple_query(self, who: int, text: bytes) -> None:
         client = self.lent(who)
-        if client is not None and not self.may_be_skipped(client):
+        if client is not None and not self.waits(client) and not self.may_be_skipped(client):
             client.send("Q", b"", text)
 
     def may_be_skipped(self, client: Client) -> bool:
@@ -92,13 +92,9 @@ class Funnel(RuleBasedStateMachine):
     @rule(who=WHO)
     def deallocate_all(self, who: int) -> None:
         client = self.lent(who)
-        if client is None or client.server is None or self.may_be_skipped(client):
+        if client is None or self.waits(client) or self.may_be_skipped(client):
             return
-        client.server.deliver_all()
-        if client.server is None:
-            return
-        client.send("Q", b"", b"DEALLOCATE ALL")
-        client.server.deliver_all()
+        client.send("Q", b"", ALL)
 
     @rule(who=WHO)
     def sync(self, who: int) -> None:

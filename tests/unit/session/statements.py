@@ -19,6 +19,7 @@ Wire = tuple[str, bytes, bytes]
 Said = tuple[str, bytes]
 
 TYPES = b"\0\0\0"
+ALL = b"DEALLOCATE ALL"
 
 
 @cache
@@ -117,7 +118,7 @@ class Postgres:
     def _run(self, text: bytes) -> None:
         if text in (b"fail", b"bad"):
             raise Refused
-        if text == b"DEALLOCATE ALL":
+        if text == ALL:
             self.prepared = {k: v for k, v in self.prepared.items() if not k}
         self.status = {b"begin": b"T", b"rollback": b"I"}.get(text, self.status)
         self.outbox.append(("C", text))
@@ -203,6 +204,8 @@ class Server:
 
     def send_B(self, name: bytes, _: bytes) -> None:  # noqa: N802
         self._named("B", name)
+        assert self.client is not None
+        self.owed.emptying |= self.client.believes(name) == ALL
         self.owed.push(ord("B"))
 
     def send_D(self, name: bytes, _: bytes) -> None:  # noqa: N802
@@ -225,7 +228,7 @@ class Server:
         if self.owed.skipping:
             return self._wire("C", name)
         if name:
-            self._ahead(self.shelf.close(self.session, name, self.owed))
+            self.shelf.close(self.session, name, self.owed)
             return None
         self._forget_unnamed()
         self.owed.push(ord("C"))
@@ -237,6 +240,7 @@ class Server:
 
     def send_Q(self, _: bytes, text: bytes) -> None:  # noqa: N802
         self._forget_unnamed()
+        self.owed.emptying |= text == ALL
         self.owed.push(ord("Q"))
         self._wire("Q", text=text)
 
@@ -254,7 +258,7 @@ class Server:
         kind, what = self.postgres.outbox.popleft()
         if kind == "Z":
             self.status = what
-        elif (kind, what) == ("C", b"DEALLOCATE ALL"):
+        elif (kind, what) == ("C", ALL):
             self.shelf.deallocate_all(self.session, self.owed)
         verdict = self.owed.answer(ord(kind))
         if kind == "E":

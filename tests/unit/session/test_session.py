@@ -424,8 +424,8 @@ def test_statements_are_what_the_server_says() -> None:
     session.prepares(verdict(text.encode()), text.encode(), True, True)
     there = session.believe(Answer(statements={"p": text}))
     assert session.parameters.statements == {"p": Prepared(text, (("search_path", "a"),))}
-    assert session.in_sql(b"p")
-    assert not session.in_sql(b"q")
+    assert session.is_bare(b"p")
+    assert not session.is_bare(b"q")
     assert there is session.parameters
     assert session.holds == 0
 
@@ -435,7 +435,7 @@ def test_statements_of_which_nobody_knows_what_they_were_read_under_hold_the_ser
     there = session.believe(Answer(statements={"p": "PREPARE p AS SELECT 1"}))
     assert session.holds == PREPARED
     assert there is session.parameters is NONE
-    assert session.in_sql(b"p")
+    assert session.is_bare(b"p")
     text = b"PREPARE p AS SELECT 2"  # fails, since there is one
     touched(text.decode(), session=session)
     session.prepares(verdict(text), text, True, True)
@@ -459,19 +459,32 @@ def test_in_a_transaction_the_server_is_asked_what_texts_are_read_under() -> Non
 
 def test_strays_are_to_be_dropped_before_the_next_client() -> None:
     session = touched("EXECUTE p")
-    there = session.believe(Answer(statements={}, strays=frozenset({"p"})))
+    there = session.believe(Answer(statements={}, strays={"p": "SELECT 1"}))
     assert list(there.statements) == ["p"]
     assert session.parameters.statements == {}
 
 
-@pytest.mark.parametrize("still_there", [False, True])
-def test_deallocate_takes_a_name_unless_it_was_rolled_back(still_there: bool) -> None:
+@pytest.mark.parametrize("text, stands_for", [("SELECT 1", 0), ("SELECT 2", 1), ("", 1), (None, 2)])
+def test_a_name_stands_for_what_the_server_says(text: str | None, stands_for: int) -> None:
     session = Session()
-    session.names[b"p"] = statement = Statement(b"SELECT 1\0\0\0", b"pgfunnel_0")
-    touched("DEALLOCATE p", session=session)
+    may_be = [Statement(b"SELECT %d\0\0\0" % i, b"pgfunnel_%d" % i) for i in (1, 2)]
+    session.names[b"p"] = may_be[0]
+    for statement in (may_be[0], None, may_be[1]):
+        session.lay_bare(b"p", statement)
+    assert session.is_bare(b"p")
     assert session.names == {}
-    session.believe(Answer(statements={}, strays=frozenset({"p"} if still_there else ())))
-    assert session.names == ({b"p": statement} if still_there else {})
+    strays = {} if text is None else {"p": text}
+    session.believe(Answer(statements={}, strays=strays))
+    assert [*session.names.values()] == may_be[stands_for : stands_for + 1]
+    assert not session.is_bare(b"p")
+
+
+def test_what_was_to_lay_a_name_bare_is_skipped() -> None:
+    session, statement = Session(), Statement(b"SELECT 1\0\0\0", b"pgfunnel_0")
+    session.lay_bare(b"p", statement)
+    session.dress(b"p", statement)
+    assert session.names == {b"p": statement}
+    assert not session.is_bare(b"p")
 
 
 def test_no_answer_keeps_the_server_and_asks_again_without_names_that_may_be_secret() -> None:
