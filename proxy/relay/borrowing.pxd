@@ -15,6 +15,7 @@ cdef class Borrowing(Asking):
     cdef public bint waiting
     cdef bint resting
     cdef public int pinned_for
+    cdef int latest
     cdef public double opened_at
     cdef readonly double waiting_since
     cdef readonly double begun_at

@@ -68,9 +68,10 @@ class Borrowing(Asking):
     `simple`: the type of the simple queries that are served, -1 where none are;
     `leaving`: it has said goodbye and waits for its last answers (LEAVES), or is to be closed at
     its next boundary (DISMISSED, with `goodbye`: why, and the error); `tunnel`: the server's end of
-    a replication connection; `resting`: it has a server that waits for what it says next;
-    `begun_at`, `asked_at`: when its transaction began, and what runs in it now; `recalls`: it is to
-    be known which statement it sent last, `recalled` (the beginning of a text, or a `Statement`).
+    a replication connection; `resting`: it has a server that waits for what it says next; `latest`:
+    the number of the server that it had last; `begun_at`, `asked_at`: when its transaction began,
+    and what runs in it now; `recalls`: it is to be known which statement it sent last, `recalled`
+    (the beginning of a text, or a `Statement`).
     """
 
     login: Any
@@ -87,7 +88,7 @@ class Borrowing(Asking):
         self.goodbye = None
         self.waiting = False
         self.resting = False
-        self.pinned_for = 0
+        self.pinned_for = self.latest = 0
         self.opened_at = hub.now
         self.waiting_since = self.begun_at = self.asked_at = 0.0
         self.active_at = self.opened_at
@@ -155,9 +156,11 @@ class Borrowing(Asking):
         server.client = self
         server.state = "active"
         self.lent_at = self.begun_at = self.asked_at = moment
-        if server.last != self.number and not self.greeting:
+        if not self.greeting and (server.last != self.number or self.latest != server.number):
+            # Values of sequences there are another's, or not its own last ones.
             server.shared = server.shared or server.last != 0
             server.last = self.number
+            self.latest = server.number
             if self.pool.once and server.reason is None:
                 server.reason = CloseReason.LIFETIME
             if server.plans_anew(self.session.parameters.meaning):

@@ -12,10 +12,9 @@ from typing import Any
 import cython
 
 from proxy.conditions import PREPARED, SEQUENCES, TEMP
-from proxy.session.commands import runs_alone, vacates
+from proxy.session.commands import only_drops, runs_alone, vacates
 from proxy.session.doubting import UNKNOWABLE, UNREADABLE
 from proxy.session.findings import CREATES, DISCARD_ALL, TEMPORARIES
-from proxy.session.parameters import FORGET_PLANS
 from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
 from proxy.session.statement import PREFIX
 from proxy.session.verdict import NOTHING as HARMLESS
@@ -254,8 +253,8 @@ class Judging(Borrowing):
             dbname = vacates(text)
             if dbname:
                 self.hub.vacate(self.pool, dbname)
-        if said.does & TEMPORARIES and server.replans() and not runs_alone(text):
-            run = self._replan(buffer, run, at)
+        if said.does & TEMPORARIES and not only_drops(text) and server.replans():
+            run = run if runs_alone(text) else self._replan(buffer, run, at)
         run = self._names(said, buffer, run, at)
         idle: cython.bint = server.status == 73  # I
         alone: cython.bint = idle and server.owed.nothing()
@@ -275,10 +274,12 @@ class Judging(Borrowing):
         """On a connection of its own, search_path changes with the first temporary table, in a
         way, and plans are made anew for that."""
         server: Server = self.server
-        if buffer[at] == QUERY and server.owed.synced():
-            server.shelf.discard_plans()
-            return self._ahead(server.query_ahead(FORGET_PLANS), buffer, run, at)
-        return self._ahead(server.shelf.forget(server.owed), buffer, run, at)
+        fails_alone: cython.bint = buffer[at] == QUERY and server.owed.synced()
+        ahead: bytes = server.shelf.forget(server.owed)
+        if fails_alone:
+            server.owed.push(OUR_SYNC)
+            ahead += messages.SYNC
+        return self._ahead(ahead, buffer, run, at)
 
     @cython.cfunc
     def _ahead(

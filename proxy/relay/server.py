@@ -35,7 +35,7 @@ CLOSING = "closing"
 @cython.cclass
 class Server(Resting):
     """One logged-in server: `secret` and `process_id` are what a cancel request names it by;
-    `shared`: others may have left values of sequences."""
+    `shared`: values of sequences may be others', or older than its client's last ones."""
 
     def __init__(
         self,

@@ -44,6 +44,8 @@ _ALONE = re.compile(
     re.IGNORECASE,
 )
 
+_DROPS = re.compile(_AHEAD + rb"drop\b[^;\0]*+;?\s*+(?:\0|$)", re.IGNORECASE)
+
 
 def defining(text: bytes) -> bool:
     """Whether code out of sight may run DDL, whose outcome no CommandComplete tells.
@@ -57,6 +59,11 @@ def defining(text: bytes) -> bool:
 def runs_alone(text: bytes) -> bool:
     """Whether the text may be a command that is not to be in a transaction with others."""
     return _ALONE.match(text) is not None
+
+
+def only_drops(text: bytes) -> bool:
+    """Whether the text is one DROP: it makes nothing."""
+    return _DROPS.match(text) is not None
 
 
 def vacates(text: bytes) -> str:

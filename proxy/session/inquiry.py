@@ -157,14 +157,21 @@ def read_text(column: bytes | None, errors: str = "strict") -> str | None:
 
 
 def unhurried(query: bytes) -> bytes:
-    """The query, whatever time limits and kinds of transactions the session has by default.
+    """The query, whatever time limits, kinds of transactions and plans the session has by default.
 
     What shows a rule's definition runs queries itself, whose operators are those of search_path.
     """
-    return (
-        b"SET LOCAL statement_timeout=0;SET LOCAL search_path=pg_catalog;"
-        b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;" + query
+    return _UNHURRIED + query
+
+
+_PLANNING = ("seqscan", "indexscan", "bitmapscan", "nestloop", "hashjoin", "mergejoin", "sort")
+_UNHURRIED = b"".join(
+    (
+        b"SET LOCAL statement_timeout=0;SET LOCAL search_path=pg_catalog;SET LOCAL jit=off;",
+        *(b"SET LOCAL enable_%s=on;" % kind.encode() for kind in _PLANNING),
+        b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;",
     )
+)
 
 
 def _setting(name: str) -> str:

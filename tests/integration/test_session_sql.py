@@ -16,7 +16,7 @@ from proxy.conditions import ADVISORY, HOLD, LISTEN, PARAMETERS, PREPARED, TEMP
 from proxy.session import audit
 from proxy.session.catalog import UNSEEN, Catalog, look
 from proxy.session.cleaning import cleaning
-from proxy.session.inquiry import ASKABLE, Answer, question, read_answer
+from proxy.session.inquiry import ASKABLE, Answer, question, read_answer, unhurried
 from proxy.session.parameters import NONE, Parameters, Prepared, difference, preparations
 from tests.postgres import NoPostgresError, Postgres, local_bindir, start_own
 
@@ -279,6 +279,15 @@ def test_answers_are_read_alike_whatever_the_session_is_set_to(run: Run, setting
 @pytest.mark.parametrize("name", ["no_such", "a b.c", "it's", "\xfc.x", "x" * 100, "a\\b", ""])
 def test_names_of_no_parameter_do_no_harm(run: Run, name: str) -> None:
     assert ask(run, names=(name,), resets=(name,)).values == {name: None}
+
+
+def test_the_catalogs_are_looked_at_whatever_plans_the_session_allows(run: Run) -> None:
+    settings = b"enable_seqscan", b"enable_nestloop", b"enable_sort", b"jit"
+    show = b"SELECT " + b",".join(b"pg_catalog.current_setting('%s')" % name for name in settings)
+    for name in settings:
+        run(b"SET %s = off" % name)
+    assert run(unhurried(show)) == [[b"on", b"on", b"on", b"off"]]
+    assert run(show) == [[b"off"] * 4]
 
 
 def test_statements_of_the_protocol_that_are_not_ours_are_strays(server: Postgres) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -305,6 +306,22 @@ async def test_currval_is_ones_own_or_an_error(pgfunnel: StartFunnel) -> None:
             assert await one.fetchval("SELECT lastval()") == 4
         with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError):
             await other.fetchval("SELECT lastval()")
+        await one.execute("DROP SEQUENCE numbers")
+
+
+async def test_currval_is_the_last_one_on_whichever_server(pgfunnel: StartFunnel) -> None:
+    """A server that is being audited is lent to nobody: the client has another meanwhile."""
+    funnel = pgfunnel(default_pool_size=2, session_audit=1)
+    async with client(funnel, user="") as one, client(funnel, user="") as other:
+        await one.execute("DROP SEQUENCE IF EXISTS numbers; CREATE SEQUENCE numbers")
+        async with one.transaction(), other.transaction():
+            await one.execute("SELECT 1")
+            await other.execute("SELECT 1")
+        for name in ("currval('numbers')", "lastval()") * 20:
+            for _ in range(2):
+                last = await one.fetchval("SELECT nextval('numbers')")
+            with contextlib.suppress(asyncpg.ObjectNotInPrerequisiteStateError):
+                assert await one.fetchval(f"SELECT {name}") == last
         await one.execute("DROP SEQUENCE numbers")
 
 

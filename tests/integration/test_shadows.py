@@ -15,7 +15,18 @@ import pytest
 from tests.conftest import StartFunnel
 from tests.integration.test_readings import Both
 from tests.postgres import USERS, Postgres
-from tests.wireclient import SYNC, Wire, bind, close, describe, execute, parse, rows, sqlstates
+from tests.wireclient import (
+    SYNC,
+    Wire,
+    bind,
+    close,
+    describe,
+    execute,
+    parse,
+    query,
+    rows,
+    sqlstates,
+)
 
 READ = "SELECT v FROM shadowed"
 
@@ -300,6 +311,50 @@ def test_functions_write_to_a_clients_own_table(
         one.ask("DROP TABLE pg_temp.shadow_log")
         other.funnel.ask(writes.replace("'a'", "'c'"))
         assert rows(one.ask("SELECT b || '' FROM shadow_log WHERE b <> 'c'")) == [["b"]]
+
+
+ONE = "CREATE FUNCTION shadow_one() RETURNS int LANGUAGE plpgsql AS $$BEGIN RETURN 1; END$$"
+FAILED: dict[str, tuple[bytes, ...]] = {
+    "rolled back in the same string": (
+        *(query("BEGIN"), query("SELECT 1 / 0")),
+        query("ROLLBACK; CREATE TEMP TABLE shadow_own (a int)"),
+    ),
+    "rolled back to a savepoint": (
+        *(query("BEGIN; SAVEPOINT a"), query("SELECT 1 / 0")),
+        query("ROLLBACK TO a; CREATE TEMP TABLE shadow_own (a int) ON COMMIT DROP"),
+        query("COMMIT"),
+    ),
+    "not rolled back": (
+        *(query("BEGIN"), query("SELECT 1 / 0")),
+        query("CREATE TEMP TABLE shadow_own (a int) ON COMMIT DROP"),
+        query("ROLLBACK"),
+    ),
+}
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("how", FAILED)
+def test_a_temporary_table_behind_a_failure(three: list[Both], how: str, at_once: bool) -> None:
+    one, other, _ = three
+    other.funnel.ask(ONE)
+    if at_once:
+        one.send(*FAILED[how], times=len(FAILED[how]))
+    else:
+        for message in FAILED[how]:
+            one.send(message)
+    one.ask("SELECT shadow_one()")
+    one.ask("DROP TABLE IF EXISTS pg_temp.shadow_own")
+    other.funnel.ask("DROP FUNCTION shadow_one()")
+
+
+def test_what_only_drops_lets_statements_be_as_they_are(three: list[Both]) -> None:
+    one, other, _ = three
+    other.funnel.ask(ONE)
+    one.ask("PREPARE s AS SELECT timestamptz '2026-03-01 12:00'")
+    one.ask(DROPS)
+    one.ask("SET timezone = 'Europe/Berlin'")
+    one.ask("EXECUTE s")
+    other.funnel.ask("DROP FUNCTION shadow_one()")
 
 
 def test_what_prepare_has_read_before_the_first_temporary_table(

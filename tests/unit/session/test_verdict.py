@@ -22,7 +22,7 @@ from proxy.conditions import (
 )
 from proxy.session import findings
 from proxy.session.catalog import body
-from proxy.session.commands import runs_alone, vacates
+from proxy.session.commands import only_drops, runs_alone, vacates
 from proxy.session.findings import NOTHING, TEMPORARIES
 from proxy.session.lexer import TWO
 from proxy.session.verdict import Verdicts, read, verdict
@@ -96,6 +96,21 @@ def test_what_is_gone_at_commit_is_temporary_all_the_same(text: str) -> None:
 )
 def test_commands_that_may_have_to_be_alone(text: str, alone: bool) -> None:
     assert runs_alone(text.encode()) is alone
+
+
+@pytest.mark.parametrize(
+    "text, drops",
+    [
+        ("DROP TABLE IF EXISTS pg_temp.t", True),
+        ("/* a */ drop view pg_temp.t ; ", True),
+        ("drop table pg_temp.t\0\0\0", True),
+        ("DROP TABLE pg_temp.t; CREATE TABLE pg_temp.t ()", False),
+        ("SELECT 'drop'", False),
+        ("dropped", False),
+    ],
+)
+def test_commands_that_make_nothing(text: str, drops: bool) -> None:
+    assert only_drops(text.encode()) is drops
 
 
 @pytest.mark.parametrize(
