@@ -145,13 +145,20 @@ class Asking(Fitting):
                 self.hub.journal.session_unknown(self, error)
             session.cannot_tell()
         else:
-            server.parameters = session.believe(read_answer(*self.asked, rows[0]))
+            self._believe(read_answer(*self.asked, rows[0]))
             self._has_left()
             if session.holds & TEMP:
                 server.planned = None
             self._have_gone(had)
         self._known()
         return self._resume()
+
+    @cython.cfunc
+    def _believe(self, answer: Any) -> object:
+        if answer.ours is not None and self.server.shelf.lacks(answer.ours) and answer.ours == 0:
+            self.session.names = {}  # code out of sight has dropped all of them
+        self.server.parameters = self.session.believe(answer)
+        return None
 
     @cython.cfunc
     def _have_gone(self, had: cython.int) -> object:

@@ -72,7 +72,8 @@ class Answer:
     was set, None when not asked; `default`: those among them that were set to what they were
     before. `above`: what was set that takes more than an ordinary user.
     `statements`: the strings that PREPARE came in, by the name it gave, None when not asked.
-    `strays`: the texts of protocol-level statements not of pgfunnel's making, by name.
+    `strays`: the texts of protocol-level statements not of pgfunnel's making, by name; `ours`: how
+    many there are of its making, None when not asked.
     """
 
     held: int = 0
@@ -83,6 +84,7 @@ class Answer:
     above: frozenset[str] = frozenset()
     statements: dict[str, str] | None = None
     strays: dict[str, str] = field(default_factory=dict)
+    ours: int | None = None
 
 
 _FEW = 10
@@ -114,7 +116,7 @@ def _question(asks: int, names: Sequence[str], own: Sequence[str], everything: b
     elif own:
         columns.append(_set(f"pg_catalog.lower(name) {EQ} ANY(ARRAY[{','.join(map(quote, own))}])"))
     if asks & PREPARED:
-        columns += [_STATEMENTS, _STRAYS]
+        columns += [_STATEMENTS, _STRAYS, _OURS]
     return f"SELECT {','.join(columns)}".encode()
 
 
@@ -142,7 +144,8 @@ def read_answer(
     told = json.loads(read_text(next(columns)) or "[]")
     statements = {name: statement for statement, names in told for name in names}
     strays = json.loads(read_text(next(columns)) or "{}")
-    return Answer(held, values, settled, session, default, above, statements, strays)
+    ours = int(next(columns) or b"")
+    return Answer(held, values, settled, session, default, above, statements, strays, ours)
 
 
 def text_column(expression: str, encoding: str = "'UTF8'") -> str:
@@ -201,12 +204,14 @@ _STATEMENTS = (
     + " FROM (SELECT statement,pg_catalog.json_agg(name) AS names"
     + " FROM pg_catalog.pg_prepared_statements WHERE from_sql GROUP BY statement) s)"
 )
+_OF_THE_PROTOCOL = " FROM pg_catalog.pg_prepared_statements WHERE NOT from_sql"
+_IS_OURS = "pg_catalog.starts_with(name,'pgfunnel_')"
 _STRAYS = (
     "(SELECT "
     + _json("pg_catalog.json_object_agg(name,statement)")
-    + " FROM pg_catalog.pg_prepared_statements"
-    + " WHERE NOT from_sql AND NOT pg_catalog.starts_with(name,'pgfunnel_'))"
+    + f"{_OF_THE_PROTOCOL} AND NOT {_IS_OURS})"
 )
+_OURS = f"(SELECT pg_catalog.count(*){_OF_THE_PROTOCOL} AND {_IS_OURS})"
 
 
 def _session(text: str | None) -> dict[str, tuple[str, bool | None, bool]]:

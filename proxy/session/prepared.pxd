@@ -11,6 +11,7 @@ cdef class Shelf:
     cdef readonly long long group
     cdef public Statement unnamed
     cpdef void boundary(self)
+    cpdef bint lacks(self, int there)
     cpdef void discard_plans(self)
     cpdef void deallocate_all(self, object session, Owed owed)
     cpdef void passed_over(self, object session)

@@ -136,6 +136,14 @@ class Shelf:
             session.names = {name: s for name, s in names.items() if s is not None}
 
     @cython.ccall
+    def lacks(self, there: cython.int) -> cython.bint:
+        """The server has so many of them: where some are missing none is sure to be there."""
+        if there >= len([stamp for stamp in self.held.values() if stamp >= 0]):
+            return False
+        self.held = dict.fromkeys(self.held, -1)
+        return True
+
+    @cython.ccall
     def discard_plans(self) -> cython.void:
         """DISCARD PLANS runs here: Postgres reads each text anew when it is used next, under the
         parameters of then. So each is to be prepared anew, for whom it is used."""

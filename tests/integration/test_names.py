@@ -139,6 +139,21 @@ def test_what_sql_has_prepared_is_used_by_the_protocol(pgfunnel: StartFunnel) ->
                 twins.ask(who, looks)
 
 
+@pytest.mark.parametrize(
+    "drops", ["EXECUTE 'DEALLOCATE ALL'", "EXECUTE format('DEALLOCATE %s', 'all')"]
+)
+def test_what_code_drops_is_nobody_elses(pgfunnel: StartFunnel, drops: str) -> None:
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        for who in ("one", "other"):
+            twins.send(who, parse("s", f"SELECT '{who}'"), *use("s"))
+        for run_it in (query, lambda sql: b"".join((*run(sql), SYNC))):
+            twins.send("one", run_it(f"DO $$BEGIN {drops}; END$$"))
+            twins.send("other", *use("s"))
+            twins.send("one", *use("s"))
+            twins.send("one", parse("s", "SELECT 'again'"), *use("s"))
+            twins.send("other", *use("s"))
+
+
 @pytest.mark.parametrize("reset", ["DISCARD PLANS", "DEALLOCATE ALL", "UNLISTEN *", "DISCARD TEMP"])
 def test_a_reset_that_is_repeated_in_a_pipeline_loses_nothing(
     pgfunnel: StartFunnel, reset: str

@@ -33,7 +33,7 @@ def answer(
     holds = [b"t" if held & c else b"f" for c in (LISTEN, ADVISORY, TEMP, HOLD)]
     values = [None if value is None else shown(value) for value in own]
     told = [[statement, [name]] for name, statement in statements.items()]
-    return [[*holds, *values, shown(settings), shown(told), shown(dict.fromkeys(strays, ""))]]
+    return [[*holds, *values, shown(settings), shown(told), shown(dict.fromkeys(strays, "")), b"7"]]
 
 
 def test_a_server_as_believed_leaks_nothing() -> None:

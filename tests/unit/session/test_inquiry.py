@@ -55,6 +55,7 @@ def test_question_and_answer_agree_on_the_columns(
         else None,
         statements=data.draw(plans) if asks & PREPARED else None,
         strays={"mine": "SELECT 1"} if asks & PREPARED else {},
+        ours=7 if asks & PREPARED else None,
     )
     row = row_of(expected, asks, own)
     if row:
@@ -66,6 +67,7 @@ def test_question_and_answer_agree_on_the_columns(
     assert answer.values == expected.values
     assert answer.settled == expected.settled
     assert (answer.statements, answer.strays) == (expected.statements, expected.strays)
+    assert answer.ours == expected.ours
 
 
 def row_of(answer: Answer, asks: int, own: tuple[str, ...]) -> list[bytes | None]:
@@ -83,7 +85,7 @@ def row_of(answer: Answer, asks: int, own: tuple[str, ...]) -> list[bytes | None
         for name, statement in (answer.statements or {}).items():
             groups.setdefault(statement, []).append(name)
         told = shown(json.dumps([*groups.items()])) if groups else None
-        whole += [told, shown(json.dumps(answer.strays))]
+        whole += [told, shown(json.dumps(answer.strays)), b"%d" % (answer.ours or 0)]
     return [*row, *values, *whole]
 
 

@@ -281,7 +281,7 @@ def test_an_answer_is_read_as_it_was_asked_for() -> None:
     assert (names, own, everything) == (("my.tag", "role"), (), True)
     row: list[bytes | None] = [b"f"] * 4
     row += [text.encode().hex().encode() for text in ("1", "none", "{}")]
-    row += [None, None]
+    row += [None, None, b"0"]
     session.believe(read_answer(asks, names, own, everything, row))
     assert parameters(session) == {"a.new": "x", "b.new": "y", "my.tag": "1"}
 
