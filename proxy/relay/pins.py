@@ -161,6 +161,7 @@ class Pins:
                 advice=pin.condition.advice,
                 seconds=round(moment - pin.since, 3),
                 statement=pin.statement,
+                digest=digest(pin.statement),
             )
             for client, pin in sorted(pins, key=lambda each: each[1].since)[:most]
         ]
@@ -169,7 +170,7 @@ class Pins:
         """The statements that pinned most often."""
         first = sorted(self._statements.items(), key=lambda item: -item[1])[:most]
         return [
-            PinningStatement(count, word, statement, _ADVICE[word])
+            PinningStatement(count, word, statement, digest(statement), _ADVICE[word])
             for (word, statement), count in first
         ]
 

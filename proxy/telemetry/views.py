@@ -14,7 +14,10 @@ SERVER_STATES = ("connecting", "idle", "active", "resetting", "closing", "cancel
 
 
 class PinView(NamedTuple):
-    """One client that keeps its server, for one reason; `seconds`: for how long already."""
+    """One client that keeps its server, for one reason; `seconds`: for how long already.
+
+    `digest`: of the statement, as in the log.
+    """
 
     client: str
     database: str
@@ -25,6 +28,7 @@ class PinView(NamedTuple):
     advice: str
     seconds: float
     statement: str
+    digest: str
 
 
 class PinningStatement(NamedTuple):
@@ -33,6 +37,7 @@ class PinningStatement(NamedTuple):
     times: int
     reason: str
     statement: str
+    digest: str
     advice: str
 
 

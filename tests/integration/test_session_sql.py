@@ -190,7 +190,10 @@ def test_the_catalogs_tell_who_changes_sessions(run: Run, server: Postgres) -> N
 def test_a_new_session_holds_nothing(run: Run) -> None:
     names = ("my.tag", "role", "work_mem")
     assert ask(run, names=names, resets=("work_mem",)) == Answer(
-        values={"my.tag": None, "role": "none", "work_mem": "4MB"}, session={}, statements={}, ours=0
+        values={"my.tag": None, "role": "none", "work_mem": "4MB"},
+        session={},
+        statements={},
+        ours=0,
     )
     assert audit.leaks(NONE, run(audit.query(NONE))) == 0
 

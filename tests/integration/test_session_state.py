@@ -369,6 +369,8 @@ async def test_the_page_of_pins(pgfunnel: StartFunnel) -> None:
         assert pin["statement"] == "CREATE TEMP TABLE secret AS SELECT ? AS a"
         assert "ON COMMIT DROP" in pin["advice"]
         assert page["statements"][0]["times"] == 1
+        assert pin["digest"] == page["statements"][0]["digest"]
+        assert f"digest={pin['digest']}" in funnel.log()
     until(lambda: not json.loads(funnel.get("/pins"))["pinned"])
     assert "password" not in funnel.log()
 

@@ -46,7 +46,9 @@ async def read(status: Status) -> dict[str, Any]:
 
 
 def pin(number: int) -> PinView:
-    return PinView(f"C-{number}", "appdb", "alice", "pinned", "listen", "m", "a", 1.0, "LISTEN x")
+    return PinView(
+        f"C-{number}", "appdb", "alice", "pinned", "listen", "m", "a", 1.0, "LISTEN x", "d"
+    )
 
 
 async def test_the_status_has_pools_clients_pins_logins_and_troubles() -> None:
