@@ -289,3 +289,37 @@ def test_many_in_flight_all_the_time_take_no_more_room() -> None:
         play("<Z >S", owed)
     assert owed.ready == 40
     assert len(owed.queue) <= 256
+
+
+@pytest.mark.parametrize(
+    "sent, said, settled",
+    [
+        ("", "", True),
+        ("B", "", True),
+        ("BE", "2", True),
+        ("Q", "", True),
+        ("!B", "", False),
+        ("!BE", "2", False),
+        ("!BE", "2C", True),
+        ("!BEB", "2C", False),
+        ("!BE", "E", True),
+        ("!Q", "C", False),
+        ("!Q", "CZ", True),
+        ("!QBS", "CZ", False),
+        ("!QBS", "CZ2Z", True),
+        ("!QE", "CG", True),
+    ],
+)
+def test_names_are_certain_when_what_may_drop_all_statements_is_answered(
+    sent: str, said: str, settled: bool
+) -> None:
+    """`!`: what follows may drop them."""
+    owed = Owed()
+    for code in sent:
+        if code == "!":
+            owed.emptying = True
+        else:
+            owed.push(ord(code))
+    for kind in said:
+        owed.answer(ord(kind))
+    assert owed.settled() is settled
