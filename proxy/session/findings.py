@@ -143,7 +143,7 @@ class Verdict:
     def stirs(self) -> cython.bint:
         """Whether it may change what constants of texts are read under, if only for its
         transaction."""
-        if self.everything or self.prepared:
+        if self.everything or "EXECUTE" in [piece.verb for piece in self.prepared]:
             return True
         return not READ_UNDER.isdisjoint(self.names) or not READ_UNDER.isdisjoint(self.leaves)
 
