@@ -48,6 +48,4 @@ cdef class Answering(Link):
     cdef object _command_complete(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
     cdef object _plans_discarded(self)
     cdef object _alters(self, bytes tag)
-    cpdef bint knows(self, str name)
-    cpdef object knows_as(self, str name)
     cdef bint _error(self, bytes body, bint ours)

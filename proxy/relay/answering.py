@@ -15,7 +15,7 @@ import cython
 from proxy.errors import ProtocolViolation
 from proxy.session.catalog import STATEMENTS, outdates
 from proxy.session.own_words import own_words
-from proxy.session.parameters import NOBODYS, NONE, READ_ONLY
+from proxy.session.parameters import NONE, READ_ONLY
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
@@ -224,8 +224,8 @@ class Answering(Link):
         elif (kind == 84 or kind == 116 or kind == 110) and owed.looks():  # T t n
             self._described(kind, buffer, at + 5, end, n)
         swallow: cython.bint = owed.answer(kind) != 0
-        if kind == 71 and self.client is not None:  # G
-            self.client.on_copy_in()
+        if self.client is not None and (kind == 71 or (kind == 69 and owed.skipping)):  # G E
+            self.client.on_silence()
         if kind == 90 and self.client is not None:  # Z
             if self.client.session.asks or self.client.blockless:
                 return swallow or self._withhold(buffer, at)
@@ -409,18 +409,6 @@ class Answering(Link):
         """DDL was run, maybe by whoever prepared the transaction."""
         self.outdated = max(self.outdated, outdates(tag))
         return self.hub.schema_changed(self.pool, self.outdated)
-
-    @cython.ccall
-    def knows(self, name: str) -> cython.bint:
-        """Whether a statement is there under this name of a client's own."""
-        return name in self.parameters.statements
-
-    @cython.ccall
-    def knows_as(self, name: str) -> object:
-        """A statement of the protocol is to be there under the client's own name for it."""
-        there = {**self.parameters.statements, name: NOBODYS}
-        self.parameters = self.parameters.with_statements(there)
-        return None
 
     @cython.cfunc
     def _error(self, body: bytes, ours: cython.bint) -> cython.bint:

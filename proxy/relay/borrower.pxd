@@ -7,7 +7,7 @@ cdef class Borrower(Link):
     cdef public bint blockless
     cpdef object on_settled(self)
     cpdef object on_boundary(self)
-    cpdef object on_copy_in(self)
+    cpdef object on_silence(self)
     cpdef object on_in_transaction(self)
     cpdef object on_prepared(self, object error)
     cpdef object on_server_lost(self, object error)

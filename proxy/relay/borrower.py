@@ -37,8 +37,8 @@ class Borrower(Link):
         raise NotImplementedError
 
     @cython.ccall
-    def on_copy_in(self) -> object:
-        """The server waits for data to copy."""
+    def on_silence(self) -> object:
+        """The server waits for data to copy, or for a Sync."""
         raise NotImplementedError
 
     @cython.ccall

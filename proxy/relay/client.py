@@ -174,7 +174,7 @@ class Client(Naming):
     ) -> object:
         """What is in front goes out; what is held follows when that is answered."""
         self.settling = True
-        if not self.server.owed.awaits_ready():
+        if self.server.owed.unsynced:
             PIECES.add(buffer, run, end)
             PIECES.add_bytes(messages.FLUSH)
             run = end
@@ -282,7 +282,7 @@ class Client(Naming):
         return self.pause()
 
     @cython.ccall
-    def on_copy_in(self) -> object:
+    def on_silence(self) -> object:
         if self.leaving == LEAVES:
             self.loop.call_soon(self.on_lost)
         return None

@@ -8,7 +8,7 @@ cdef class Judging(Borrowing):
     cdef Py_ssize_t _calls(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef bint _has_failed(self)
     cdef int _sequences(self)
-    cdef Py_ssize_t _names(self, object said, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+    cdef Py_ssize_t _names(self, object said, bytes text, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _may(self, object said, bytes text, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _replan(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _ahead(self, bytes ahead, bytearray buffer, Py_ssize_t run, Py_ssize_t at)

@@ -163,7 +163,12 @@ class Judging(Borrowing):
 
     @cython.cfunc
     def _names(
-        self, said: Verdict, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
+        self,
+        said: Verdict,
+        text: bytes,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
         """SQL is about to name statements that the protocol's Parse has made: let it find them."""
         server: Server = self.server
@@ -184,10 +189,9 @@ class Judging(Borrowing):
                 continue
             statement: Statement = session.names.get(name)
             if statement is not None:
-                taken: cython.bint = server.knows(piece.name)
-                copy: bytes = server.shelf.copy(session, name, statement, taken, server.owed)
+                drops: cython.bint = piece.verb == "DEALLOCATE" and piece.is_all_of(text)
+                copy: bytes = server.shelf.copy(session, name, statement, drops, server.owed)
                 run = self._ahead(copy, buffer, run, at)
-                server.knows_as(piece.name)
                 ahead = True
             elif piece.verb != "EXECUTE" and not self.pool.policy.ignored & PREPARED:
                 session.lay_bare(name, None)
@@ -255,7 +259,7 @@ class Judging(Borrowing):
                 self.hub.vacate(self.pool, dbname)
         if said.does & TEMPORARIES and not only_drops(text) and server.replans():
             run = run if runs_alone(text) else self._replan(buffer, run, at)
-        run = self._names(said, buffer, run, at)
+        run = self._names(said, text, buffer, run, at)
         idle: cython.bint = server.status == 73  # I
         alone: cython.bint = idle and server.owed.nothing()
         session.routines = self.pool.routines

@@ -14,6 +14,7 @@ import cython
 from proxy.errors import ProtocolViolation
 from proxy.session.anew import NOTHING_TO_UNDO
 from proxy.session.doubting import UNKNOWABLE
+from proxy.session.identifiers import LONGEST_NAME
 from proxy.session.statement import PREFIX
 from proxy.session.verdict import Verdict
 from proxy.wire import messages
@@ -132,7 +133,7 @@ class Naming(Judging):
         """What the name at [name, stop) stands for, None for nothing."""
         if name == stop:
             return self.session.unnamed
-        return self.session.names.get(part(buffer, name, stop))
+        return self.session.names.get(_own(buffer, name, stop))
 
     @cython.cfunc
     def _ask_shape(
@@ -145,7 +146,7 @@ class Naming(Judging):
         """The message at `at` waits until the server has told what its statement gives now."""
         server: Server = self.server
         if statement.verdict is not None:
-            run = self._names(statement.verdict, buffer, run, at)
+            run = self._names(statement.verdict, b"", buffer, run, at)
         self.settling = True
         PIECES.add(buffer, run, at)
         PIECES.add_bytes(server.shelf.ask(self.session, statement, server.owed))
@@ -174,7 +175,7 @@ class Naming(Judging):
                 return self._ask_shape(statement, buffer, run, at)
             run = self._uses(statement, buffer, run, at, end, n)
             return self._ahead(server.shelf.need_unnamed(session, server.owed), buffer, run, at)
-        key: bytes = part(buffer, name, stop)
+        key: bytes = _own(buffer, name, stop)
         statement = session.names.get(key)
         if statement is not None:
             if server.status != 69 and session.reads_otherwise(statement):  # E
@@ -217,12 +218,12 @@ class Naming(Judging):
         if statement.verdict is None:
             return run
         if buffer[at] != BIND:
-            return self._names(statement.verdict, buffer, run, at)
+            return self._names(statement.verdict, b"", buffer, run, at)
         text: bytes = statement.tail
         if statement.verdict.everything:
             # The name of a parameter may be among the values.
             if end > n:
-                run = self._names(statement.verdict, buffer, run, at)
+                run = self._names(statement.verdict, b"", buffer, run, at)
                 return self._may(UNKNOWABLE, text, buffer, run, at)
             text += b"\0" + _values(buffer, at, end)
         return self._may(statement.verdict, text, buffer, run, at)
@@ -279,20 +280,21 @@ class Naming(Judging):
             server.owed.push_noted(80, NOTHING_TO_UNDO)  # P
             return end
         if said is not None:
-            run = self._names(said, buffer, run, at)
+            run = self._names(said, b"", buffer, run, at)
         if stop == at + 5:
             self._parse_unnamed(said, buffer, stop + 1, end)
             return run
-        name: bytes = part(buffer, at + 5, stop)
+        name: bytes = _own(buffer, at + 5, stop)
+        tail: bytes
         if self.session.is_bare(name):
-            server.owed.push_noted(80, NOTHING_TO_UNDO)  # P
-            server.shelf.parse_bare(self.session, name, part(buffer, stop + 1, end), said)
+            tail = part(buffer, stop + 1, end)
+            server.shelf.parse_bare(self.session, name, tail, said, server.owed)
             return run
         before: Statement = self.session.names.get(name)
         if before is not None and server.shelf.doubts(before):
             return self._ask_shape(before, buffer, run, at)
         good: cython.bint = server.status != 69 and server.owed.ready == 0  # E
-        tail: bytes = part(buffer, stop + 1, end)
+        tail = part(buffer, stop + 1, end)
         ahead: bytes = server.shelf.parse(self.session, name, tail, said, server.owed, good)
         self.pool.counters.client_parses += 1
         self.pool.counters.server_parses += len(ahead) > 0
@@ -352,7 +354,7 @@ class Naming(Judging):
             self._forget_unnamed()
             server.owed.push(CLOSE)
             return run
-        key: bytes = part(buffer, name, stop)
+        key: bytes = _own(buffer, name, stop)
         if self.session.is_bare(key):
             self.session.lay_bare(key, None)
             server.owed.push(CLOSE)
@@ -370,6 +372,12 @@ class Naming(Judging):
             self.send(messages.PARSE_COMPLETE if code == ANSWER_PARSE else messages.CLOSE_COMPLETE)
             code = self.server.owed.due()
         return None
+
+
+@cython.cfunc
+def _own(buffer: bytearray, name: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> bytes:
+    """The client's own name at [name, stop), as far as Postgres keeps it (NAMEDATALEN)."""
+    return part(buffer, name, min(stop, name + LONGEST_NAME))
 
 
 def _values(buffer: bytearray, at: int, end: int) -> bytes:

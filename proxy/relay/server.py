@@ -63,6 +63,8 @@ class Server(Resting):
     def _let_go_on(self) -> object:
         """A client that held messages back may send them: what was noted is done or undone."""
         client: Borrower = self.client
+        if client is None and self.owed.skipping:
+            return self._finish_for_client()
         if client is None or not client.settling or not self.owed.settled():
             return None
         if client.session.withholds or (client.session.withholds_next and self.owed.awaits_ready()):

@@ -59,6 +59,11 @@ class Piece:
         """The name as the protocol's messages have it; empty for all."""
         return (self.name or "").encode("utf-8", "surrogateescape")
 
+    def is_all_of(self, text: bytes) -> bool:
+        """Whether nothing else is in the text, up to a NUL."""
+        ahead, behind = text[: self.start], text[self.end :].partition(b"\0")[0]
+        return not ahead.strip() and not behind.strip(b" \t\n\r\f;")
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Piece) and self._fields() == other._fields()
 

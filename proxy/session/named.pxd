@@ -10,5 +10,6 @@ cdef class Named(Knowing):
     cpdef object ask(self, int conditions)
     cpdef bint is_bare(self, bytes name)
     cpdef object lay_bare(self, bytes name, Statement statement)
+    cpdef object is_not(self, bytes name, Statement statement)
     cpdef object dress(self, bytes name, Statement statement)
     cpdef list may_be(self, bytes name)

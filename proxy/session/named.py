@@ -24,6 +24,9 @@ else:
     from proxy.session.parameters import Parameters
     from proxy.session.statement import Statement
 
+_MOST = 20
+"""So many statements that a name may stand for are kept; earlier ones are gone, it is taken."""
+
 
 @cython.cclass
 class Named(Knowing):
@@ -71,10 +74,16 @@ class Named(Knowing):
         """From here to the boundary the name goes as it is. It may stand for this (None: for what
         SQL has made, or is to make)."""
         self.names.pop(name, None)
-        may_be = self.bare.setdefault(name, [])
+        may_be = self.bare.get(name, [])
         if statement not in may_be:
-            may_be.append(statement)
+            self.bare[name] = [*may_be[-_MOST:], statement]
         return self.ask(PREPARED)
+
+    @cython.ccall
+    def is_not(self, name: bytes, statement: Statement) -> object:
+        """The bare name cannot stand for this: it was refused, or skipped."""
+        self.bare[name] = [one for one in self.bare.get(name, ()) if one is not statement]
+        return None
 
     @cython.ccall
     def dress(self, name: bytes, statement: Statement) -> object:
@@ -99,5 +108,8 @@ class Named(Knowing):
         for name, may_be in self.bare.items():
             text = strays.get(name.decode("utf-8", "surrogateescape"))
             made = [statement for statement in may_be if statement is not None]
-            if text is not None and made:
-                self.names[name] = next((s for s in reversed(made) if s.has_text(text)), made[-1])
+            if text is None or not made:
+                continue
+            # An empty one stands there for the first (`Shelf.copy`).
+            other = made[-1] if text else made[0]
+            self.names[name] = next((s for s in reversed(made) if s.has_text(text)), other)

@@ -206,11 +206,11 @@ class Owed:
             self.lost = True
             return PASS
         self.ready -= 1
-        if self.ready == 0:
-            self.unsettled = self.emptying = False
         self.copying = False
         self.sync_in_copy = False
         self._pop()
+        if self.head == self.tail:
+            self.unsettled = self.emptying = False
         # Which of those behind it are answered is not known.
         self.lost = self.lost or (self.doubtful and self.head < self.tail)
         return SWALLOW if code == OUR_QUERY or code == OUR_SYNC else PASS

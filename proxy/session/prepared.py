@@ -60,12 +60,14 @@ else:
 # A note is (kind, name, what the name stood for, statement at the server, statement at the
 # client), and the kind says what it undoes. That of a Describe is (_TOLD, None, generation,
 # None, statement).
-_NAME, _UNNAMED, _EVICTED, _AGAIN, _TOLD, _COPY = 0, 1, 3, 4, 5, 7
+_NAME, _UNNAMED, _EVICTED, _AGAIN, _TOLD, _COPY, _BARE = 0, 1, 3, 4, 5, 7, 8
 _REPEATED = (_AGAIN, None, None, None, None)
 
 OTHER_RESULT = "pgfunnel_other_result"
 """A column that Postgres misses in place of a statement whose result has changed."""
 _MUST_FAIL = messages.parse(b"pgfunnel_other", b"SELECT %s\0\0\0" % OTHER_RESULT.encode())
+
+_AGAIN_NAME = b"pgfunnel_again"
 
 _generations = count(1)
 
@@ -259,20 +261,19 @@ class Shelf:
 
     @cython.ccall
     def copy(
-        self, session: Session, name: bytes, statement: Statement, taken: cython.bint, owed: Owed
+        self, session: Session, name: bytes, statement: Statement, drops: cython.bint, owed: Owed
     ) -> bytes:
         """Messages to send ahead so that SQL finds the statement under its client's own name.
 
-        `taken`: something is there under that name. Where these are skipped, so is what is behind
-        them: then the name is as it was.
+        `drops`: it does nothing but drop it, so an empty one will do, which takes no lock and does
+        not fail. Where these are skipped, so is what is behind them: then the name is as it was.
         """
-        ahead: bytes = b""
-        if taken:
-            owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
-            ahead = messages.close_statement(name)
         session.lay_bare(name, statement)
         note = (_COPY, name, statement, None, None)
-        ahead += prepare(session, statement, name, note, owed)
+        if drops:
+            owed.push_noted(OUR_PARSE, note)
+            return messages.parse(name, _EMPTY)
+        ahead: bytes = prepare(session, statement, name, note, owed)
         return ahead
 
     @cython.ccall
@@ -344,13 +345,16 @@ class Shelf:
         return sent
 
     @cython.ccall
-    def parse_bare(self, session: Session, name: bytes, tail: bytes, verdict: Any) -> cython.void:
+    def parse_bare(
+        self, session: Session, name: bytes, tail: bytes, verdict: Any, owed: Owed
+    ) -> cython.void:
         """A client prepares what SQL names, too; its Parse goes through."""
         if name not in session.bare:
             session.lay_bare(name, None)
         statement = share(tail, session.parameters, verdict, self.generation, alone=True)
         session.reads_now(statement)
         session.lay_bare(name, statement)
+        owed.push_noted(PARSE, (_BARE, name, None, None, statement))
 
     @cython.cfunc
     def _touch(self, statement: Statement) -> cython.void:
@@ -361,10 +365,17 @@ class Shelf:
     def _parse_again(
         self, session: Session, name: bytes, before: Statement, tail: bytes, owed: Owed
     ) -> bytes:
-        """The client has that name: let the server itself refuse a second one."""
+        """The client has that name: let the server itself refuse a second one.
+
+        The new text has its own errors first. It must not come to stand under the name that others
+        know, even where the first is gone.
+        """
         ahead: bytes = self.need(session, before, owed)
-        owed.push_noted(PARSE_AGAIN, (OURS, name, None, None, None))
-        return ahead + messages.parse(before.server_name, tail)
+        owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
+        owed.push_noted(OUR_CLOSE, NOTHING_TO_UNDO)
+        owed.push_noted(PARSE_AGAIN, (OURS, name, None, before, None))
+        ahead += messages.parse(_AGAIN_NAME, tail) + messages.close_statement(_AGAIN_NAME)
+        return ahead + messages.parse(before.server_name, before.anew)
 
     @cython.ccall
     def parse_unnamed(self, session: Session, tail: Any, verdict: Any, owed: Owed) -> cython.void:
@@ -430,7 +441,7 @@ class Shelf:
     def _undo_here(self, kind: cython.int, statement: Any) -> cython.void:
         if statement is not None:
             self.held[statement] = -1
-        elif kind != _NAME and kind != _TOLD:
+        elif kind != _NAME and kind != _TOLD and kind != _BARE:
             self.unnamed = _UNKNOWN
 
     @cython.cfunc
@@ -452,7 +463,10 @@ class Shelf:
             session.dress(name, before)
         elif kind == _NAME and session.names.get(name) is there:
             session.names.pop(name, None)
+        elif kind == _BARE:
+            session.is_not(name, there)
 
 
+_EMPTY = b"\0\0\0"
 _UNKNOWN = Statement(b"", b"")
 """Stands for an unnamed statement of which nothing is known: equal to no client's."""

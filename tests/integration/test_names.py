@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import pytest
 
 from tests.conftest import StartFunnel
 from tests.integration.twins import Twins
-from tests.wireclient import SYNC, bind, close, execute, function_call, parse, query
+from tests.postgres import USERS
+from tests.wireclient import (
+    SYNC,
+    TERMINATE,
+    Gone,
+    Wire,
+    bind,
+    close,
+    execute,
+    function_call,
+    parse,
+    query,
+)
 
 Messages = tuple[bytes, ...]
 
@@ -80,6 +93,14 @@ AGAIN: dict[str, Messages] = {
     "PREPAREd and parsed": (
         *(*run("SELECT 1"), *run("DEALLOCATE s"), *run(f"PREPARE s AS {SETS}")),
         *(parse("s", "SELECT 7"), SYNC, *use("s")),
+    ),
+    "all deallocated behind another cycle": (
+        *(query("SELECT pg_sleep(0.1)"), *run("DEALLOCATE ALL"), *run("SELECT 2", "s"), SYNC),
+        *use("s"),
+    ),
+    "all deallocated by one that is parsed, behind another cycle": (
+        *(parse("all", "DEALLOCATE ALL"), SYNC, query("SELECT pg_sleep(0.1)")),
+        *(bind("", "all"), execute(), *run("SELECT 2", "s"), SYNC, *use("s")),
     ),
     "skipped": (
         *(execute("nosuch"), query("DEALLOCATE s"), query(f"PREPARE s AS {SETS}"), SYNC, *use("s")),
@@ -164,3 +185,55 @@ def test_a_reset_that_is_repeated_in_a_pipeline_loses_nothing(
         twins.send("one", sets, *run(reset), SYNC, *use(), times=3)
         twins.ask("other", "SELECT 1")
         twins.ask("one", "SELECT current_setting('my.name', true)")
+
+
+GONE = {
+    "alone": (query("DEALLOCATE s"),),
+    "in a transaction": (query("BEGIN"), query("DEALLOCATE s"), query("SELECT 1"), query("COMMIT")),
+    "by the protocol": (*run("DEALLOCATE s"), SYNC),
+    "as psycopg does": (*run('DEALLOCATE "s"'), SYNC, *use("s")),
+    "and made again": (query("DEALLOCATE s"), parse("s", "SELECT 2"), SYNC, *use("s")),
+}
+
+
+@pytest.mark.parametrize("how", GONE)
+def test_what_cannot_be_prepared_any_more_can_be_deallocated(
+    pgfunnel: StartFunnel, how: str
+) -> None:
+    with Twins(pgfunnel(default_pool_size=2)) as twins:
+        twins.ask("one", "CREATE TEMP TABLE names_gone (a int)")
+        twins.send("one", parse("s", "TABLE names_gone"), SYNC)
+        twins.ask("one", "DROP TABLE names_gone")
+        twins.send("one", *GONE[how], times=cycles(GONE[how]))
+        twins.ask("other", "SELECT 1")
+        twins.send("one", *use("s"))
+
+
+@pytest.mark.parametrize("ends", [TERMINATE, b""])
+@pytest.mark.parametrize("last", [query("SELECT 1"), function_call(177, ["1", "2"])])
+def test_who_leaves_behind_a_failure_without_a_sync_keeps_no_server(
+    pgfunnel: StartFunnel, ends: bytes, last: bytes
+) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    with Twins(funnel) as twins:
+        for _ in range(3):
+            with contextlib.suppress(Gone):
+                upstream = funnel.upstream
+                with Wire(
+                    funnel.host, funnel.port, "alice", upstream.database, USERS["alice"]
+                ) as leaves:
+                    leaves.send(*run("SELECT 1 / 0"), last, ends)
+            twins.ask("other", "SELECT 1")
+
+
+def test_names_are_as_long_as_postgres_keeps_them(pgfunnel: StartFunnel) -> None:
+    longest = "n" * 63
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.send("one", parse(longest + "a", "SELECT 1"), SYNC)
+        twins.send("one", *use(longest + "c"))
+        twins.ask("one", f"EXECUTE {longest}d")
+        twins.send("one", close(longest), SYNC)
+        twins.send("one", *use(longest + "a"))
+        twins.ask("one", f"PREPARE {longest}e AS SELECT 3")
+        twins.send("one", parse(longest + "f", "SELECT 4"), SYNC)
+        twins.send("one", *use(longest + "f"))

@@ -99,12 +99,8 @@ class Writer:
     def query(self) -> Script:
         many = self._random.choice([1, 1, 1, 2, 2, 3])
         sql = "; ".join(self._filled(self._random.choice(_IN_SQL)) for _ in range(many))
-        return self._begun(sql, query(sql))
-
-    def _begun(self, sql: str, *messages: bytes) -> Script:
-        """What goes ahead of DISCARD ALL may make a pipeline, where it is refused (docs/safety.md,
-        Limits)."""
-        return [*([SYNC] if sql.endswith("DISCARD ALL") else []), *messages]
+        # What goes ahead of it may make a pipeline, where it is refused (docs/safety.md, Limits).
+        return [*([SYNC] if "DISCARD ALL" in sql else []), query(sql)]
 
     def block(self) -> Script:
         return [query(self._random.choice(_BLOCKS))]
@@ -116,8 +112,8 @@ class Writer:
 
     def run(self) -> Script:
         """Of the unnamed statement, at once."""
-        sql = self._random.choice(_IN_SQL + _ONLY_PARSED)
-        return self._begun(sql, parse("", self._filled(sql)), bind(), execute())
+        sql = self._random.choice(_IN_SQL + _ONLY_PARSED).replace("DISCARD ALL", "DEALLOCATE ALL")
+        return [parse("", self._filled(sql)), bind(), execute()]
 
     def use(self) -> Script:
         name = self._random.choice([*_NAMES, *_NAMES, ""])

@@ -78,8 +78,14 @@ def test_a_name_that_is_taken_is_left_to_postgres_to_refuse() -> None:
     prepare(shelf, session, b"s", TAIL)
     before = session.names[b"s"]
     sent = shelf.parse(session, b"s", b"select 2" + TYPES, None, owed, True)
-    assert sent == messages.parse(before.server_name, b"select 2" + TYPES)
-    owed.answer(ord("E"))
+    again = b"pgfunnel_again"
+    assert sent == (
+        messages.parse(again, b"select 2" + TYPES)
+        + messages.close_statement(again)
+        + messages.parse(before.server_name, TAIL)
+    )
+    for kind in "13E":
+        owed.answer(ord(kind))
     shelf.undo(session, owed.undone, False)
     assert session.names == {b"s": before}
     assert before in shelf.held

@@ -464,7 +464,9 @@ def test_strays_are_to_be_dropped_before_the_next_client() -> None:
     assert session.parameters.statements == {}
 
 
-@pytest.mark.parametrize("text, stands_for", [("SELECT 1", 0), ("SELECT 2", 1), ("", 1), (None, 2)])
+@pytest.mark.parametrize(
+    "text, stands_for", [("SELECT 1", 0), ("SELECT 2", 1), ("", 0), ("?", 1), (None, 2)]
+)
 def test_a_name_stands_for_what_the_server_says(text: str | None, stands_for: int) -> None:
     session = Session()
     may_be = [Statement(b"SELECT %d\0\0\0" % i, b"pgfunnel_%d" % i) for i in (1, 2)]
