@@ -190,6 +190,8 @@ class Doubting(Named):
         if words is None or len(self.doubt.names) > MOST:
             self._lose_names()
             may |= COMPUTED
+        if not all(map(str.isascii, verdict.names)) and not self._writes_utf8():
+            may |= COMPUTED  # it is asked for in UTF-8
         may &= ~policy.ignored
         asks: cython.int = may | (verdict.clears & (self.holds | PARAMETERS))
         if told and not policy.pinned & PARAMETERS:
@@ -333,6 +335,10 @@ class Doubting(Named):
         if verdict.opaque or verdict.does & DISCARD_ALL:
             doubt.identity = True
         return bool(doubt.everything or doubt.names or doubt.resets)
+
+    def _writes_utf8(self) -> bool:
+        default = self.defaults.get(b"client_encoding", b"").decode()
+        return self.parameters.values.get("client_encoding", default).upper() in ("UTF8", "UTF-8")
 
     def _lose_names(self) -> None:
         """Too many of an application's own parameters may have been set for all to be asked for."""

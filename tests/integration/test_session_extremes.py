@@ -38,6 +38,25 @@ def pins(funnel: Funnel) -> list[dict[str, object]]:
     return found
 
 
+# -- names in other encodings ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "UTF8"])
+def test_names_beyond_ascii_are_ones_own(pgfunnel: StartFunnel, encoding: str) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    reads = "SELECT coalesce(current_setting('my.gr\u00f6\u00dfe', true), '')"
+    with clients(funnel, 2) as (one, other):
+        one.execute(f"SET client_encoding = '{encoding}'")
+        one.execute("SET my.\"gr\u00f6\u00dfe\" = 'secret'")
+        assert [pin["reason"] for pin in pins(funnel)] == ["computed_name"] * (encoding != "UTF8")
+        for _ in ROUNDS:
+            assert other.execute(reads).fetchone() == ("",)
+            assert one.execute(reads).fetchone() == ("secret",)
+    with clients(funnel, 2) as later:
+        for each in later:
+            assert each.execute(reads).fetchone() == ("",)
+
+
 # -- much in a session ---------------------------------------------------------------------
 
 
