@@ -116,6 +116,7 @@ class Client(Naming):
         kind: cython.int
         if self.resting:
             self._stir()
+        self.heard = n
         if self.remaining > 0:
             i = min(n, self.remaining)
             self.remaining -= i

@@ -2,11 +2,13 @@ from proxy.relay.borrowing cimport Borrowing
 from proxy.session.statement cimport Statement
 
 cdef class Judging(Borrowing):
+    cdef Py_ssize_t heard
     cdef Py_ssize_t _query(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef void _forget_unnamed(self)
     cdef bytes _refusal(self, object said)
     cdef Py_ssize_t _calls(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef bint _has_failed(self)
+    cdef bint _runs_now(self, bytearray buffer, Py_ssize_t at)
     cdef int _sequences(self)
     cdef Py_ssize_t _names(self, object said, bytes text, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _may(self, object said, bytes text, bytearray buffer, Py_ssize_t run, Py_ssize_t at)

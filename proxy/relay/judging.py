@@ -26,7 +26,7 @@ if cython.compiled:
     from cython.cimports.proxy.relay.fitting import PIECES, SESSION
     from cython.cimports.proxy.relay.server import Server
     from cython.cimports.proxy.session.glance import glance
-    from cython.cimports.proxy.session.owed import BIND, OUR_SYNC, QUERY
+    from cython.cimports.proxy.session.owed import BIND, DESCRIBE, EXECUTE, OUR_SYNC, QUERY
     from cython.cimports.proxy.session.routines import Routines
     from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.session.statement import Statement
@@ -36,7 +36,7 @@ else:
     from proxy.relay.fitting import PIECES, SESSION
     from proxy.relay.server import Server
     from proxy.session.glance import glance
-    from proxy.session.owed import BIND, OUR_SYNC, QUERY
+    from proxy.session.owed import BIND, DESCRIBE, EXECUTE, OUR_SYNC, QUERY
     from proxy.session.routines import Routines
     from proxy.session.session import Session
     from proxy.session.statement import Statement
@@ -54,7 +54,14 @@ _MAX_RECALLED: cython.Py_ssize_t = 1024
 
 @cython.cclass
 class Judging(Borrowing):
-    """A client in what its statements may do."""
+    """A client in what its statements may do.
+
+    `heard`: where what it has said ends in the buffer that is being looked at.
+    """
+
+    def __init__(self, loop: object, fd: cython.int, hub: Any, number: cython.int) -> None:
+        Borrowing.__init__(self, loop, fd, hub, number)
+        self.heard = 0
 
     @cython.cfunc
     def _query(
@@ -189,7 +196,11 @@ class Judging(Borrowing):
                 continue
             statement: Statement = session.names.get(name)
             if statement is not None:
-                drops: cython.bint = piece.verb == "DEALLOCATE" and piece.is_all_of(text)
+                drops: cython.bint = (
+                    piece.verb == "DEALLOCATE"
+                    and piece.is_all_of(text)
+                    and self._runs_now(buffer, at)
+                )
                 copy: bytes = server.shelf.copy(session, name, statement, drops, server.owed)
                 run = self._ahead(copy, buffer, run, at)
                 ahead = True
@@ -204,6 +215,19 @@ class Judging(Borrowing):
             server.owed.push(OUR_SYNC)
             PIECES.add_bytes(messages.SYNC)
         return run
+
+    @cython.cfunc
+    def _runs_now(self, buffer: bytearray, at: cython.Py_ssize_t) -> cython.bint:
+        """Whether what the message at `at` brings is done before anything else: a Query, or a Bind
+        with its Execute behind it (what libpq says between them is Describe)."""
+        if buffer[at] == QUERY:
+            return True
+        portal: cython.int = buffer[at + 5]
+        at += u32(buffer, at + 1) + 1
+        if at + 6 < self.heard and buffer[at] == DESCRIBE and buffer[at + 5] == 80:  # P
+            at += u32(buffer, at + 1) + 1
+        runs: cython.bint = at + 5 < self.heard and buffer[at] == EXECUTE
+        return runs and portal == 0 and buffer[at + 5] == 0
 
     @cython.cfunc
     def _calls(

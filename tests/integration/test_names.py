@@ -17,6 +17,7 @@ from tests.wireclient import (
     Wire,
     bind,
     close,
+    describe,
     execute,
     function_call,
     parse,
@@ -93,6 +94,14 @@ AGAIN: dict[str, Messages] = {
     "PREPAREd and parsed": (
         *(*run("SELECT 1"), *run("DEALLOCATE s"), *run(f"PREPARE s AS {SETS}")),
         *(parse("s", "SELECT 7"), SYNC, *use("s")),
+    ),
+    "deallocated later": (
+        *(parse("", "DEALLOCATE s"), bind("later"), *run("EXECUTE s"), *use("s")),
+        *(query("DEALLOCATE s"), parse("s", "SELECT 2"), SYNC, *use("s")),
+    ),
+    "deallocated as libpq does": (
+        *(parse("", "DEALLOCATE s"), bind(), describe(what="P"), execute(), SYNC),
+        *(parse("s", SETS), SYNC, *use("s")),
     ),
     "all deallocated behind another cycle": (
         *(query("SELECT pg_sleep(0.1)"), *run("DEALLOCATE ALL"), *run("SELECT 2", "s"), SYNC),
