@@ -14,7 +14,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -181,9 +181,13 @@ def test_top_without_colour_and_ended_by_ctrl_c(pgfunnel: StartFunnel) -> None:
     with terminal("--url", url(pgfunnel()), environ={"NO_COLOR": "1"}) as shown:
         shown.until("\x1b[Hpgfunnel")
         shown.until("q ends this")
-        os.write(shown.far, b"\x03")
+        while shown.process.poll() is None:
+            # An interrupt that comes while Python clears up is lost: then it is pressed again.
+            os.write(shown.far, b"\x03")
+            with suppress(subprocess.TimeoutExpired):
+                shown.process.wait(3)
         shown.until("\x1b[?1049l")
-        assert shown.process.wait(5) == 0
+        assert shown.process.returncode == 0
 
 
 def test_top_says_why_there_is_nothing_to_see(pgfunnel: StartFunnel, postgres: Postgres) -> None:

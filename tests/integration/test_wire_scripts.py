@@ -598,7 +598,11 @@ def test_answers_are_the_same(lab: Lab, name: str, cut: str) -> None:
     _same(lab, [script], cut)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+# Where the others have its server, its statement is prepared anew (docs/safety.md, Limits).
+_STAYS = "the result type of a prepared statement changes"
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != _STAYS])
 def test_answers_are_the_same_with_others_in_the_pool(lab: Lab, name: str) -> None:
     """The other uses the same texts, names and the unnamed statement."""
     other: Script = [
