@@ -289,7 +289,7 @@ class Borrowing(Asking):
             return None
         if session.doubt is not None:
             session.settle(self.pool.policy.ignored)
-        if session.asks and (self.mode != SESSION or session.withholds or session.bare):
+        if session.asks and (self.mode != SESSION or session.withholds):
             return self._ask()
         return self._part()
 

@@ -281,8 +281,10 @@ class Judging(Borrowing):
             dbname = vacates(text)
             if dbname:
                 self.hub.vacate(self.pool, dbname)
-        if said.does & TEMPORARIES and not only_drops(text) and server.replans():
-            run = run if runs_alone(text) else self._replan(buffer, run, at)
+        if said.does & TEMPORARIES and not only_drops(text):
+            replans: cython.bint = server.replans() or len(session.bare) > 0
+            if replans and not runs_alone(text):
+                run = self._replan(buffer, run, at)
         run = self._names(said, text, buffer, run, at)
         idle: cython.bint = server.status == 73  # I
         alone: cython.bint = idle and server.owed.nothing()

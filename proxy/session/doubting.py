@@ -172,6 +172,8 @@ class Doubting(Named):
             self.asks |= SURE
             self.doubt = Doubt(reset=verdict)
             return None
+        if self.asks & SURE:
+            self.unsure()  # this is sent behind a reset that is not answered
         self._note(verdict, text, policy, reported)
         for inner, own in self._inner(verdict):
             self._note(inner, text + b"\0" + own, policy, reported)

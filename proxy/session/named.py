@@ -110,6 +110,4 @@ class Named(Knowing):
             made = [statement for statement in may_be if statement is not None]
             if text is None or not made:
                 continue
-            # An empty one stands there for the first (`Shelf.copy`).
-            other = made[-1] if text else made[0]
-            self.names[name] = next((s for s in reversed(made) if s.has_text(text)), other)
+            self.names[name] = next((s for s in reversed(made) if s.has_text(text)), made[-1])

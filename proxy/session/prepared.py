@@ -265,14 +265,16 @@ class Shelf:
     ) -> bytes:
         """Messages to send ahead so that SQL finds the statement under its client's own name.
 
-        `drops`: it does nothing but drop it, so an empty one will do, which takes no lock and does
-        not fail. Where these are skipped, so is what is behind them: then the name is as it was.
+        `drops`: it drops it at once and does nothing else, so an empty one will do, which takes no
+        lock and does not fail. Where these are skipped, so is what is behind them: then the name is
+        as it was.
         """
-        session.lay_bare(name, statement)
         note = (_COPY, name, statement, None, None)
         if drops:
+            session.names.pop(name, None)
             owed.push_noted(OUR_PARSE, note)
             return messages.parse(name, _EMPTY)
+        session.lay_bare(name, statement)
         ahead: bytes = prepare(session, statement, name, note, owed)
         return ahead
 

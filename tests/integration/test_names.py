@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -233,6 +234,51 @@ def test_who_leaves_behind_a_failure_without_a_sync_keeps_no_server(
                 ) as leaves:
                     leaves.send(*run("SELECT 1 / 0"), last, ends)
             twins.ask("other", "SELECT 1")
+
+
+@pytest.mark.parametrize("reset", ["RESET ALL", "DISCARD ALL", "CLOSE ALL; UNLISTEN *; RESET ALL"])
+@pytest.mark.parametrize("extended", [False, True])
+def test_what_is_set_behind_a_reset_in_a_pipeline_is_ones_own(
+    pgfunnel: StartFunnel, reset: str, extended: bool
+) -> None:
+    sql = "SET timezone = 'Asia/Tokyo'"
+    sets = (*run(sql), SYNC) if extended else (query(sql),)
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        for _ in range(2):
+            twins.send("one", query(reset), *sets, times=2)
+            for who in ("other", "one"):
+                twins.ask(who, "SHOW timezone")
+
+
+def test_who_has_a_server_for_the_session_is_not_pinned(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, pool_mode="session")
+    with Twins(funnel) as twins:
+        twins.ask("one", "LISTEN names_heard")
+        twins.send("one", parse("s", "SELECT 1"), SYNC)
+        twins.ask("one", "EXECUTE s")
+        for name in ("s", "s"):
+            twins.ask("one", f"DEALLOCATE {name}")
+        assert funnel.metrics().get("pgfunnel_pinned_clients", 0) == 0
+        assert not json.loads(funnel.get("/pins"))["pinned"]
+
+
+@pytest.mark.parametrize("by", ["sql", "protocol"])
+@pytest.mark.parametrize("behind", [(), ("SAVEPOINT a",)])
+def test_a_first_temporary_table_in_the_transaction_of_the_statement(
+    pgfunnel: StartFunnel, by: str, behind: tuple[str, ...]
+) -> None:
+    funnel = pgfunnel(default_pool_size=1)
+    funnel.upstream.psql("CREATE TABLE IF NOT EXISTS names_hidden AS SELECT 1 AS a")
+    funnel.upstream.psql("GRANT SELECT ON names_hidden TO PUBLIC")
+    with Twins(funnel) as twins:
+        twins.ask("one", "BEGIN")
+        if by == "sql":
+            twins.ask("one", "PREPARE k AS SELECT count(*) FROM names_hidden WHERE a < 0")
+        else:
+            twins.send("one", parse("k", "SELECT count(*) FROM names_hidden WHERE a < 0"), SYNC)
+        makes = "CREATE TEMP TABLE names_hidden AS SELECT -1 AS a"
+        for sql in (*behind, "EXECUTE k", makes, "EXECUTE k", "COMMIT", "EXECUTE k"):
+            twins.ask("one", sql)
 
 
 def test_names_are_as_long_as_postgres_keeps_them(pgfunnel: StartFunnel) -> None:
