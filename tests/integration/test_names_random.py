@@ -30,7 +30,10 @@ from tests.wiretalk import TABLES, Lab, Script
 
 _NAMES = ["s1", "s2"]
 _INT4PL = 177
-_LOOKS = "SELECT current_setting('work_mem'), nullif(current_setting('my.name', true), '')"
+_LOOKS = (
+    "SELECT current_setting('work_mem'), current_setting('TimeZone'),"
+    " nullif(current_setting('my.name', true), '')"
+)
 
 _STATEMENTS = [
     "SELECT 'one'",
@@ -64,7 +67,9 @@ _IN_SQL = [
     "SELECT 1 / 0",
     "SELECT 'something else'",
     "SET my.name = '{c}{n}'",
+    "SET timezone = 'Etc/GMT+{n}'",
     "RESET work_mem",
+    "RESET ALL",
     _LOOKS,
 ]
 _BLOCKS = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT a", "ROLLBACK TO a"]
