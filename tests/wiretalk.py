@@ -196,6 +196,22 @@ class Lab:
                 return _shown(scripts, number, want, have)
         return ""
 
+    def search(
+        self, scripts_of: Callable[[int], tuple[list[Script], str]], seed: int, seconds: float
+    ) -> str:
+        """The first difference, made small, in the scripts of one seed after another.
+
+        `scripts_of`: a seed's scripts and how they are cut. Empty when time is up.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            scripts, cut = scripts_of(seed)
+            if first := self.difference(scripts, cut):
+                small = self.difference(self.smallest(scripts, cut), cut)
+                return f"seed {seed}, sent {cut}: {small or first}"
+            seed += 1
+        return ""
+
     def smallest(self, scripts: list[Script], cut: str, tries: int = 3) -> list[Script]:
         """Leave out what is not needed for a difference."""
 

@@ -8,6 +8,8 @@ cdef class Judging(Borrowing):
     cdef bytes _refusal(self, object said)
     cdef Py_ssize_t _calls(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef bint _has_failed(self)
+    cdef bint _stands_alone(self, bytearray buffer, Py_ssize_t at)
+    cdef bytes _end_alone(self)
     cdef bint _runs_now(self, bytearray buffer, Py_ssize_t at)
     cdef int _sequences(self)
     cdef Py_ssize_t _names(self, object said, bytes text, bytearray buffer, Py_ssize_t run, Py_ssize_t at)

@@ -183,7 +183,7 @@ class Judging(Borrowing):
             return run
         session: Session = self.session
         runs: cython.bint = buffer[at] == QUERY or buffer[at] == BIND
-        fails_alone: cython.bint = buffer[at] == QUERY and server.owed.synced()
+        fails_alone: cython.bint = self._stands_alone(buffer, at)
         ahead: cython.bint = False
         pieces: list[Any] = [*said.prepared]
         executed: set[bytes] = set()
@@ -212,9 +212,19 @@ class Judging(Borrowing):
                     # What it executes by name, or drops, in turn.
                     pieces += () if one is None or one.verdict is None else one.verdict.prepared
         if ahead and fails_alone:
-            server.owed.push(OUR_SYNC)
-            PIECES.add_bytes(messages.SYNC)
+            PIECES.add_bytes(self._end_alone())
         return run
+
+    @cython.cfunc
+    def _stands_alone(self, buffer: bytearray, at: cython.Py_ssize_t) -> cython.bint:
+        """Whether what goes ahead of the message at `at` may fail without it."""
+        return buffer[at] == QUERY and self.server.owed.synced()
+
+    @cython.cfunc
+    def _end_alone(self) -> bytes:
+        """Behind what may fail without the client's own message."""
+        self.server.owed.push(OUR_SYNC)
+        return messages.SYNC
 
     @cython.cfunc
     def _runs_now(self, buffer: bytearray, at: cython.Py_ssize_t) -> cython.bint:
@@ -304,11 +314,10 @@ class Judging(Borrowing):
         """On a connection of its own, search_path changes with the first temporary table, in a
         way, and plans are made anew for that."""
         server: Server = self.server
-        fails_alone: cython.bint = buffer[at] == QUERY and server.owed.synced()
+        fails_alone: cython.bint = self._stands_alone(buffer, at)
         ahead: bytes = server.shelf.forget(server.owed)
         if fails_alone:
-            server.owed.push(OUR_SYNC)
-            ahead += messages.SYNC
+            ahead += self._end_alone()
         return self._ahead(ahead, buffer, run, at)
 
     @cython.cfunc

@@ -7,7 +7,6 @@ them ran, and what other clients see of it.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 
 import pytest
@@ -154,14 +153,8 @@ _WRITERS: list[Callable[[Writer], Script]] = [
 @pytest.mark.parametrize("servers", [1, 2])
 def test_random_names(own_postgres: Postgres, pgfunnel: StartFunnel, servers: int) -> None:
     lab = Lab(own_postgres, pgfunnel(own_postgres, auth_type="trust", default_pool_size=servers))
-    deadline = time.monotonic() + SECONDS
-    seed = SEED
-    while time.monotonic() < deadline:
-        scripts, cut = scripts_of(seed)
-        if first := lab.difference(scripts, cut):
-            small = lab.difference(lab.smallest(scripts, cut), cut)
-            pytest.fail(f"seed {seed}, sent {cut}: {small or first}", pytrace=False)
-        seed += 1
+    if found := lab.search(scripts_of, SEED, SECONDS):
+        pytest.fail(found, pytrace=False)
 
 
 def scripts_of(seed: int) -> tuple[list[Script], str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections.abc import Callable
 
 import pytest
@@ -264,14 +263,8 @@ def test_random_conversations(
         max_prepared_statements=statements,
     )
     lab = Lab(own_postgres, funnel)
-    deadline = time.monotonic() + SECONDS
-    seed = SEED
-    while time.monotonic() < deadline:
-        scripts, cut = scripts_of(seed)
-        if first := lab.difference(scripts, cut):
-            small = lab.difference(lab.smallest(scripts, cut), cut)
-            pytest.fail(f"seed {seed}, sent {cut}: {small or first}", pytrace=False)
-        seed += 1
+    if found := lab.search(scripts_of, SEED, SECONDS):
+        pytest.fail(found, pytrace=False)
 
 
 def scripts_of(seed: int) -> tuple[list[Script], str]:
