@@ -360,8 +360,8 @@ class Answering(Link):
             own = None
         self.parameters = self.parameters.with_value(key, own)
         if session is not None:
-            session.follow(session.parameters.with_value(key, own))
             session.wonder(key, own)
+            session.follow(session.parameters.with_value(key, own))
         if session is None or not session.began_with(key):
             return False
         last: cython.bint = self.owed.ready <= 1

@@ -3,6 +3,7 @@ from proxy.relay.fitting cimport Fitting
 cdef class Asking(Fitting):
     cdef readonly Py_ssize_t remaining
     cdef object asked
+    cdef dict back
     cdef object _part(self)
     cdef object _exchange(self)
     cdef object _counted(self)

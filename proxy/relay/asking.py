@@ -56,11 +56,13 @@ class Asking(Fitting):
     """A client in what it has its server tell.
 
     `remaining`: bytes still to come of a message that is being passed on, amid which nothing can
-    be asked. `asked`: what was asked last, which may not be what would be asked now.
+    be asked. `asked`: what was asked last, which may not be what would be asked now; `back`: what
+    was put back last within a transaction.
     """
 
     remaining: int
     asked: tuple[int, tuple[str, ...], tuple[str, ...], bool]
+    back: dict[str, str]
 
     @cython.cfunc
     def _part(self) -> object:
@@ -231,14 +233,15 @@ class Asking(Fitting):
         server: Server = self.server
         session: Session = self.session
         rows, server.rows = server.rows, None
-        if error is not None or what == RESTORING:
-            told: cython.bint = error is None and len(rows) == 1
-            session.restore(read_answer(*self.asked, rows[0]) if told else None)
-            if session.back:
-                self._run_ahead(RESTORED, [settings_query(session.back.items()).encode()])
+        if what == RESTORING and error is None and len(rows) == 1:
+            lasting, passing = session.restore(read_answer(*self.asked, rows[0]))
+            self.back = {**lasting, **passing}
+            if self.back:
+                ways = settings_query(lasting.items()), settings_query(passing.items(), True)
+                self._run_ahead(RESTORED, [way.encode() for way in ways if way])
                 return None
-        if session.back:
-            known = {k: v for k, v in session.back.items() if k in self.pool.reported}
+        if what == RESTORED and error is None:
+            known = {k: v for k, v in self.back.items() if k in self.pool.reported}
             server.parameters = server.parameters.with_values(known)
             session.follow(session.parameters.with_values(known))
         self._goes_on()

@@ -39,8 +39,9 @@ class Database(Pool):
     """A pool with all that is needed to fill it.
 
     `check_delay`: a server that was idle for as many seconds is checked before it is lent;
-    `greetings`: for the parameters that clients asked for, what they come to and the
-    ParameterStatus messages that tell so; `resets`: server_reset_query runs in any pool mode;
+    `greetings`: for the parameters that clients asked for, what they come to, the ParameterStatus
+    messages that tell so, and what of them is as by default; `resets`: server_reset_query runs in
+    any pool mode;
     `once`: a server that a client has had is closed;
     `replicates`: replication connections were asked for;
     `generation`: see `proxy.session.prepared`; `routines`: the database's own functions and the
@@ -60,7 +61,7 @@ class Database(Pool):
     address: Address
     failure: PgfunnelError
     defaults: dict[bytes, bytes]
-    greetings: dict[Parameters, tuple[Parameters, bytes]]
+    greetings: dict[Parameters, tuple[Parameters, bytes, dict[str, str]]]
     policy: Policy
     reported: frozenset[str]
     catalog: Catalog
@@ -180,28 +181,34 @@ class Database(Pool):
             self.routines_changed()  # maybe by ALTER ROLE
         self.defaults = reported
         self.reported = frozenset(name.decode().lower() for name in reported)
-        self.greetings = {NONE: (NONE, greeting(reported))}
+        self.greetings = {NONE: (NONE, greeting(reported), {})}
 
     def learn(
         self,
         asked: Parameters,
         reported: dict[bytes, bytes],
         rows: list[list[bytes | None]],
-    ) -> None:
-        """A server set as `asked` reports these values; setting them returned these `rows`."""
+    ) -> Parameters:
+        """A server set as `asked` reports these values; setting them returned these `rows`.
+
+        Returns what it is set to. To be as sessions are anyway costs nobody anything.
+        """
         if len(self.greetings) >= _MAX_GREETINGS:
             self.learn_defaults(dict(self.defaults))
         values = canonical(asked, rows[-1]) if rows else dict(asked.values)
         for passing in OF_TRANSACTIONS:
             values.pop(passing, None)
+        by_default: dict[str, str] = {}
         for name, value in reported.items():
             key = name.decode().lower()
             if key in READ_ONLY or key not in values:
                 continue
             values[key] = value.decode("utf-8", "replace")
             if self.defaults.get(name) == value:
-                del values[key]
-        self.greetings[asked] = (Parameters.of(values), greeting(reported))
+                by_default[key] = values[key]
+        own = {name: value for name, value in values.items() if name not in by_default}
+        self.greetings[asked] = (Parameters.of(own), greeting(reported), by_default)
+        return Parameters.of(values)
 
     def servers_by_state(self) -> Counter[str]:
         """How many servers are in which state."""

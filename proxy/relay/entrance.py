@@ -79,7 +79,7 @@ class Place:
     pool: Database
     mode: cython.int
     recalls: cython.bint
-    known: tuple[Parameters, bytes] | None
+    known: tuple[Parameters, bytes, dict[str, str]] | None
     parameters: Parameters | None
     greeting: bytes
     most: tuple[int, int]
@@ -296,9 +296,9 @@ class Entrance:
         login: Login = client.login
         wish: Wish = login.wish
         pool: Database = client.pool
-        pool.learn(wish.parameters, client.server.reported, client.server.rows or [])
-        client.server.rows = None
-        client.server.parameters = pool.greetings[wish.parameters][0]
+        server = client.server
+        server.parameters = pool.learn(wish.parameters, server.reported, server.rows or [])
+        server.rows = None
         place: Place = self._places.get(wish)
         # A reload has come in between.
         return self._greet(client, login, Place(pool) if place is None else place)
@@ -310,6 +310,7 @@ class Entrance:
         if place.known is not known:
             _spell_out(place, pool, known, login.wish.name)
         client.session = Session(place.parameters, pool.defaults)
+        client.session.by_default = known[2]
         greeting = place.greeting
         if self._add_host:
             named = messages.parameter_status(b"application_name", self._name(client, login))
@@ -404,10 +405,10 @@ class Entrance:
 
 
 def _spell_out(
-    place: Place, pool: Database, known: tuple[Parameters, bytes], name: str | None
+    place: Place, pool: Database, known: tuple[Parameters, bytes, dict[str, str]], name: str | None
 ) -> None:
     """Put together what clients with this wish are told of their parameters."""
-    parameters, told = known
+    parameters, told, _ = known
     own_name = pool.defaults.get(b"application_name", b"") if name is None else name.encode()
     place.known = known
     place.greeting = told + messages.parameter_status(b"application_name", own_name)

@@ -26,4 +26,4 @@ cdef class Calls:
     cdef bint selected(self) noexcept
     cdef Arguments its_arguments(self)
     cdef object temporary_path(self)
-    cdef object set_locally(self, str name)
+    cdef object set_locally(self, str name, bint sets, bint resets)

@@ -12,7 +12,7 @@ import cython
 from proxy.conditions import ADVISORY, COMPUTED, LOAD, SEED, SEQUENCES, SERVER_STATE, TEMP
 from proxy.session.findings import UNLOCK_ALL
 from proxy.session.glance import BEGINNERS, LOCKS, RUNNERS, SLOT_MAKERS, UNLOCKS
-from proxy.session.parameters import UNTOLD
+from proxy.session.parameters import IDENTITY, UNTOLD
 
 if cython.compiled:
     from cython.cimports.proxy.session.findings import Findings
@@ -262,7 +262,9 @@ class Calls:
             self.tokens.jump(call)
         whole: cython.bint = call.done and call.many == 3
         if whole and (local is _TRUE or (isinstance(local, bytes) and local in _TRUTHS)):
-            self.set_locally(lowered(name, 0, len(name)) if isinstance(name, bytes) else "")
+            if isinstance(name, bytes):
+                resets: cython.bint = not isinstance(value, bytes)
+                self.set_locally(lowered(name, 0, len(name)), value is not _NULL, resets)
             return
         if computed:
             self.found.make(COMPUTED)
@@ -272,12 +274,18 @@ class Calls:
         parameter: str = lowered(name, 0, len(name))
         self.found.change(parameter, value is not _NULL, not isinstance(value, bytes))
 
-    def set_locally(self, name: str) -> None:
-        """It ends with the transaction; but nobody tells what texts are read under meanwhile."""
+    def set_locally(self, name: str, sets: cython.bint, resets: cython.bint) -> None:
+        """The parameter may be set for its transaction, or put back to its default.
+
+        Nobody tells what texts are read under meanwhile. What is not certain of a parameter of an
+        application's own, nobody tells either: its default is a value, too.
+        """
         if name in UNTOLD:
             self.found.change(name, True, False)
         else:
             self.found.leave(name)
+        if resets and not (sets and (name in IDENTITY or "." in name)):
+            self.found.lead_back(name)
 
 
 _WORDS = Words(

@@ -115,7 +115,9 @@ def _first(sources: Iterable[list[str | None]]) -> dict[str, Verdict]:
     found: dict[str, Verdict] = {}
     for name, language, text in sources:
         said = body(language or "", text)
-        if name is not None and (not said.only_leaves() or said.moves(TOLD.__contains__)):
+        if name is not None and (
+            said.locally or not said.only_leaves() or said.moves(TOLD.__contains__)
+        ):
             found[name] = joined([found.get(name, NOTHING), said])
     return found
 

@@ -10,7 +10,6 @@ cdef enum:
 cdef class Doubting(Named):
     cdef public int holds
     cdef public int asks
-    cdef readonly dict back
     cdef readonly object doubt
     cdef public object texts
     cdef public object routines
@@ -25,6 +24,7 @@ cdef class Doubting(Named):
     cpdef bint withhold(self)
     cdef object _will_withhold(self, object verdict)
     cdef object _note(self, object verdict, bytes text, object policy, object reported)
+    cpdef bint leads_back(self, object verdict)
     cpdef object leave(self, object verdict)
     cpdef object has_left(self)
     cpdef object wonder(self, str name, object own)

@@ -105,7 +105,6 @@ class Doubting(Named):
         self.failing = {}
         self.leaves: frozenset[str] = NO_NAMES
         self.leaving: tuple[str, ...] = ()
-        self.back: dict[str, str] = {}
         Named.__init__(self, startup, defaults)
 
     @cython.ccall
@@ -119,6 +118,8 @@ class Doubting(Named):
             return None
         if own is not None:
             doubt.resets.add(name)
+            if name in self.parameters.values:
+                doubt.reported.add(name)  # that it was, though to the default, nobody tells then
             self.doubt = doubt
             self.asks |= PARAMETERS
             return None
@@ -176,6 +177,7 @@ class Doubting(Named):
             self.unsure()  # this is sent behind a reset that is not answered
         self._note(verdict, text, policy, reported)
         for inner, own in self._inner(verdict):
+            self._will_withhold(inner)
             self._note(inner, text + b"\0" + own, policy, reported)
         return None
 
@@ -196,6 +198,8 @@ class Doubting(Named):
             may |= COMPUTED  # it is asked for in UTF-8
         may &= ~policy.ignored
         asks: cython.int = may | (verdict.clears & (self.holds | PARAMETERS))
+        if self.doubt.locally:
+            asks |= PARAMETERS
         if told and not policy.pinned & PARAMETERS:
             asks &= ~PARAMETERS
         if verdict.does & CREATES:
@@ -207,6 +211,12 @@ class Doubting(Named):
         self.asks |= NAMES if verdict.does & CREATES else 0
         self.asks |= OWN_NAMES if verdict.does & TEMPORARIES else 0
         return None
+
+    @cython.ccall
+    def leads_back(self, verdict: Verdict) -> cython.bint:
+        """Whether it may lead to the server's default where this session began otherwise, for a
+        transaction."""
+        return not self.startup.values.keys().isdisjoint(verdict.locally)
 
     @cython.ccall
     def leave(self, verdict: Verdict) -> object:
@@ -300,10 +310,10 @@ class Doubting(Named):
         Then the client must not be told that its statement is done before what it believes of
         them is put right.
         """
-        if not self.startup.values or not (verdict.everything or verdict.resets):
-            return None
-        if verdict.everything or any(name in self.startup.values for name in verdict.resets):
-            self.withholds_next = True
+        startup = self.startup.values
+        if startup and (verdict.everything or verdict.resets or verdict.locally):
+            names = (*verdict.resets, *verdict.locally)
+            self.withholds_next |= verdict.everything or any(name in startup for name in names)
         return None
 
     @cython.ccall
@@ -333,6 +343,10 @@ class Doubting(Named):
         )
         if verdict.does & (RESET_ALL | DISCARD_ALL):
             doubt.resets.update(name for name in startup if "." in name)
+        led_back = [name for name in verdict.locally if name in startup]
+        doubt.locally.difference_update(verdict.resets)
+        doubt.locally.update(led_back)
+        doubt.resets.update(led_back)
         doubt.everything = doubt.everything or verdict.everything
         if verdict.opaque or verdict.does & DISCARD_ALL:
             doubt.identity = True

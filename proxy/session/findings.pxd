@@ -21,6 +21,7 @@ cdef class Verdict:
     cdef readonly int unseen
     cdef readonly bint defines
     cdef readonly tuple leaves
+    cdef readonly tuple locally
     cpdef bint only_leaves(self)
     cpdef bint stirs(self)
 
@@ -28,6 +29,7 @@ cdef class Findings:
     cdef list names
     cdef list resets
     cdef list leaves
+    cdef list locally
     cdef bint alike
     cdef list prepared
     cdef int makes
@@ -43,6 +45,7 @@ cdef class Findings:
     cdef object change_odd(self, str name, bint sets, bint resets)
     cdef object change_parameter(self, str name, bint sets, bint resets)
     cdef object leave(self, str name)
+    cdef object lead_back(self, str name)
     cdef object prepare(self, Piece piece)
     cdef object unknown(self)
     cdef object anything(self)

@@ -89,12 +89,13 @@ class Verdict:
     is called by name and cannot be read. `defines`: it may give names of the database another
     meaning for sessions where no CommandComplete tells. `leaves`: parameters that it sets for its
     transaction alone: of an application's own, whose names stay, and those that constants are read
-    under.
+    under; `locally`: that it may put back to their default for its transaction alone.
     """
 
     names: tuple[str, ...]
     resets: tuple[str, ...]
     leaves: tuple[str, ...]
+    locally: tuple[str, ...]
     prepared: tuple[Piece, ...]
 
     def __init__(
@@ -111,6 +112,7 @@ class Verdict:
         unseen: int = 0,
         defines: bool = False,
         leaves: tuple[str, ...] = (),
+        locally: tuple[str, ...] = (),
     ) -> None:
         self.makes = makes
         self.clears = clears
@@ -124,6 +126,7 @@ class Verdict:
         self.unseen = unseen
         self.defines = defines
         self.leaves = leaves
+        self.locally = locally
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Verdict) and self._fields() == other._fields()
@@ -136,12 +139,12 @@ class Verdict:
 
     def _fields(self) -> tuple[object, ...]:
         found = self.makes, self.clears, self.names, self.resets, self.everything, self.prepared
-        more = self.whole_reset, self.opaque, self.unseen, self.defines, self.leaves
+        more = self.whole_reset, self.opaque, self.unseen, self.defines, self.leaves, self.locally
         return *found, self.does, *more
 
     @cython.ccall
     def only_leaves(self) -> cython.bint:
-        """Whether it does nothing to the session but leave names in it."""
+        """Whether it does nothing that lasts but leave names in the session."""
         return not (self.makes or self.clears or self.does or self.defines)
 
     @cython.ccall
@@ -172,13 +175,14 @@ class Findings:
     names: list[str] | None
     resets: list[str] | None
     leaves: list[str] | None
+    locally: list[str] | None
     prepared: list[Piece] | None
 
     def begin(self) -> None:
         self.makes = self.clears = self.does = 0
         self.everything = self.opaque = self.defines = False
         self.alike = True
-        self.names = self.resets = self.leaves = self.prepared = None
+        self.names = self.resets = self.leaves = self.locally = self.prepared = None
 
     def make(self, conditions: cython.int) -> None:
         """It may bring them about."""
@@ -239,6 +243,10 @@ class Findings:
         if "." in name or name in TOLD:
             self.leaves = _with(self.leaves, name)
 
+    def lead_back(self, name: str) -> None:
+        """The parameter may be put back to its default for a transaction."""
+        self.locally = _with(self.locally, name)
+
     def prepare(self, piece: Piece) -> None:
         """It uses a prepared statement of SQL."""
         if self.prepared is None:
@@ -259,13 +267,15 @@ class Findings:
         self.clear(ANYTHING)
 
     def verdict(self, whole_reset: cython.bint) -> Verdict:
-        if not (self.makes or self.clears or self.does or self.defines or self.leaves):
+        noted: cython.bint = self.leaves is not None or self.locally is not None
+        if not (self.makes or self.clears or self.does or self.defines or noted):
             return NOTHING
         said: Verdict = Verdict.__new__(Verdict)
         said.makes, said.clears, said.does, said.unseen = self.makes, self.clears, self.does, 0
         said.names = _once(self.names)
         said.resets = said.names if self.alike else _once(self.resets)
         said.leaves = _once(self.leaves)
+        said.locally = _once(self.locally)
         said.prepared = () if self.prepared is None else tuple(self.prepared)
         said.everything, said.opaque = self.everything, self.opaque
         said.whole_reset = whole_reset

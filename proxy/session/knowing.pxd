@@ -5,6 +5,7 @@ cdef class Knowing:
     cdef readonly Parameters parameters
     cdef readonly dict defaults
     cdef dict told
+    cdef public dict by_default
     cdef readonly bint backslashes
     cdef readonly int wide
     cdef readonly int watches

@@ -15,6 +15,8 @@ if cython.compiled:
 else:
     from proxy.session.parameters import Parameters
 
+NOTHING_MORE: dict[str, str] = {}
+
 
 @cython.cclass
 class Knowing:
@@ -22,9 +24,10 @@ class Knowing:
 
     `startup` are those it came with (and those that sessions began with when it came and do no
     more), `parameters` those that hold now (`follow`), with its prepared statements of SQL: of
-    those it came with also what is as by default; `defaults`: what the server says they are
-    without anybody's doing; `told`: what its client was told last of those that it began with,
-    where that is something else.
+    those it came with also what is as by default; `by_default`: what it asked for and is in
+    neither, since sessions had it anyway; `defaults`: what the server says they are without
+    anybody's doing; `told`: what its client was told last of those that it began with, where that
+    is something else.
 
     `backslashes`: standard_conforming_strings is off; `wide`: `proxy.session.lexer.width` of its
     client_encoding; `watches`: conditions that are asked about at each boundary.
@@ -34,12 +37,14 @@ class Knowing:
     parameters: Parameters
     defaults: dict[bytes, bytes]
     told: dict[bytes, bytes]
+    by_default: dict[str, str]
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
     ) -> None:
         self.startup = startup
         self.defaults = {} if defaults is None else defaults
+        self.by_default = NOTHING_MORE
         self.told = {}
         self.follow(startup)
 
@@ -65,7 +70,11 @@ class Knowing:
         told = {name.decode().lower(): value.decode() for name, value in self.defaults.items()}
         began = {n: told[n] for n in former if n in told and told[n] != begins.get(n)}
         began.update({n: value for n, value in former.items() if n not in told})
-        own = {n: value for n, value in began.items() if n not in self.startup.values}
+        self._begin_with(began)
+
+    def _begin_with(self, values: Mapping[str, str]) -> None:
+        """It began with these, as it turns out."""
+        own = {n: value for n, value in values.items() if n not in self.startup.values}
         unset = {n: value for n, value in own.items() if n not in self.parameters.values}
         self.startup = self.startup.with_values(own)
         self.follow(self.parameters.with_values(unset))
@@ -75,9 +84,12 @@ class Knowing:
 
         Not what it has set itself, nor its application_name.
         """
-        before, own = self.defaults, self.parameters.values
+        before = self.defaults
         self.defaults = defaults
+        now = {name.decode().lower(): value.decode() for name, value in defaults.items()}
+        self._begin_with({n: value for n, value in self.by_default.items() if now.get(n) != value})
         self.follow(self.parameters)
+        own = self.parameters.values
         return {
             name: value
             for name, value in defaults.items()

@@ -389,20 +389,21 @@ def preparations(have: Parameters, want: Parameters) -> dict[str, Prepared]:
     return {n: each for n, each in want.statements.items() if have.statements.get(n) != each}
 
 
-def settings_query(values: Iterable[tuple[str, str | None]]) -> str:
+def settings_query(values: Iterable[tuple[str, str | None]], locally: bool = False) -> str:
     """SELECT set_config(…) for names with values; None resets to the server's default.
 
-    Several of them where Postgres would not allow so many columns in one. Source: PostgreSQL
-    documentation, "Configuration Settings Functions".
+    `locally`: for the transaction alone. Several of them where Postgres would not allow so many
+    columns in one. Source: PostgreSQL documentation, "Configuration Settings Functions".
     """
-    calls = [_set_config(name, value) for name, value in values]
+    calls = [_set_config(name, value, locally) for name, value in values]
     first = range(0, len(calls), _MOST_COLUMNS)
     return ";".join("SELECT " + ",".join(calls[at : at + _MOST_COLUMNS]) for at in first)
 
 
-def _set_config(name: str, value: str | None) -> str:
+def _set_config(name: str, value: str | None, locally: bool = False) -> str:
     """One call; what may not exist in the client's encoding is not returned (but NULL is)."""
-    call = f"pg_catalog.set_config({quote(name)},{'NULL' if value is None else quote(value)},false)"
+    new, ends = "NULL" if value is None else quote(value), "true" if locally else "false"
+    call = f"pg_catalog.set_config({quote(name)},{new},{ends})"
     if value is None or value.isascii():
         return call
     return f"CASE WHEN {call} IS NULL THEN '' END"

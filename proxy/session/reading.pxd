@@ -13,6 +13,7 @@ cdef Words _RESET_WORDS
 cdef class Reading(Calls):
     cdef int depth
     cdef Piece pending
+    cdef bint local
     cdef object run(self, Statements tokens, Findings found, int depth)
     cdef object statement(self, object command)
     cdef bint assigned(self) noexcept

@@ -59,6 +59,7 @@ class Reading(Calls):
         self.begin(tokens, found)
         self.depth = depth
         self.pending = None
+        self.local = False
         while self.left > 0 and tokens.seek():
             command = tokens.of(_COMMANDS) if tokens.first else None
             if command is None:
@@ -78,7 +79,7 @@ class Reading(Calls):
         while not tokens.over():
             self.notice()
             tokens.skim()
-        self.drops = False
+        self.drops = self.local = False
         if self.pending is not None:
             self.pending.start, self.pending.end = begun, tokens.last
             self.found.prepare(self.pending)
@@ -122,7 +123,10 @@ class Reading(Calls):
 
     def put(self, name: str, resets: cython.bint) -> None:
         """The parameter is put to a value, or back to its default."""
-        self.found.change(name, not resets, resets)
+        if self.local:
+            self.set_locally(name, not resets, resets)
+        else:
+            self.found.change(name, not resets, resets)
 
     def to_default(self) -> cython.bint:
         return self.tokens.over() or self.tokens.says(b"default")
@@ -130,11 +134,10 @@ class Reading(Calls):
     def set(self) -> None:
         self.paths = True
         tokens = self.tokens
-        if tokens.says(b"local") and not self.assigned():
-            self.set_local()
-            return
-        if tokens.says(b"session") and not self.assigned():
-            tokens.advance()
+        if not self.assigned():
+            self.local = tokens.says(b"local")
+            if self.local or tokens.says(b"session"):
+                tokens.advance()
         special = tokens.of(_SPECIAL)
         if special is not None and not self.assigned():
             tokens.advance()
@@ -144,12 +147,6 @@ class Reading(Calls):
         tokens.advance()
         if name is not None:
             self.put(name, self.to_default())
-
-    def set_local(self) -> None:
-        self.tokens.advance()
-        name = "xmloption" if self.tokens.says(b"xml") else self.parameter()
-        if name is not None:
-            self.set_locally(name)
 
     def set_nothing(self) -> None:
         """SET TRANSACTION, SET CONSTRAINTS: they end with the transaction."""

@@ -191,6 +191,7 @@ def joined(verdicts: Iterable[Verdict]) -> Verdict:
         unseen=unseen | own.unseen,
         defines=bool(builds) or any(said.defines for said in everything),
         leaves=tuple(dict.fromkeys(name for said in everything for name in said.leaves)),
+        locally=tuple(dict.fromkeys(name for said in everything for name in said.locally)),
     )
 
 

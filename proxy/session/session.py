@@ -34,9 +34,15 @@ class Session(Understanding):
         """As `question`, of parameters alone: in a transaction, other things are not done yet."""
         return (PARAMETERS, *self.question()[1:])
 
-    def restore(self, answer: Answer | None) -> None:
-        """In a transaction: `back` is what must be set since RESET led to the server's default."""
-        self.back = {} if answer is None else self._back(answer)
+    def restore(self, answer: Answer) -> tuple[dict[str, str], dict[str, str]]:
+        """In a transaction: what must be set since RESET led to the server's default.
+
+        For the session, and for the transaction alone.
+        """
+        back, locally = self._back(answer), self.doubt.locally
+        self.doubt.locally = set()
+        for_session = {name: value for name, value in back.items() if name not in locally}
+        return for_session, {name: value for name, value in back.items() if name in locally}
 
     def question_of_readings(self) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
         """What PREPARE reads texts under, asked as long as the transaction is open."""

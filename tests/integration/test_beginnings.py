@@ -319,6 +319,36 @@ def test_a_default_that_was_set_is_the_client_s_own_and_nobody_else_s(
             assert shown(after)["timezone"] == "Asia/Tokyo"
 
 
+AS_ANYWAY = "SELECT set_config('TimeZone', reset_val, false) FROM pg_settings WHERE name='TimeZone'"
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_who_asked_for_what_was_the_default_keeps_it_when_that_changes(
+    own_postgres: Postgres, pgfunnel: StartFunnel, size: int
+) -> None:
+    funnel = pgfunnel(own_postgres, default_pool_size=size)
+    with connected(own_postgres.dsn_for("alice")) as (straight,):
+        old = shown(straight)["timezone"]
+    began = (f"{way}?options=-c%20timezone%3D{old}" for way in (funnel.dsn("alice"),) * 2)
+    with connected(*began, *[funnel.dsn("alice")] * 3) as (one, resetting, setting, local, other):
+        for each in setting, local:
+            each.execute(AS_ANYWAY)
+        local.execute("BEGIN; SET LOCAL TimeZone = 'Asia/Kabul'; COMMIT")
+        mine = [one, resetting, setting, local]
+        for _ in range(2):
+            for each in (*mine, other):
+                assert shown(each)["timezone"] == old
+            resetting.execute("RESET timezone")
+        own_postgres.psql("ALTER SYSTEM SET timezone = 'Asia/Tokyo'")
+        own_postgres.psql("SELECT pg_reload_conf()")
+        until(lambda: shown(other)["timezone"] == "Asia/Tokyo")
+        for _ in range(2):
+            for each in mine:
+                assert shown(each)["timezone"] == old
+                assert shown(other)["timezone"] == "Asia/Tokyo"
+            resetting.execute("RESET timezone")
+
+
 ROLES = [
     "SET ROLE none",
     "SELECT set_config('role', 'none', false)",

@@ -164,6 +164,9 @@ ONE_BY_ONE = [
 STEPS = [
     *ONE_BY_ONE,
     *(each.format("LOCAL ") for each in SETS),
+    *(f"SET LOCAL {name} TO DEFAULT" for name in REPORTED),
+    "SET LOCAL TIME ZONE LOCAL",
+    "SELECT 1 WHERE set_config('TimeZone', NULL, true) IS NULL",
     "DISCARD ALL",
     "BEGIN; SET TimeZone = 'Asia/Tashkent'; ROLLBACK",
     *["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s"] * 2,
@@ -178,6 +181,42 @@ def pipeline(chance: random.Random, cycles: int) -> Iterator[bytes]:
             if "RESET" in step or "DEFAULT" in step:
                 break
         yield SYNC
+
+
+LED_BACK = {
+    **{name: f"SET LOCAL {name} TO DEFAULT" for name in BEGAN},
+    "time zone": "SET LOCAL TIME ZONE LOCAL",
+    "set_config": "SELECT count(set_config('work_mem', NULL, true))",
+    "by a function": "DO $$ BEGIN PERFORM set_config('work_mem', NULL, true); END $$",
+    "twice": "SET LOCAL work_mem = '7MB'; SET LOCAL work_mem TO DEFAULT",
+    "and set": "SET LOCAL work_mem TO DEFAULT; SET LOCAL work_mem = '7MB'",
+    "and the session": "SET LOCAL work_mem TO DEFAULT; SET work_mem = '7MB'",
+    "and all": "SET LOCAL work_mem TO DEFAULT; RESET ALL",
+    "by its statement": "PREPARE p AS SELECT count(set_config('work_mem', NULL, true)); EXECUTE p",
+    "session characteristics": "SET LOCAL SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+}
+SHOWN = "SELECT " + ", ".join(f"current_setting('{name}')" for name in BEGAN)
+
+
+@pytest.mark.parametrize("ends", ["COMMIT", "ROLLBACK", "ROLLBACK TO s", "RELEASE s"])
+@pytest.mark.parametrize("led", LED_BACK.values(), ids=LED_BACK.keys())
+def test_a_transaction_is_led_back_to_what_its_client_began_with(
+    pgfunnel: StartFunnel, led: str, ends: str
+) -> None:
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.connect("one", **BEGAN)
+        for change in ("SELECT 1", "SET work_mem = '6MB'; SET TimeZone = 'UTC'; SET my.tag = 'y'"):
+            for sql in (change, "BEGIN; SAVEPOINT s", led, SHOWN, "SET LOCAL my.tag = ''", SHOWN):
+                twins.ask("one", sql)
+            twins.ask("one", ends)
+            twins.ask("one", SHOWN)
+            twins.ask("one", "COMMIT; DEALLOCATE ALL")
+            twins.ask("other", "SELECT 1")
+            twins.ask("one", SHOWN)
+            twins.ask("one", "BEGIN")
+            steps = [(parse("", sql), bind(), execute(), SYNC) for sql in (SHOWN, SHOWN, "COMMIT")]
+            twins.send("one", query(led), *itertools.chain(*steps), times=4)
+            twins.ask("one", SHOWN + "; DEALLOCATE ALL")
 
 
 @pytest.mark.parametrize("seed", range(8))

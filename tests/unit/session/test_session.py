@@ -544,10 +544,43 @@ def test_the_client_waits_while_reset_led_elsewhere(text: str, waits: bool) -> N
 def test_in_a_transaction_what_reset_undid_is_set_again() -> None:
     session = touched("RESET work_mem; RESET jit", session=began_with(work_mem="5MB"))
     assert session.question_now() == (PARAMETERS, ("jit", "work_mem"), ("jit", "work_mem"), False)
-    session.restore(Answer(values={"work_mem": "4MB", "jit": "on"}))
-    assert session.back == {"work_mem": "5MB"}
-    session.restore(Answer(values={"work_mem": "9MB"}, settled=frozenset({"work_mem"})))
-    assert session.back == {}
+    undone = Answer(values={"work_mem": "4MB", "jit": "on"})
+    assert session.restore(undone) == ({"work_mem": "5MB"}, {})
+    settled = Answer(values={"work_mem": "9MB"}, settled=frozenset({"work_mem"}))
+    assert session.restore(settled) == ({}, {})
+
+
+BACK_LOCALLY = [
+    "SET LOCAL work_mem TO DEFAULT",
+    "SELECT set_config('work_mem', NULL, true)",
+    "SELECT set_config('work_mem', $1, true)",
+]
+
+
+@pytest.mark.parametrize("text", BACK_LOCALLY)
+def test_what_was_undone_for_the_transaction_is_set_again_for_the_transaction(text: str) -> None:
+    said = verdict(text.encode())
+    assert said.only_leaves()
+    assert not began_with(jit="off").leads_back(said)
+    session = touched(text, session=began_with(work_mem="5MB"))
+    assert session.leads_back(said)
+    assert session.withhold()
+    undone = Answer(values={"work_mem": "4MB"})
+    assert session.restore(undone) == ({}, {"work_mem": "5MB"})
+    assert session.restore(undone) == ({"work_mem": "5MB"}, {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT set_config('my.tag', $1, true)",
+        "SELECT set_config('role', $1, true)",
+        "SET LOCAL my.tag = 'x'",
+    ],
+)
+def test_what_may_be_a_value_of_its_own_is_not_undone(text: str) -> None:
+    session = began_with(role="r", **{"my.tag": "x"})
+    assert not session.leads_back(verdict(text.encode()))
 
 
 # -- what parameters mean for the reading of statements ------------------------------------
