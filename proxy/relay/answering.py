@@ -265,6 +265,7 @@ class Answering(Link):
         elif kind == 84:  # T
             body = messages.shape(body)
         self.shelf.told(note, self.types, body)
+        self.types = b""  # none come with a portal's
         return None
 
     @cython.cfunc
@@ -364,8 +365,7 @@ class Answering(Link):
             session.follow(session.parameters.with_value(key, own))
         if session is None or not session.began_with(key):
             return False
-        last: cython.bint = self.owed.ready <= 1
-        return session.hides(name, value, last and session.withholds_next and session.asks != 0)
+        return session.hides(name, value, self.owed.ready <= 1)
 
     @cython.cfunc
     def _command_complete(

@@ -311,6 +311,7 @@ class Entrance:
             _spell_out(place, pool, known, login.wish.name)
         client.session = Session(place.parameters, pool.defaults)
         client.session.by_default = known[2]
+        client.session.path = pool.catalog.path
         greeting = place.greeting
         if self._add_host:
             named = messages.parameter_status(b"application_name", self._name(client, login))

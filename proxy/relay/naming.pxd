@@ -5,6 +5,9 @@ cdef enum:
     MAX_KEPT = 16777216
 
 cdef class Naming(Judging):
+    cdef bytes portal
+    cdef Statement bound
+    cdef object _describe_portal(self, bytes name)
     cdef Py_ssize_t _prepared(self, int kind, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _incomplete(self, Py_ssize_t at, Py_ssize_t end)
     cdef Py_ssize_t _bind(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)

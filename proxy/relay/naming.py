@@ -48,7 +48,18 @@ _PREFIX: bytes = PREFIX
 
 @cython.cclass
 class Naming(Judging):
-    """A client in what its statements are called."""
+    """A client in what its statements are called.
+
+    `bound`: the statement that has a name and was used last, by the Bind of the `portal`.
+    """
+
+    portal: bytes
+    bound: Statement
+
+    def __init__(self, loop: object, fd: cython.int, hub: Any, number: cython.int) -> None:
+        Judging.__init__(self, loop, fd, hub, number)
+        self.portal = b""
+        self.bound = None
 
     @cython.cfunc
     def _prepared(
@@ -74,7 +85,10 @@ class Naming(Judging):
         name: cython.Py_ssize_t = at + 6
         stop: cython.Py_ssize_t = zero(buffer, name, end)
         if stop != end - 1 or buffer[at + 5] != 83:  # S; a portal, or broken for Postgres to refuse
-            self.server.owed.push(kind)
+            if kind == DESCRIBE and buffer[at + 5] == 80:  # P
+                self._describe_portal(part(buffer, name, end - 1))
+            else:
+                self.server.owed.push(kind)
             return run
         if kind == DESCRIBE:
             return self._describe(buffer, run, at, name, stop, end, n)
@@ -102,9 +116,11 @@ class Naming(Judging):
             # Broken, for Postgres to refuse (incomplete messages this short do not come here).
             self.server.owed.push(BIND)
             return run
+        self.bound = None
         after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end, n)
         if not self.settling:
             self.server.owed.push(BIND)
+        self.portal = b"" if name == at + 6 else part(buffer, at + 5, name - 1)
         if self.recalls:
             self.recalled = self._statement_at(buffer, name, stop)
         return after
@@ -125,6 +141,12 @@ class Naming(Judging):
             statement: Statement = self._statement_at(buffer, name, stop)
             self.server.shelf.describe(statement, self.server.owed)
         return after
+
+    @cython.cfunc
+    def _describe_portal(self, name: bytes) -> object:
+        """What it gives, so does the statement that was bound to it."""
+        statement: Statement = self.bound if name == self.portal else None
+        return self.server.shelf.describe(statement, self.server.owed)
 
     @cython.cfunc
     def _statement_at(
@@ -182,6 +204,7 @@ class Naming(Judging):
                 statement = server.shelf.reading(session, key, statement, self.pool.certain)
             if server.shelf.doubts(statement):
                 return self._ask_shape(statement, buffer, run, at)
+            self.bound = statement
             run = self._uses(statement, buffer, run, at, end, n)
             ahead: bytes = server.shelf.need(session, statement, server.owed)
             self.pool.counters.server_parses += len(ahead) > 0

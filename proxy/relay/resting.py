@@ -176,7 +176,7 @@ class Resting(Answering):
             return False
         if planned is not None and not replans(planned, meaning):
             return False
-        self.parameters = self.parameters.planned_anew(meaning)
+        self.parameters = self.parameters.planned_anew()
         self.shelf.discard_plans()
         return True
 
@@ -189,7 +189,7 @@ class Resting(Answering):
         self.planned = None
         if not self.pool.catalog.keeps_plans and not self.parameters.statements:
             return False
-        self.parameters = self.parameters.planned_anew(self.parameters.meaning)
+        self.parameters = self.parameters.planned_anew()
         return True
 
     @cython.ccall

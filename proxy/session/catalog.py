@@ -20,7 +20,7 @@ from proxy.session.commands import defining
 from proxy.session.findings import NOTHING, Verdict
 from proxy.session.glance import FUNCTIONS
 from proxy.session.inquiry import EQ, read_text, text_column, unhurried
-from proxy.session.parameters import TOLD
+from proxy.session.parameters import TOLD, USUAL_PATH
 from proxy.session.routines import ANY_TEXT, Routines, joined
 from proxy.session.tokens import Tokens
 from proxy.session.verdict import read
@@ -35,8 +35,9 @@ class Catalog:
     `keeps_plans`: there are functions whose plans live as long as the server;
     `temporary`: objects that a session makes are temporary unless it says otherwise;
     `sets`: who logs in may call set_config, as everybody may unless that was revoked;
-    `begins`: parameters that a session begins with, by ALTER ROLE or ALTER DATABASE; `former`: of
-    those that it began with otherwise when they were last seen, what they were.
+    `begins`: parameters that a session begins with, by ALTER ROLE or ALTER DATABASE; `path`: its
+    search_path; `former`: of those that it began with otherwise when they were last seen, what they
+    were.
     """
 
     fingerprint: str = ""
@@ -45,6 +46,7 @@ class Catalog:
     temporary: bool = False
     sets: bool = True
     begins: Mapping[str, str] = field(default_factory=dict, repr=False)
+    path: str = USUAL_PATH
     former: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -63,14 +65,21 @@ def look(known: Catalog, *, elder: bool = True) -> Look:
     `elder`: the server that tells may have been opened before what it sees came about. Raises
     ValueError when rows say nothing of what was asked.
     """
-    ((state, keeping, path, sets, given),) = yield unhurried(FINGERPRINT)
+    ((state, keeping, temporary, sets, given, path),) = yield unhurried(FINGERPRINT)
     now = begins(read_text(given))
-    seen = Catalog(read_text(state) or "", None, keeping == b"t", path == b"t", sets == b"t", now)
+    seen = Catalog(
+        read_text(state) or "",
+        keeps_plans=keeping == b"t",
+        temporary=temporary == b"t",
+        sets=sets == b"t",
+        begins=now,
+        path=now.get("search_path", read_text(path) or USUAL_PATH),
+    )
     if seen == replace(known, routines=None):
         return known
     if now != known.begins and known is not UNSEEN:
         seen = replace(seen, former=(yield from former(known.begins, now, elder=elder)))
-        if replace(seen, begins=known.begins) == replace(known, routines=None):
+        if replace(seen, begins=known.begins, path=known.path) == replace(known, routines=None):
             return replace(seen, routines=known.routines)
     sources = [[read_text(column, _ODD) for column in row] for row in (yield unhurried(SOURCES))]
     found = _first(sources)
@@ -232,10 +241,8 @@ _KEEPS_PLANS = (
 # Objects are made in the first schema that exists (PostgreSQL documentation, "search_path").
 _FIRST = '^search_path=("([$]user)?" *, *)*"?pg_temp(_[0-9]+)?"? *(,|$)'
 _LEADS = f"OPERATOR(pg_catalog.~*) '{_FIRST}'"
-_DEFAULT_PATHS = (
-    "SELECT pg_catalog.concat('search_path=',reset_val) FROM pg_catalog.pg_settings"
-    f" WHERE name {EQ} 'search_path' UNION ALL {GIVEN}"
-)
+_PATH = f"SELECT reset_val FROM pg_catalog.pg_settings WHERE name {EQ} 'search_path'"
+_DEFAULT_PATHS = f"SELECT pg_catalog.concat('search_path=',({_PATH})) UNION ALL {GIVEN}"
 """What search_path is by default, on this server and on those that log in from now on."""
 _TEMPORARY = f"EXISTS(SELECT FROM ({_DEFAULT_PATHS}) p(path) WHERE path {_LEADS})"
 _SETS = (
@@ -245,7 +252,8 @@ _SETS = (
 )
 _ALL_STATES = f"pg_catalog.md5(pg_catalog.concat_ws(';',{','.join(_STATES)}))"
 FINGERPRINT = (
-    f"SELECT {text_column(_ALL_STATES)},{_KEEPS_PLANS},{_TEMPORARY},{_SETS},{text_column(BEGINS)}"
+    f"SELECT {text_column(_ALL_STATES)},{_KEEPS_PLANS},{_TEMPORARY},{_SETS},{text_column(BEGINS)},"
+    f"{text_column(f'({_PATH})')}"
 ).encode()
 
 

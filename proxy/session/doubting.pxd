@@ -29,6 +29,7 @@ cdef class Doubting(Named):
     cpdef object has_left(self)
     cpdef object wonder(self, str name, object own)
     cpdef object settle(self, int ignored)
+    cpdef bint hides(self, bytes name, bytes value, bint last)
     cpdef object touch(self, object verdict, bytes text, object policy, object reported, bint alone)
     cpdef object ask_all(self, object routines)
     cpdef object unsure(self)

@@ -129,6 +129,22 @@ class Doubting(Named):
         return None
 
     @cython.ccall
+    def hides(self, name: bytes, value: bytes, last: cython.bint) -> cython.bint:
+        """Whether the client is not to hear what Postgres tells of a parameter that it began with.
+
+        It knows already; or this is the server's default, and it is to be asked if RESET has led
+        there, which is not where it stays. `last`: that comes next.
+        """
+        if self._heard(name) == value:
+            return True
+        if self.asks and self.defaults.get(name) == value:
+            self.withholds_next = True
+            if last:
+                return True
+        self.told[name] = value
+        return False
+
+    @cython.ccall
     def settle(self, ignored: cython.int) -> object:
         """At a boundary: what statements did was told by Postgres, as far as it matters.
 

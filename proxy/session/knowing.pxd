@@ -6,11 +6,11 @@ cdef class Knowing:
     cdef readonly dict defaults
     cdef dict told
     cdef public dict by_default
+    cdef public str path
     cdef readonly bint backslashes
     cdef readonly int wide
     cdef readonly int watches
     cpdef object follow(self, Parameters parameters)
     cpdef bint began_with(self, str name)
-    cpdef bint hides(self, bytes name, bytes value, bint passing)
     cdef bytes _heard(self, bytes name)
     cdef bytes _now(self, bytes name)

@@ -8,7 +8,7 @@ import cython
 
 from proxy.conditions import TEMP
 from proxy.session.lexer import width
-from proxy.session.parameters import NONE
+from proxy.session.parameters import NONE, USUAL_PATH
 
 if cython.compiled:
     from cython.cimports.proxy.session.parameters import Parameters
@@ -29,13 +29,15 @@ class Knowing:
     anybody's doing; `told`: what its client was told last of those that it began with, where that
     is something else.
 
-    `backslashes`: standard_conforming_strings is off; `wide`: `proxy.session.lexer.width` of its
-    client_encoding; `watches`: conditions that are asked about at each boundary.
+    `path`: its search_path where it sets none; `backslashes`: standard_conforming_strings is off;
+    `wide`: `proxy.session.lexer.width` of its client_encoding; `watches`: conditions that are asked
+    about at each boundary.
     """
 
     startup: Parameters
     parameters: Parameters
     defaults: dict[bytes, bytes]
+    path: str
     told: dict[bytes, bytes]
     by_default: dict[str, str]
 
@@ -45,6 +47,7 @@ class Knowing:
         self.startup = startup
         self.defaults = {} if defaults is None else defaults
         self.by_default = NOTHING_MORE
+        self.path = USUAL_PATH
         self.told = {}
         self.follow(startup)
 
@@ -97,20 +100,6 @@ class Knowing:
             and name != b"application_name"
             and name.decode().lower() not in own
         }
-
-    @cython.ccall
-    def hides(self, name: bytes, value: bytes, passing: cython.bint) -> cython.bint:
-        """Whether the client is not to hear what Postgres tells of a parameter that it began with.
-
-        It knows already; or this is the server's default, which is `passing`: RESET has led there,
-        which is not where it stays.
-        """
-        if self._heard(name) == value:
-            return True
-        if passing and self.defaults.get(name) == value:
-            return True
-        self.told[name] = value
-        return False
 
     def unheard(self, reported: Iterable[bytes]) -> dict[bytes, bytes]:
         """What the client must hear, of what Postgres tells of, for it to know what holds now."""

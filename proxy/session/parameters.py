@@ -91,6 +91,9 @@ TOLD = ("client_encoding", "datestyle", "intervalstyle", "standard_conforming_st
 READ_UNDER = frozenset({"search_path", *TOLD, *UNTOLD})
 """Parameters that the constants of a text are read under, and search_path, its names."""
 
+USUAL_PATH = '"$user", public'
+"""search_path where nobody has set another."""
+
 READ_ONLY = frozenset(
     {"in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version"}
 )
@@ -203,12 +206,10 @@ class Parameters:
         """The same values with other prepared statements."""
         return self if self.statements == statements else Parameters.of(self.values, statements)
 
-    def planned_anew(self, meaning: Meaning) -> Parameters:
+    def planned_anew(self) -> Parameters:
         """What is left at a server whose plans were discarded: Postgres reads a statement anew
-        when it plans it anew, and what was made under another meaning is to be made again."""
-        there = self.statements.items()
-        kept = {n: NOBODYS if replans(each.meaning, meaning) else each for n, each in there}
-        return self.with_statements(kept)
+        when it plans it anew, under what holds then, so all are to be made again."""
+        return self.with_statements(dict.fromkeys(self.statements, NOBODYS))
 
     def but_for(self, startup: Parameters) -> Parameters:
         """What RESET ALL leaves of this set in a session that began as `startup`."""

@@ -21,7 +21,7 @@ import cython
 
 from proxy.session.anew import NOTHING_TO_UNDO, OURS
 from proxy.session.reread import meaning
-from proxy.session.statement import as_before, share
+from proxy.session.statement import as_before, share, told_of
 from proxy.wire import messages
 
 if cython.compiled:
@@ -209,6 +209,9 @@ class Shelf:
             anew = as_before(statement, session.parameters)
         else:
             anew = _read_now(session, statement.tail, statement.verdict, self.generation)
+            if statement.shape is not None and anew.shape != statement.shape:
+                same = statement.generation == self.generation and session.looks_alike(statement)
+                anew = told_of(anew, statement, session.executed(statement.verdict), same=same)
         session.names[name] = anew
         return anew
 

@@ -74,17 +74,17 @@ def _constants(text: bytes) -> bytes | None:
 
 
 @lru_cache(maxsize=4096)
-def looks_up_anew(then: Meaning, now: Meaning) -> bool:
+def looks_up_anew(then: Meaning, now: Meaning, default: str) -> bool:
     """Whether Postgres itself reads a text anew that was read under `then`.
 
-    Where nobody can tell it does so all the same.
+    `default`: the search_path of who has set none. Where nobody can tell it does so all the same.
     """
-    return _path(then) != _path(now)
+    return _path(then, default) != _path(now, default)
 
 
-def _path(meaning: Meaning) -> list[str]:
+def _path(meaning: Meaning, default: str) -> list[str]:
     """The schemas of search_path, without that of the user, which mostly does not exist."""
-    path = dict(meaning).get("search_path", "public")
+    path = dict(meaning).get("search_path", default)
     names = [name.strip() for name in path.split(",")]
     return [name for name in names if name != '"$user"']
 

@@ -8,7 +8,7 @@ cdef class Statement:
     cdef public object under
     cdef int constants
     cdef public bint alone
-    cdef readonly long long generation
+    cdef public long long generation
     cdef readonly bytes shape
     cdef readonly bytes anew
     cpdef object judged(self, object verdict, object routines)

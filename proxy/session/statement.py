@@ -18,6 +18,9 @@ else:
 PREFIX = b"pgfunnel_"
 """How names of prepared statements of pgfunnel's own begin."""
 
+NO_GENERATION = -1
+"""The state of no schema."""
+
 _numbers = count(1)
 
 
@@ -130,6 +133,24 @@ def as_before(statement: Statement, parameters: Parameters) -> Statement:
     known = _one(key, statement.verdict, alone=True)
     known.like(statement)
     return known
+
+
+def told_of(
+    anew: Statement, statement: Statement, executed: tuple[object, ...], *, same: bool
+) -> Statement:
+    """The statement read anew, for clients that were told of its result when they read the other.
+
+    `same`: it gives that; else it is to be asked whether it does.
+    """
+    if same and anew.shape is None:
+        anew.like(statement)
+        return anew
+    key = (anew.tail, anew.meaning, anew.under, anew.generation, (*executed, statement.shape))
+    made = _one(key, anew.verdict, alone=anew.alone)
+    if made.shape is None:
+        made.like(statement)
+        made.generation = NO_GENERATION
+    return made
 
 
 def unread(statement: Statement) -> Statement:

@@ -118,4 +118,15 @@ class Understanding(Doubting):
         then = statement.meaning
         if then is None or then is self.reads_under() or not statement.has_constants():
             return False
-        return self._asks_of(_PATH) or not looks_up_anew(then, self.parameters.meaning)
+        return self._asks_of(_PATH) or not self._looks_up_anew(then)
+
+    @cython.ccall
+    def looks_alike(self, statement: Statement) -> cython.bint:
+        """Whether names in its text stand for what they did when it was read last."""
+        if self.apart() or self.clouded() or self._asks_of(_PATH):
+            return False
+        return not (statement.alone or self._looks_up_anew(statement.under))
+
+    @cython.cfunc
+    def _looks_up_anew(self, then: Any) -> cython.bint:
+        return looks_up_anew(then, self.parameters.meaning, self.path)

@@ -176,7 +176,8 @@ def _columns(body: bytes) -> list[bytes | None]:
 
 
 def shape(body: bytes) -> bytes:
-    """A RowDescription without the tables that its columns come from: names and types alone.
+    """A RowDescription without the tables that its columns come from, nor whether they are in text
+    or binary: names and types alone.
 
     That is what Postgres compares when it plans a statement anew (equalTupleDescs in
     RevalidateCachedQuery); a table that was dropped and made again is no other result.
@@ -187,7 +188,7 @@ def shape(body: bytes) -> bytes:
         stop = body.find(b"\0", at) + 1
         if stop == 0 or stop + 18 > len(body):
             raise ProtocolViolation("malformed RowDescription message")
-        parts += (body[at:stop], body[stop + 6 : stop + 18])
+        parts += (body[at:stop], body[stop + 6 : stop + 16])
         at = stop + 18
     return b"".join(parts)
 

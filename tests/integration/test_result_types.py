@@ -5,8 +5,9 @@ Every test runs straight, through the compiled proxy and through the pure one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from itertools import count
 from urllib.parse import urlsplit
 
@@ -193,3 +194,66 @@ def test_in_pipelines_cut_anywhere(dsn: str, table: str, size: int, name: str) -
         assert "".join(answer.kind for answer in second) == "EZ"
         errors = [answer.fields for answer in (*first, *second) if answer.kind == "E"]
         assert [(error["C"], error["M"]) for error in errors] == [("0A000", OUTDATED)] * 2
+
+
+TOLD = {
+    "of the statement": [describe("s"), SYNC],
+    "of the portal": [bind("", "s"), describe("", "P"), execute(), SYNC],
+    "of a portal with a name": [bind("p", "s"), describe("p", "P"), execute("p"), SYNC],
+    "of its second portal": [
+        *(bind("p", "s"), bind("", "s"), describe("", "P"), execute("p"), execute(), SYNC)
+    ],
+}
+BETWEEN = [
+    "SELECT 1",
+    "SET jit = off",
+    "SET timezone = 'CET'",
+    "SET search_path = public",
+    "SET search_path = pg_catalog, public",
+    "SET my.tag = 'x'",
+    "BEGIN; SET LOCAL jit = off; COMMIT",
+    "CREATE TEMP TABLE going (a int); DROP TABLE going",
+    "DISCARD PLANS",
+]
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+@pytest.mark.parametrize("told", TOLD.values(), ids=TOLD.keys())
+def test_whoever_was_told_is_told_that_it_changed(
+    dsn: str, table: str, told: list[bytes], between: str
+) -> None:
+    """However it was told, and whatever it has set since."""
+    place = urlsplit(dsn)
+    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
+    use = bind("", "s"), execute(), SYNC
+    with Wire(*where) as wire, psycopg.connect(dsn, autocommit=True) as other:
+        wire.send(parse("s", f"SELECT * FROM {table}"), *told)
+        wire.until_ready()
+        wire.ask(between)
+        wire.send(*use)
+        assert [answer.kind for answer in wire.until_ready()] == ["2", "D", "C", "Z"]
+        other.execute(f"ALTER TABLE {table} ALTER a TYPE bigint")
+        with ExitStack() as holders:
+            for _ in range(3):
+                wire.send(*use)
+                assert [a.sqlstate for a in wire.until_ready() if a.kind == "E"] == ["0A000"]
+                holders.enter_context(psycopg.connect(dsn)).execute("SELECT 1")
+        wire.send(parse("again", f"SELECT * FROM {table}"), describe("again"), SYNC)
+        wire.until_ready()
+        wire.send(bind("", "again"), execute(), SYNC)
+        assert [answer.kind for answer in wire.until_ready()] == ["2", "D", "C", "Z"]
+
+
+async def test_asyncpg_learns_a_type_and_then_hears_of_the_change(
+    connect: AsyncExitStack, table: str
+) -> None:
+    """It sets jit to look the type up, when it has been told of the result."""
+    users, other = [await opened(connect) for _ in range(4)], await opened(connect)
+    await other.execute(f"CREATE TYPE {table}_mood AS ENUM ('glad', 'sad')")
+    await other.execute(f"ALTER TABLE {table} ADD c {table}_mood DEFAULT 'sad'")
+    for change in ("ADD d int", "ALTER a TYPE bigint", "DROP b"):
+        for _ in range(3):
+            rows = await asyncio.gather(*(user.fetch(f"TABLE {table}") for user in users))
+            assert {row[0]["c"] for row in rows} == {"sad"}
+        await other.execute(f"ALTER TABLE {table} {change}")
+    await other.execute(f"ALTER TABLE {table} DROP c; DROP TYPE {table}_mood")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from proxy.session.parameters import NONE, Parameters
+from proxy.session.parameters import NONE, USUAL_PATH, Parameters
 from proxy.session.reread import has_constants, is_of_its_moment, looks_up_anew, way
 from proxy.session.statement import share
 from tests.unit.session.statements import split
@@ -124,7 +124,13 @@ def test_where_nothing_is_known_of_now_all_is_set() -> None:
     ],
 )
 def test_what_postgres_looks_up_anew(then: dict[str, str], now: dict[str, str], anew: bool) -> None:
-    assert looks_up_anew(meaning(**then), meaning(**now)) is anew
+    assert looks_up_anew(meaning(**then), meaning(**now), USUAL_PATH) is anew
+
+
+def test_the_default_is_a_path_like_any_other() -> None:
+    none, own = meaning(), meaning(search_path="own")
+    assert not looks_up_anew(none, own, "own")
+    assert looks_up_anew(none, meaning(search_path="public"), "own")
 
 
 @pytest.mark.parametrize(

@@ -115,8 +115,9 @@ def state(
     fingerprint: str, temporary: bool = False, begins: Sequence[str] = ()
 ) -> list[list[bytes | None]]:
     (given,) = rows((json.dumps(begins),))
-    path = b"t" if temporary else b"f"
-    return [[fingerprint.encode().hex().encode(), b"f", path, b"t", *given]]
+    temporarily = b"t" if temporary else b"f"
+    (path,) = rows(('"$user", public',))
+    return [[fingerprint.encode().hex().encode(), b"f", temporarily, b"t", *given, *path]]
 
 
 def test_a_look_follows_who_uses_whom() -> None:
@@ -216,6 +217,7 @@ def test_what_sessions_began_with_is_told_when_it_is_another() -> None:
     found = end.value.value
     begins = {"timezone": "Europe/Paris", "search_path": "a, b", "log_statement": "all"}
     assert found.begins == begins
+    assert found.path == "a, b"
     assert found.former == {
         "app.tenant": "old",
         "timezone": "Asia/Tokyo",
