@@ -19,6 +19,7 @@ from tests.conftest import StartFunnel
 from tests.integration.observe import until
 from tests.integration.twins import Twins
 from tests.postgres import Postgres
+from tests.wireclient import SYNC, bind, execute, parse
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -317,6 +318,35 @@ def test_a_default_that_was_set_is_the_client_s_own_and_nobody_else_s(
         assert shown(one)["timezone"] == began["timezone"]
         with connected(funnel.dsn("alice")) as (after,):
             assert shown(after)["timezone"] == "Asia/Tokyo"
+
+
+SAME_PATHS = {
+    "set again": ["SET search_path = own", "SET timezone = 'UTC'"],
+    "put back": ["RESET ALL"],
+    "set and put back": ["SET search_path = own", "RESET ALL"],
+}
+
+
+@pytest.mark.parametrize("of", ["ROLE alice", "DATABASE postgres", "SYSTEM"])
+@pytest.mark.parametrize("same", SAME_PATHS.values(), ids=SAME_PATHS.keys())
+def test_a_search_path_that_sessions_begin_with_is_no_other(
+    own_postgres: Postgres, pgfunnel: StartFunnel, of: str, same: list[str]
+) -> None:
+    """Where it is another, Postgres reads constants anew."""
+    own_postgres.psql("CREATE SCHEMA own")
+    own_postgres.psql(f"ALTER {of} SET search_path = own")
+    own_postgres.psql("SELECT pg_reload_conf()")
+    midnight = "SELECT (timestamptz '2020-01-01')::text"
+    local = [parse("", "SET LOCAL timezone = 'Asia/Tokyo'"), bind(), execute()]
+    with Twins(pgfunnel(own_postgres, default_pool_size=1)) as twins:
+        twins.ask("one", "SET timezone = 'Asia/Tokyo'")
+        twins.send("one", parse("s", midnight), SYNC)
+        twins.send("one", *local, parse("t", midnight), SYNC)
+        for sql in (*same, "SET timezone = 'Europe/Paris'", "SET search_path = public"):
+            twins.ask("one", sql)
+            for name in "st":
+                twins.ask("other", "SELECT 1")
+                twins.send("one", bind("", name), execute(), SYNC)
 
 
 AS_ANYWAY = "SELECT set_config('TimeZone', reset_val, false) FROM pg_settings WHERE name='TimeZone'"

@@ -435,6 +435,31 @@ def test_what_was_prepared_is_read_as_then_where_plans_are_forgotten(
             twins.ask("one", "SET timezone = 'Asia/Tokyo'")
 
 
+AN_EPOCH = "SELECT extract(epoch FROM timestamptz '2020-01-01 00:00')::int"
+
+
+def test_a_text_that_two_clients_have_prepared_is_read_as_then(
+    pgfunnel: StartFunnel, postgres: Postgres
+) -> None:
+    """Where plans are forgotten in between, and another of the two has left the same there."""
+    postgres.psql(PLANNED)
+    funnel = pgfunnel(default_pool_size=2)
+    with Twins(funnel) as twins:
+        for name in ("one", "two"):
+            for sql in ("SET timezone = 'Asia/Tokyo'", f"PREPARE p AS {AN_EPOCH}", "BEGIN"):
+                twins.ask(name, sql)
+        for name in ("two", "one"):
+            twins.ask(name, "COMMIT")
+        for holder in ("one", "two"):
+            user = "two" if holder == "one" else "one"
+            twins.ask("other", "SELECT replay_day()")
+            for name, sql in ((holder, "BEGIN"), (user, "SET timezone = 'UTC'")):
+                twins.ask(name, sql)
+            twins.ask(user, "EXECUTE p")
+            twins.ask(holder, "COMMIT")
+            twins.ask(user, "SET timezone = 'Asia/Tokyo'")
+
+
 def test_what_is_planned_with_constants_in_it_is_not_shared(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(default_pool_size=1)
     sql = "SELECT '\\x41'::bytea::text, (1.0 / 3)::float8::text"

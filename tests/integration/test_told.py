@@ -183,6 +183,49 @@ def pipeline(chance: random.Random, cycles: int) -> Iterator[bytes]:
         yield SYNC
 
 
+OUT_OF_SIGHT = {
+    "EXECUTE": [
+        query("PREPARE p AS SELECT count(set_config('client_encoding', NULL, false))"),
+        query("EXECUTE p"),
+    ],
+    "EXECUTE of what the protocol prepared": [
+        *(parse("p", "RESET client_encoding"), SYNC),
+        query("EXECUTE p"),
+    ],
+    "FETCH": [
+        query("BEGIN"),
+        query(
+            "DECLARE c CURSOR FOR SELECT FROM (SELECT set_config('client_encoding', NULL, false)) s"
+            " WHERE set_config IS NULL"
+        ),
+        query("FETCH c"),
+        query("SELECT 1"),
+        query("COMMIT"),
+    ],
+    "a portal": [
+        query("BEGIN"),
+        *(parse("", "RESET ALL"), bind("p"), SYNC),
+        *(execute("p"), SYNC),
+        query("SELECT 1"),
+        query("COMMIT"),
+    ],
+}
+
+
+@pytest.mark.parametrize("cycles", OUT_OF_SIGHT.values(), ids=OUT_OF_SIGHT.keys())
+def test_a_reset_that_no_text_shows_leads_back(pgfunnel: StartFunnel, cycles: list[bytes]) -> None:
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.connect("one", client_encoding="LATIN1", TimeZone="Asia/Tokyo")
+        sent: list[bytes] = []
+        for message in cycles:
+            sent.append(message)
+            if message[:1] in (b"Q", b"S"):
+                twins.send("one", *sent)
+                sent.clear()
+        for name in ("one", "other", "one"):
+            twins.ask(name, "SHOW client_encoding")
+
+
 LED_BACK = {
     **{name: f"SET LOCAL {name} TO DEFAULT" for name in BEGAN},
     "time zone": "SET LOCAL TIME ZONE LOCAL",
