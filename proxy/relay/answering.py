@@ -365,7 +365,7 @@ class Answering(Link):
             session.follow(session.parameters.with_value(key, own))
         if session is None or not session.began_with(key):
             return False
-        return session.hides(name, value, self.owed.ready <= 1)
+        return session.hides(name, value, self.owed.ends())
 
     @cython.cfunc
     def _command_complete(

@@ -62,6 +62,7 @@ cdef class Owed:
     cdef void _count_unsynced(self)
     cpdef int due(self)
     cpdef bint synced(self)
+    cpdef bint ends(self)
     cpdef bint ours(self)
     cpdef bint runs(self)
     cpdef bint settled(self)

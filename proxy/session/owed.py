@@ -356,6 +356,11 @@ class Owed:
         return not self.unsynced and not self.skipping and not self.copying
 
     @cython.ccall
+    def ends(self) -> cython.bint:
+        """Whether nothing is owed behind the next ReadyForQuery."""
+        return self.tail - self.head <= 1
+
+    @cython.ccall
     def ours(self) -> cython.bint:
         """Whether the next response is that to a query of ours."""
         return self.head < self.tail and self.queue[self.head] == OUR_QUERY

@@ -125,7 +125,9 @@ class Understanding(Doubting):
         """Whether names in its text stand for what they did when it was read last."""
         if self.apart() or self.clouded() or self._asks_of(_PATH):
             return False
-        return not (statement.alone or self._looks_up_anew(statement.under))
+        if statement.alone or statement.under is None:
+            return False
+        return not self._looks_up_anew(statement.under)
 
     @cython.cfunc
     def _looks_up_anew(self, then: Any) -> cython.bint:

@@ -213,6 +213,45 @@ def test_another_result_fails_until_the_schema_changes_again() -> None:
     assert here.need(session, statement, Owed()) == b""
 
 
+def reads_otherwise(session: Session, here: Shelf, **values: str) -> Statement:
+    """What the client's statement is when its parameters have become others."""
+    session.follow(Parameters.of(values))
+    return here.reading(session, b"a", session.names[b"a"], True)
+
+
+def test_what_was_told_is_known_of_the_statement_that_is_read_anew() -> None:
+    here, session = Shelf(10), Session()
+    prepare(Shelf(10), session, b"a", TAIL)
+    first = session.names[b"a"]
+    described(first, b"int")
+    jit = reads_otherwise(session, here, jit="off")
+    assert jit is not first
+    assert (jit.shape, here.doubts(jit)) == (b"int", False)
+    elsewhere = reads_otherwise(session, here, search_path="elsewhere")
+    assert (elsewhere.shape, here.doubts(elsewhere)) == (b"int", True)
+    here.renew(1)
+    ddl = reads_otherwise(session, here, search_path="elsewhere", jit="off")
+    assert (ddl.shape, here.doubts(ddl)) == (b"int", True)
+    session.read_anew([])
+    unread = reads_otherwise(session, here)
+    assert (unread.shape, here.doubts(unread)) == (b"int", True)
+
+
+def test_who_was_told_something_else_has_another_statement() -> None:
+    here, told, new = Shelf(10), Session(), Session()
+    prepare(Shelf(10), told, b"a", TAIL)
+    described(told.names[b"a"], b"int")
+    here.renew(1)
+    new.follow(Parameters.of({"jit": "off"}))
+    prepare(here, new, b"b", TAIL)
+    own = reads_otherwise(told, here, jit="off")
+    assert own is not new.names[b"b"]
+    asked(here, own, b"real")
+    assert OTHER_RESULT.encode() in here.need(told, own, Owed())
+    assert here.need(new, new.names[b"b"], Owed()) == b""
+    assert new.names[b"b"].shape is None
+
+
 def test_types_that_a_client_was_told_are_sent_to_other_servers() -> None:
     here, there, session = Shelf(10), Shelf(10), Session()
     prepare(there, session, b"a", TAIL)
