@@ -21,7 +21,7 @@ import cython
 
 from proxy.session.anew import NOTHING_TO_UNDO, OURS
 from proxy.session.reread import meaning
-from proxy.session.statement import as_before, share, told_of
+from proxy.session.statement import NO_GENERATION, as_before, share, told_of
 from proxy.wire import messages
 
 if cython.compiled:
@@ -205,8 +205,14 @@ class Shelf:
         if there and (not apart or session.settled) and session.reads_alike(statement):
             return statement
         anew: Statement
-        if certain and session.keeps_reading(statement):
-            anew = as_before(statement, session.parameters)
+        keeps: cython.bint = certain and session.keeps_reading(statement)
+        then: Any = statement.meaning if keeps else None
+        if certain and not keeps:
+            then = session.reads_anew(statement)
+        if then is not None:
+            anew = as_before(statement, then, session.parameters)
+            if not keeps:
+                anew.generation = NO_GENERATION
         else:
             anew = _read_now(session, statement.tail, statement.verdict, self.generation)
             if statement.shape is not None and anew.shape != statement.shape:

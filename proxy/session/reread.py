@@ -82,6 +82,18 @@ def looks_up_anew(then: Meaning, now: Meaning, default: str) -> bool:
     return _path(then, default) != _path(now, default)
 
 
+LEXICAL = frozenset({"client_encoding", "standard_conforming_strings"})
+"""Parameters that count when a text is first read, and not where Postgres reads it anew: it keeps
+what it has made of the characters (CachedPlanSource.raw_parse_tree)."""
+
+
+@lru_cache(maxsize=4096)
+def read_anew(then: Meaning, now: Meaning) -> Meaning:
+    """What Postgres reads a text under that it has read under `then`, and reads anew now."""
+    kept = [item for item in then if item[0] in LEXICAL]
+    return tuple(sorted([*kept, *(item for item in now if item[0] not in LEXICAL)]))
+
+
 def _path(meaning: Meaning, default: str) -> list[str]:
     """The schemas of search_path, without that of the user, which mostly does not exist."""
     path = dict(meaning).get("search_path", default)

@@ -5,6 +5,7 @@ cdef class Statement:
     cdef readonly object verdict
     cdef readonly object routines
     cdef public object meaning
+    cdef public object lexed
     cdef public object under
     cdef int constants
     cdef public bint alone

@@ -29,19 +29,20 @@ class Statement:
     """`tail` is a Parse message behind its name: text, NUL, parameter types.
 
     `verdict`: what running it may do to a session, None for most, as told when the database had
-    these `routines` (see `proxy.session.routines`); `generation`: the state of the
-    schema that its result is known to fit; `shape`: what a client was told of its result (see
+    these `routines` (see `proxy.session.routines`); `generation`: the state of the schema that its
+    result is known to fit; `shape`: what a client was told of its result (see
     `wire.messages.shape`), None as long as none was told; `anew`: in place of `tail` where it is
-    prepared anew; `meaning`:
-    what its text was read under, None where nobody can tell; `under`: what it is used under now.
-    Postgres may come to read it anew under that (DDL, ANALYZE), so only those share it for whom
-    both are the same; `alone`: nobody does.
+    prepared anew; `meaning`: what its text was read under, None where nobody can tell; `lexed`: the
+    same, of one that is to be read anew, where it counts for the characters alone; `under`: what it
+    is used under now. Postgres may come to read it anew under that (DDL, ANALYZE), so only those
+    share it for whom both are the same; `alone`: nobody does.
     """
 
     verdict: Verdict | None
     routines: object
     shape: bytes | None
     meaning: object
+    lexed: object
     under: object
 
     def __init__(
@@ -57,7 +58,7 @@ class Statement:
         self.routines = None
         self.generation = generation
         self.anew = tail
-        self.meaning = self.under = None
+        self.meaning = self.lexed = self.under = None
         self.shape = None
         self.alone = False
         self.constants = -1
@@ -123,13 +124,13 @@ def share(
     return _one((tail, meaning, meaning, generation, executed), verdict, alone=alone)
 
 
-def as_before(statement: Statement, parameters: Parameters) -> Statement:
-    """The statement as it was read at its Parse, for a client that uses it under these parameters.
+def as_before(statement: Statement, meaning: object, parameters: Parameters) -> Statement:
+    """The statement as it was read under that, for a client that uses it under these parameters.
 
     For that one alone: Postgres may read it anew under them, as it would on a connection of its
     own, but not for who prepares it then.
     """
-    key = (statement.tail, statement.meaning, parameters.meaning, statement.generation, ())
+    key = (statement.tail, meaning, parameters.meaning, statement.generation, ())
     known = _one(key, statement.verdict, alone=True)
     known.like(statement)
     return known
@@ -157,6 +158,7 @@ def unread(statement: Statement) -> Statement:
     """The statement as nobody has read it yet."""
     made = Statement(statement.tail, _name(), statement.verdict, statement.generation)
     made.like(statement)
+    made.lexed = statement.lexed if statement.meaning is None else statement.meaning
     return made
 
 

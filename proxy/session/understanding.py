@@ -11,8 +11,8 @@ from typing import Any
 import cython
 
 from proxy.conditions import TEMP
-from proxy.session.parameters import NONE, UNTOLD, Prepared
-from proxy.session.reread import looks_up_anew
+from proxy.session.parameters import NONE, UNTOLD, Meaning, Prepared
+from proxy.session.reread import looks_up_anew, read_anew
 from proxy.session.statement import unread
 
 if cython.compiled:
@@ -90,7 +90,8 @@ class Understanding(Doubting):
         if self.unnamed is not None:
             self.unnamed.meaning = None
         made = self.parameters.statements.items()
-        statements = {n: Prepared.under(each.text, self.parameters.meaning) for n, each in made}
+        now = self.parameters.meaning
+        statements = {n: Prepared.under(s.text, read_anew(s.meaning, now)) for n, s in made}
         self.follow(self.parameters.with_statements(statements))
         return statements
 
@@ -128,6 +129,15 @@ class Understanding(Doubting):
         if statement.alone or statement.under is None:
             return False
         return not self._looks_up_anew(statement.under)
+
+    def reads_anew(self, statement: Statement) -> Meaning | None:
+        """What its text is read under if it is read anew now, where that is not what holds."""
+        then = statement.lexed if statement.meaning is None else statement.meaning
+        now = self.reads_under()
+        if then is None or now is None or not statement.has_constants():
+            return None
+        anew = read_anew(then, now)
+        return None if anew == now else anew
 
     @cython.cfunc
     def _looks_up_anew(self, then: Any) -> cython.bint:

@@ -26,6 +26,7 @@ from tests.wireclient import (
     close,
     describe,
     execute,
+    message,
     parse,
     query,
     rows,
@@ -232,6 +233,31 @@ def test_simple_queries_in_one_packet(both: list[Both]) -> None:
     one.send(change, parse("s", MIDNIGHT), SYNC, query("SET timezone = 'UTC'"), times=3)
     other.ask("SET timezone = 'America/New_York'")
     assert rows(one.send(bind("", "s"), execute(), SYNC)) == [["2019-12-31 15:00:00+00"]]
+
+
+LEXED = {
+    "backslashes": ("SET standard_conforming_strings = off", b"SELECT length('a\\\\b') AS l"),
+    "another encoding": ("SET client_encoding = 'LATIN1'", b"SELECT length('h\xc3\xa4') AS l"),
+}
+
+
+@pytest.mark.parametrize(("before", "text"), LEXED.values(), ids=LEXED.keys())
+@pytest.mark.parametrize("anew", ["SET search_path = pg_catalog", "DISCARD PLANS", "SELECT 1"])
+def test_characters_stay_what_they_were(
+    both: list[Both], before: str, text: bytes, anew: str
+) -> None:
+    """Where Postgres reads a text anew it keeps what it has made of the characters."""
+    one, other = both
+    one.ask(before)
+    one.send(message(b"P", b"s\0" + text + b"\0\0\0"), SYNC)
+    one.send(message(b"Q", b"PREPARE p AS " + text + b"\0"))
+    one.ask("SET standard_conforming_strings = on; SET client_encoding = 'UTF8'")
+    for sql in (anew, "SET timezone = 'UTC'", "SET search_path = pg_catalog, public"):
+        one.ask(sql)
+        other.ask("SELECT readings_plans()")
+        one.send(bind("", "s"), execute(), SYNC)
+        other.ask("SELECT readings_plans()")
+        one.ask("EXECUTE p")
 
 
 def test_the_unnamed_statement(both: list[Both]) -> None:

@@ -216,7 +216,8 @@ def test_another_result_fails_until_the_schema_changes_again() -> None:
 def reads_otherwise(session: Session, here: Shelf, **values: str) -> Statement:
     """What the client's statement is when its parameters have become others."""
     session.follow(Parameters.of(values))
-    return here.reading(session, b"a", session.names[b"a"], True)
+    anew: Statement = here.reading(session, b"a", session.names[b"a"], True)
+    return anew
 
 
 def test_what_was_told_is_known_of_the_statement_that_is_read_anew() -> None:
