@@ -241,7 +241,7 @@ LEXED = {
 }
 
 
-@pytest.mark.parametrize(("before", "text"), LEXED.values(), ids=LEXED.keys())
+@pytest.mark.parametrize("before, text", LEXED.values(), ids=LEXED.keys())
 @pytest.mark.parametrize("anew", ["SET search_path = pg_catalog", "DISCARD PLANS", "SELECT 1"])
 def test_characters_stay_what_they_were(
     both: list[Both], before: str, text: bytes, anew: str
