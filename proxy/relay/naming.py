@@ -146,6 +146,8 @@ class Naming(Judging):
     def _describe_portal(self, name: bytes) -> object:
         """What it gives, so does the statement that was bound to it."""
         statement: Statement = self.bound if name == self.portal else None
+        if statement is not None and not statement.is_analysed():
+            statement = None
         return self.server.shelf.describe(statement, self.server.owed)
 
     @cython.cfunc

@@ -215,7 +215,7 @@ class Shelf:
                 anew.generation = NO_GENERATION
         else:
             anew = _read_now(session, statement.tail, statement.verdict, self.generation)
-            if statement.shape is not None and anew.shape != statement.shape:
+            if statement.is_analysed() and statement.shape not in (None, anew.shape):
                 same = statement.generation == self.generation and session.looks_alike(statement)
                 anew = told_of(anew, statement, session.executed(statement.verdict), same=same)
         session.names[name] = anew

@@ -8,11 +8,13 @@ cdef class Statement:
     cdef public object lexed
     cdef public object under
     cdef int constants
+    cdef int analysed
     cdef public bint alone
     cdef public long long generation
     cdef readonly bytes shape
     cdef readonly bytes anew
     cpdef object judged(self, object verdict, object routines)
+    cpdef bint is_analysed(self)
     cpdef bint has_constants(self)
     cpdef object like(self, Statement statement)
     cpdef object told(self, bytes types, bytes shape, long long generation)

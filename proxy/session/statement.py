@@ -7,6 +7,7 @@ from weakref import WeakValueDictionary
 
 import cython
 
+from proxy.session.commands import is_analysed
 from proxy.session.findings import Verdict
 from proxy.session.reread import has_constants, is_of_its_moment
 
@@ -61,7 +62,7 @@ class Statement:
         self.meaning = self.lexed = self.under = None
         self.shape = None
         self.alone = False
-        self.constants = -1
+        self.constants = self.analysed = -1
 
     @cython.ccall
     def judged(self, verdict: Verdict | None, routines: object) -> object:
@@ -69,6 +70,13 @@ class Statement:
         self.verdict = verdict
         self.routines = routines
         return None
+
+    @cython.ccall
+    def is_analysed(self) -> cython.bint:
+        """Whether Postgres looks at its result, and refuses it when that is another."""
+        if self.analysed < 0:
+            self.analysed = is_analysed(self.tail.partition(b"\0")[0])
+        return self.analysed
 
     @cython.ccall
     def has_constants(self) -> cython.bint:

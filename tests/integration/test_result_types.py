@@ -244,6 +244,30 @@ def test_whoever_was_told_is_told_that_it_changed(
         assert [answer.kind for answer in wire.until_ready()] == ["2", "D", "C", "Z"]
 
 
+OTHERS = {
+    "EXECUTE": ("EXECUTE p", "PREPARE p AS SELECT 1", "DEALLOCATE p; PREPARE p AS SELECT 'x', 2"),
+    "SHOW": ("SHOW work_mem", "SELECT 1", "SELECT 2"),
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+@pytest.mark.parametrize("run, before, after", OTHERS.values(), ids=OTHERS.keys())
+def test_what_postgres_does_not_look_at_is_not_refused(
+    dsn: str, table: str, run: str, before: str, after: str, between: str
+) -> None:
+    place = urlsplit(dsn)
+    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
+    with Wire(*where) as wire, psycopg.connect(dsn) as holder:
+        wire.ask(before)
+        wire.send(parse("s", run), bind("", "s"), describe("", "P"), execute(), SYNC)
+        wire.until_ready()
+        for sql in (between, after):
+            wire.ask(sql)
+        holder.execute("SELECT 1")
+        wire.send(bind("", "s"), execute(), SYNC)
+        assert [answer.kind for answer in wire.until_ready()] == ["2", "D", "C", "Z"]
+
+
 async def test_asyncpg_learns_a_type_and_then_hears_of_the_change(
     connect: AsyncExitStack, table: str
 ) -> None:
