@@ -158,7 +158,7 @@ class Asking(Fitting):
     @cython.cfunc
     def _believe(self, answer: Any) -> object:
         if answer.ours is not None and self.server.shelf.lacks(answer.ours) and answer.ours == 0:
-            self.session.names = {}  # code out of sight has dropped all of them
+            self.session.lose_names()
         self.server.parameters = self.session.believe(answer)
         return None
 

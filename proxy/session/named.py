@@ -103,6 +103,10 @@ class Named(Knowing):
         statement = self.parameters.statements.get(name)
         return self.bound.get(name) if statement is None else statement.text
 
+    def lose_names(self) -> None:
+        """Code out of sight has dropped all of them."""
+        self.names = {}
+
     def believe_names(self, strays: Mapping[str, str]) -> None:
         """Of the names that are bare the server has these, with their texts, by the protocol."""
         for name, may_be in self.bare.items():
