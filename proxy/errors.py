@@ -166,6 +166,9 @@ class FeatureRefused(PgfunnelError):
 class InternalError(PgfunnelError):
     """A fault of pgfunnel's own; the log has it."""
 
+    def __init__(self, message: str = "internal error; this connection is closed") -> None:
+        super().__init__(message)
+
 
 class PostgresError(PgfunnelError):
     """What Postgres itself said; `fields` by their letters, passed on word for word."""

@@ -363,7 +363,10 @@ class Answering(Link):
         if session is not None:
             session.wonder(key, own)
             session.follow(session.parameters.with_value(key, own))
-        if session is None or not session.began_with(key):
+        if session is None:
+            return False
+        if not session.began_with(key):
+            session.heard(name, value)
             return False
         return session.hides(name, value, self.owed.ends())
 

@@ -8,7 +8,13 @@ from typing import Any
 import cython
 
 from proxy.conditions import TEMP
-from proxy.errors import FeatureRefused, PostgresError, ProtocolViolation, TooManyWaiters
+from proxy.errors import (
+    FeatureRefused,
+    InternalError,
+    PostgresError,
+    ProtocolViolation,
+    TooManyWaiters,
+)
 from proxy.relay.fitting import NO_STAND_INS
 from proxy.session.catalog import ROUTINES, STATEMENTS
 from proxy.session.doubting import NO_NAMES
@@ -246,6 +252,10 @@ class Borrowing(Asking):
             self._relay(held, len(held))
         except ProtocolViolation as error:
             self.on_violation(error)
+        except Exception as error:  # noqa: BLE001 - who has freed its server is not to blame
+            self.on_violation(InternalError())
+            said = {"message": "Exception in callback", "exception": error}
+            self.loop.call_exception_handler(said)
         return None
 
     @cython.ccall
@@ -291,7 +301,7 @@ class Borrowing(Asking):
             session.settle(self.pool.policy.ignored)
         if session.asks and (self.mode != SESSION or session.withholds):
             return self._ask()
-        return self._part()
+        return self._go_on_known() if session.withholds else self._part()
 
     @cython.ccall
     def on_in_transaction(self) -> object:

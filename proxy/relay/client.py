@@ -105,7 +105,7 @@ class Client(Naming):
     ) -> object:
         """What came in front of a broken message is still done, as by Postgres."""
         self._send_on(buffer, run, end)
-        raise ProtocolViolation(said)
+        return self.close(CloseReason.PROTOCOL_VIOLATION, ProtocolViolation(said))
 
     @cython.cfunc
     def _relay(self, buffer: bytearray, n: cython.Py_ssize_t) -> object:  # noqa: C901 - flat
@@ -299,7 +299,10 @@ class Client(Naming):
 
     @cython.ccall
     def on_violation(self, error: object) -> object:
+        """What its server owes may have been noted, and not all of it sent."""
         PIECES.used = 0
+        if self.server is not None:
+            self.server.owed.lost = True
         return self.close(CloseReason.PROTOCOL_VIOLATION, error)
 
     @cython.ccall

@@ -19,6 +19,7 @@ import cython
 
 from proxy.errors import InternalError, ProtocolViolation
 from proxy.relay.tls import Tls
+from proxy.wire.octets import drop_pieces
 
 if cython.compiled:
     from cython.cimports.proxy.relay.octet_io import BLOCKED, CLOSED, receive_into, send_from
@@ -113,7 +114,8 @@ class Link:
         except ProtocolViolation as error:
             self.on_violation(error)
         except Exception:
-            self.on_violation(InternalError("internal error; this connection is closed"))
+            drop_pieces()
+            self.on_violation(InternalError())
             raise
 
     @cython.cfunc

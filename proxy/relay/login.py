@@ -276,7 +276,7 @@ class Login:
         except PgfunnelError as error:
             self.refuse(error)
         except Exception:
-            self.refuse(InternalError("internal error; this connection is closed"))
+            self.refuse(InternalError())
             raise
         else:
             self._go_on()

@@ -50,7 +50,8 @@ _PREFIX: bytes = PREFIX
 class Naming(Judging):
     """A client in what its statements are called.
 
-    `bound`: the statement that has a name and was used last, by the Bind of the `portal`.
+    `bound`: the statement that has a name and was used last, by the Bind of the `portal`;
+    `doubted`: for the message that comes next the server was asked already.
     """
 
     portal: bytes
@@ -60,6 +61,7 @@ class Naming(Judging):
         Judging.__init__(self, loop, fd, hub, number)
         self.portal = b""
         self.bound = None
+        self.doubted = False
 
     @cython.cfunc
     def _prepared(
@@ -171,7 +173,7 @@ class Naming(Judging):
         server: Server = self.server
         if statement.verdict is not None:
             run = self._names(statement.verdict, b"", buffer, run, at)
-        self.settling = True
+        self.settling = self.doubted = True
         PIECES.add(buffer, run, at)
         PIECES.add_bytes(server.shelf.ask(self.session, statement, server.owed))
         return at
@@ -191,12 +193,14 @@ class Naming(Judging):
         server: Server = self.server
         session: Session = self.session
         if server.owed.skipping:
+            self.doubted = False
             return run
         statement: Statement
         if name == stop:
             statement = session.unnamed
-            if statement is not None and server.shelf.doubts(statement):
+            if statement is not None and server.shelf.doubts(statement) and not self.doubted:
                 return self._ask_shape(statement, buffer, run, at)
+            self.doubted = False
             run = self._uses(statement, buffer, run, at, end, n)
             return self._ahead(server.shelf.need_unnamed(session, server.owed), buffer, run, at)
         key: bytes = _own(buffer, name, stop)
@@ -204,8 +208,9 @@ class Naming(Judging):
         if statement is not None:
             if server.status != 69 and session.reads_otherwise(statement):  # E
                 statement = server.shelf.reading(session, key, statement, self.pool.certain)
-            if server.shelf.doubts(statement):
+            if server.shelf.doubts(statement) and not self.doubted:
                 return self._ask_shape(statement, buffer, run, at)
+            self.doubted = False
             self.bound = statement
             run = self._uses(statement, buffer, run, at, end, n)
             ahead: bytes = server.shelf.need(session, statement, server.owed)
@@ -316,8 +321,9 @@ class Naming(Judging):
             server.shelf.parse_bare(self.session, name, tail, said, server.owed)
             return run
         before: Statement = self.session.names.get(name)
-        if before is not None and server.shelf.doubts(before):
+        if before is not None and server.shelf.doubts(before) and not self.doubted:
             return self._ask_shape(before, buffer, run, at)
+        self.doubted = False
         good: cython.bint = server.status != 69 and server.owed.ready == 0  # E
         tail = part(buffer, stop + 1, end)
         ahead: bytes = server.shelf.parse(self.session, name, tail, said, server.owed, good)

@@ -109,6 +109,8 @@ class Server(Resting):
         self.client = None
         self.state = RESETTING
         self.audits = self._audit_due()
+        if owed.lost:
+            return self.close(CloseReason.CLIENT_VANISHED)
         if self.waited_for:
             # Only a query of ours runs, which ends by itself.
             self.waited_for = False
@@ -118,7 +120,7 @@ class Server(Resting):
         if not finish and owed.ready + owed.unsynced - mid_message <= 1:
             self.hub.cancel(self)
             self.cancel_again = now() + 1.0
-        if mid_message or owed.lost or owed.doubtful or self.out is not None:
+        if mid_message or owed.doubtful or self.out is not None:
             return self.close(CloseReason.CLIENT_VANISHED)
         self.watch()
         self._finish_for_client()

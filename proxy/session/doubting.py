@@ -137,7 +137,7 @@ class Doubting(Named):
         """
         if self._heard(name) == value:
             return True
-        if self.asks and self.defaults.get(name) == value:
+        if self.asks & (PARAMETERS | SURE) and self.defaults.get(name) == value:
             self.withholds_next = True
             if last:
                 return True

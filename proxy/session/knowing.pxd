@@ -12,5 +12,6 @@ cdef class Knowing:
     cdef readonly int watches
     cpdef object follow(self, Parameters parameters)
     cpdef bint began_with(self, str name)
+    cpdef object heard(self, bytes name, bytes value)
     cdef bytes _heard(self, bytes name)
     cdef bytes _now(self, bytes name)

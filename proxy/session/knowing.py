@@ -93,13 +93,21 @@ class Knowing:
         self._begin_with({n: value for n, value in self.by_default.items() if now.get(n) != value})
         self.follow(self.parameters)
         own = self.parameters.values
-        return {
+        news = {
             name: value
             for name, value in defaults.items()
             if before.get(name) != value
             and name != b"application_name"
             and name.decode().lower() not in own
         }
+        return {**news, **self.unheard(defaults)}
+
+    @cython.ccall
+    def heard(self, name: bytes, value: bytes) -> object:
+        """The client hears of a parameter that it has not begun with, as far as that is known."""
+        if self.by_default and _key(name) in self.by_default:
+            self.told[name] = value
+        return None
 
     def unheard(self, reported: Iterable[bytes]) -> dict[bytes, bytes]:
         """What the client must hear, of what Postgres tells of, for it to know what holds now."""

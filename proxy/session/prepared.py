@@ -198,6 +198,8 @@ class Shelf:
         Its constants are what they were at its Parse, as long as Postgres itself would not read it
         anew. `certain`: parameters can be set, so it can be prepared as at its Parse.
         """
+        if statement in self.differing and statement.under is session.parameters.meaning:
+            return statement
         there: cython.bint = self.held.get(statement, -1) >= 0
         apart: cython.bint = session.apart()
         if statement.alone and (there or (not apart and certain and session.keeps(statement))):
@@ -261,6 +263,7 @@ class Shelf:
         """Statements of one client alone may have been prepared anew amid tables that are gone."""
         for statement in [statement for statement in self.held if statement.alone]:
             self.held[statement] = -1
+        self.differing = {statement for statement in self.differing if not statement.alone}
 
     @cython.ccall
     def renew(self, generation: cython.longlong) -> cython.void:

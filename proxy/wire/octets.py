@@ -63,6 +63,15 @@ def append(
         target += memoryview(source)[at:end]
 
 
+_all_pieces: list[Pieces] = []
+
+
+def drop_pieces() -> None:
+    """Whoever was filling some has failed: nobody is to send them."""
+    for pieces in _all_pieces:
+        pieces.used = 0
+
+
 @cython.cclass
 class Pieces:
     """A buffer that is filled piece by piece, sent and used again: `buffer[:used]`."""
@@ -70,6 +79,7 @@ class Pieces:
     def __init__(self) -> None:
         self.buffer = bytearray(65536)
         self.used = 0
+        _all_pieces.append(self)
 
     @cython.cfunc
     def _grow(self, more: cython.Py_ssize_t) -> object:

@@ -244,6 +244,47 @@ def test_whoever_was_told_is_told_that_it_changed(
         assert [answer.kind for answer in wire.until_ready()] == ["2", "D", "C", "Z"]
 
 
+AMID = {
+    "temporary": (["CREATE TEMP TABLE own_{0} (a int)"], ["DROP TABLE own_{0}"]),
+    "a transaction": (["BEGIN", "CREATE TEMP TABLE own_{0} (a int) ON COMMIT DROP"], ["ROLLBACK"]),
+    "made": (["BEGIN", "CREATE TABLE own_{0} (a int)"], ["ROLLBACK"]),
+    "hidden": (["CREATE TEMP TABLE {0} (a bigint)"], ["DROP TABLE pg_temp.{0}"]),
+    "hidden, another path": (
+        ["CREATE TEMP TABLE {0} (a bigint)", "SET search_path = public, pg_catalog"],
+        ["DROP TABLE pg_temp.{0}", "RESET search_path"],
+    ),
+}
+
+
+@pytest.mark.parametrize("changes", [False, True])
+@pytest.mark.parametrize("amid, ends", AMID.values(), ids=AMID.keys())
+def test_it_is_refused_amid_objects_of_ones_own(
+    dsn: str, table: str, amid: list[str], ends: list[str], changes: bool
+) -> None:
+    hides = any("{0} (a bigint)" in sql for sql in amid)
+    place = urlsplit(dsn)
+    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
+    use = bind("", "s"), execute(), SYNC
+    with Wire(*where) as wire, psycopg.connect(dsn, autocommit=True) as other:
+        wire.send(parse("s", f"SELECT * FROM {table}"), describe("s"), SYNC)
+        wire.until_ready()
+        if changes:
+            other.execute(f"ALTER TABLE {table} ALTER a TYPE bigint")
+        for sql in amid:
+            assert not [a for a in wire.ask(sql.format(table)) if a.kind == "E"]
+        expected = ["0A000"] if changes or hides else []
+        for _ in range(2):
+            wire.send(*use)
+            assert [a.sqlstate for a in wire.until_ready() if a.kind == "E"] == expected
+            if expected and "BEGIN" in amid:
+                break
+        for sql in ends:
+            assert not [a for a in wire.ask(sql.format(table)) if a.kind == "E"]
+        wire.send(*use)
+        expected = ["0A000"] if changes else []
+        assert [a.sqlstate for a in wire.until_ready() if a.kind == "E"] == expected
+
+
 OTHERS = {
     "EXECUTE": ("EXECUTE p", "PREPARE p AS SELECT 1", "DEALLOCATE p; PREPARE p AS SELECT 'x', 2"),
     "SHOW": ("SHOW work_mem", "SELECT 1", "SELECT 2"),

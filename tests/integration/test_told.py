@@ -13,7 +13,7 @@ from tests.conftest import StartFunnel
 from tests.integration.observe import pool_metric, until
 from tests.integration.twins import Twins
 from tests.postgres import USERS, Postgres
-from tests.wireclient import COPY_DONE, SYNC, Wire, bind, copy_data, execute, parse, query
+from tests.wireclient import COPY_DONE, SYNC, Wire, bind, copy_data, describe, execute, parse, query
 
 BEGAN = {
     "TimeZone": "Asia/Tokyo",
@@ -181,6 +181,18 @@ def pipeline(chance: random.Random, cycles: int) -> Iterator[bytes]:
             if "RESET" in step or "DEFAULT" in step:
                 break
         yield SYNC
+
+
+def test_what_is_set_to_the_default_is_told_in_the_midst_of_a_pipeline(
+    pgfunnel: StartFunnel,
+) -> None:
+    made = "CREATE TEMP TABLE told (a int) ON COMMIT DROP"
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.connect("one", client_encoding="LATIN1")
+        for sql in ("SET client_encoding = 'UTF8'", "SET client_encoding = 'LATIN1'") * 2:
+            for ahead in (sql, f"{sql}; {made}", f"{made}; {sql}"):
+                twins.send("one", query(ahead), describe("", "P"), execute(), SYNC, times=2)
+                twins.ask("one", "SHOW client_encoding")
 
 
 OUT_OF_SIGHT = {
