@@ -186,6 +186,9 @@ class Funnel:
         hint = (
             f"No server became free within {waited:.1f} s: retry with backoff, or raise the bounds."
         )
+        pinned = self.pins.those_of(client.pool)
+        if pinned:
+            hint += f" Clients hold {pinned} of its servers; /pins and the log say why."
         error = WaitedTooLong("query_wait_timeout", hint=hint)
         client.close(CloseReason.WAIT_TIMEOUT, error)
 

@@ -146,6 +146,10 @@ class Pins:
 
     # -- what others look at ---------------------------------------------------------------
 
+    def those_of(self, pool: Database) -> int:
+        """How many of its clients are pinned."""
+        return sum(client.pool is pool for client in self._held)
+
     def now(self, most: int | None = None) -> list[PinView]:
         """The clients that are pinned at this moment, those pinned longest first."""
         moment = monotonic()

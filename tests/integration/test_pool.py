@@ -91,6 +91,14 @@ def test_query_wait_timeout(pgfunnel: StartFunnel) -> None:
     assert funnel.metrics()['pgfunnel_refusals_total{sqlstate="53300"}'] == 1
 
 
+def test_who_waited_in_vain_for_pinned_servers_is_told_so(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=1, query_wait_timeout=0.3)
+    with logged_in(funnel) as holder, logged_in(funnel) as late:
+        holder.query("LISTEN pinned_here")
+        late.send(messages.query(b"SELECT 1"))
+        assert "Clients hold 1 of its servers; /pins" in late.error()["H"]
+
+
 def test_max_waiters(pgfunnel: StartFunnel) -> None:
     funnel = pgfunnel(default_pool_size=1, max_waiters=2)
     holder, first, second, third = (logged_in(funnel) for _ in range(4))
