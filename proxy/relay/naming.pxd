@@ -8,6 +8,7 @@ cdef class Naming(Judging):
     cdef bytes portal
     cdef Statement bound
     cdef bint doubted
+    cdef bint _is_news(self)
     cdef object _describe_portal(self, bytes name)
     cdef Py_ssize_t _prepared(self, int kind, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _incomplete(self, Py_ssize_t at, Py_ssize_t end)

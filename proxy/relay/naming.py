@@ -87,7 +87,7 @@ class Naming(Judging):
         name: cython.Py_ssize_t = at + 6
         stop: cython.Py_ssize_t = zero(buffer, name, end)
         if stop != end - 1 or buffer[at + 5] != 83:  # S; a portal, or broken for Postgres to refuse
-            if kind == DESCRIBE and buffer[at + 5] == 80:  # P
+            if kind == DESCRIBE and buffer[at + 5] == 80 and self._is_news():  # P
                 self._describe_portal(part(buffer, name, end - 1))
             else:
                 self.server.owed.push(kind)
@@ -145,11 +145,14 @@ class Naming(Judging):
         return after
 
     @cython.cfunc
+    def _is_news(self) -> cython.bint:
+        """Whether what a portal gives may be the first that is told of a statement."""
+        return self.bound is not None and self.bound.shape is None and self.bound.is_analysed()
+
+    @cython.cfunc
     def _describe_portal(self, name: bytes) -> object:
         """What it gives, so does the statement that was bound to it."""
         statement: Statement = self.bound if name == self.portal else None
-        if statement is not None and not statement.is_analysed():
-            statement = None
         return self.server.shelf.describe(statement, self.server.owed)
 
     @cython.cfunc
