@@ -1,15 +1,12 @@
 from proxy.session.owed cimport Owed
+from proxy.session.results cimport Results
 from proxy.session.session cimport Session
 from proxy.session.statement cimport Statement
 
-cdef class Shelf:
+cdef class Shelf(Results):
     cdef readonly int limit
-    cdef public dict held
-    cdef readonly set differing
-    cdef readonly long long generation
     cdef readonly long long clock
     cdef readonly long long group
-    cdef public Statement unnamed
     cpdef void boundary(self)
     cpdef bint lacks(self, int there)
     cpdef void discard_plans(self)
@@ -18,13 +15,8 @@ cdef class Shelf:
     cpdef bytes need(self, Session session, Statement statement, Owed owed)
     cpdef void read(self, object note, object row)
     cpdef Statement reading(self, Session session, bytes name, Statement statement, bint certain)
-    cpdef bint doubts(self, Statement statement)
     cpdef bytes ask(self, Session session, Statement statement, Owed owed)
-    cpdef void told(self, object note, bytes types, bytes shape)
-    cpdef void distrust(self)
-    cpdef void renew(self, long long generation)
     cpdef bytes copy(self, Session session, bytes name, Statement statement, bint drops, Owed owed)
-    cpdef void describe(self, Statement statement, Owed owed)
     cdef bytes _room(self, Owed owed)
     cdef bytes _close(self, Statement statement, Owed owed)
     cpdef bytes parse(self, Session session, bytes name, bytes tail, object verdict, Owed owed, bint known_good)

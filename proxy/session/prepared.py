@@ -6,10 +6,7 @@ is first needed there, and its `Shelf` remembers that. What a client and a serve
 have is noted ahead of the server's answer; every step leaves a note by which it is undone when the
 server refuses or skips it (see `proxy.session.owed`).
 
-A statement belongs to a generation: the state of the schema in which it was prepared. Where DDL
-came in between, a server that has it refuses it by itself when its result has changed; one that
-lacks it is asked (`Shelf.ask`) whether it gives what the clients were told, and where it does not
-the statement fails as Postgres makes it fail.
+What they give, and what becomes of that when the schema changes, is `proxy.session.results`'s.
 """
 
 from __future__ import annotations
@@ -21,6 +18,7 @@ import cython
 
 from proxy.session.anew import NOTHING_TO_UNDO, OURS
 from proxy.session.reread import meaning
+from proxy.session.results import UNKNOWN
 from proxy.session.statement import NO_GENERATION, as_before, share, told_of
 from proxy.wire import messages
 
@@ -29,15 +27,14 @@ if cython.compiled:
     from cython.cimports.proxy.session.owed import (
         ANSWER_CLOSE,
         ANSWER_PARSE,
-        DESCRIBE,
         OUR_CLOSE,
         OUR_DESCRIBE,
         OUR_PARSE,
         PARSE,
         PARSE_AGAIN,
-        TELLING,
         Owed,
     )
+    from cython.cimports.proxy.session.results import TOLD, Results
     from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.session.statement import Statement
 else:
@@ -45,22 +42,20 @@ else:
     from proxy.session.owed import (
         ANSWER_CLOSE,
         ANSWER_PARSE,
-        DESCRIBE,
         OUR_CLOSE,
         OUR_DESCRIBE,
         OUR_PARSE,
         PARSE,
         PARSE_AGAIN,
-        TELLING,
         Owed,
     )
+    from proxy.session.results import TOLD, Results
     from proxy.session.session import Session
     from proxy.session.statement import Statement
 
 # A note is (kind, name, what the name stood for, statement at the server, statement at the
-# client), and the kind says what it undoes. That of a Describe is (_TOLD, None, generation,
-# None, statement).
-_NAME, _UNNAMED, _EVICTED, _AGAIN, _TOLD, _COPY, _BARE = 0, 1, 3, 4, 5, 7, 8
+# client), and the kind says what it undoes (see TOLD and OURS, too).
+_NAME, _UNNAMED, _EVICTED, _AGAIN, _COPY, _BARE = 0, 1, 3, 4, 7, 8
 _REPEATED = (_AGAIN, None, None, None, None)
 
 OTHER_RESULT = "pgfunnel_other_result"
@@ -98,26 +93,17 @@ def _read_now(session: Session, tail: bytes, verdict: Any, generation: int) -> S
 
 
 @cython.cclass
-class Shelf:
+class Shelf(Results):
     """The prepared statements of one server, least recently used first to go.
 
-    At most `limit` of them, but never fewer than one pipeline needs. `generation`: the state of
-    the schema that it serves, as far as is known; `differing`: statements that give another
-    result in it than their clients were told.
+    At most `limit` of them, but never fewer than one pipeline needs.
     """
 
-    held: dict[Statement, int]
-    differing: set[Statement]
-    unnamed: Statement
-
     def __init__(self, limit: cython.int) -> None:
+        Results.__init__(self)
         self.limit = limit
-        self.held = {}
-        self.differing = set()
-        self.generation = 0
         self.clock = 0
         self.group = 0
-        self.unnamed = None
 
     @cython.ccall
     def boundary(self) -> cython.void:
@@ -132,7 +118,7 @@ class Shelf:
         """
         behind = {note[3] for note in owed.notes}
         self.held = {s: stamp for s, stamp in self.held.items() if s in behind}
-        self.unnamed = _UNKNOWN
+        self.unnamed = UNKNOWN
         if session is not None:
             names = {note[1]: note[4] for note in owed.notes if note[0] == _NAME}
             session.names = {name: s for name, s in names.items() if s is not None}
@@ -150,12 +136,12 @@ class Shelf:
         """DISCARD PLANS runs here: Postgres reads each text anew when it is used next, under the
         parameters of then. So each is to be prepared anew, for whom it is used."""
         self.held = dict.fromkeys(self.held, -1)
-        self.unnamed = _UNKNOWN
+        self.unnamed = UNKNOWN
 
     @cython.ccall
     def passed_over(self, session: Any) -> cython.void:
         """A Query or Close was skipped: what it would have destroyed is there still."""
-        self.unnamed = _UNKNOWN
+        self.unnamed = UNKNOWN
         if session is not None and session.unnamed is None:
             session.unnamed = session.forgotten
 
@@ -224,17 +210,6 @@ class Shelf:
         return anew
 
     @cython.ccall
-    def doubts(self, statement: Statement) -> cython.bint:
-        """Whether this server may give another result than was told, and must be asked first."""
-        if statement.generation == self.generation or statement.shape is None:
-            return False
-        if statement in self.differing:
-            return False
-        if not statement.server_name:
-            return self.unnamed is not statement
-        return self.held.get(statement, -1) < 0
-
-    @cython.ccall
     def ask(self, session: Session, statement: Statement, owed: Owed) -> bytes:
         """Messages that prepare a statement in doubt and ask what it gives."""
         ahead: bytes
@@ -242,34 +217,8 @@ class Shelf:
             ahead = self.need(session, statement, owed)
         else:
             ahead = self.need_unnamed(session, owed)
-        owed.push_noted(OUR_DESCRIBE, (_TOLD, None, self.generation, None, statement))
+        owed.push_noted(OUR_DESCRIBE, (TOLD, None, self.generation, None, statement))
         return ahead + messages.describe_statement(statement.server_name) + messages.FLUSH
-
-    @cython.ccall
-    def told(self, note: Any, types: bytes, shape: bytes) -> cython.void:
-        """Postgres has described the statement of that note (see `Statement.told`)."""
-        statement: Statement = note[4]
-        if statement.shape is None or statement.shape == shape:
-            statement.told(types, shape, note[2])
-            return
-        self.differing.add(statement)
-        if statement.server_name:
-            self.held[statement] = -1
-        else:
-            self.unnamed = _UNKNOWN
-
-    @cython.ccall
-    def distrust(self) -> cython.void:
-        """Statements of one client alone may have been prepared anew amid tables that are gone."""
-        for statement in [statement for statement in self.held if statement.alone]:
-            self.held[statement] = -1
-        self.differing = {statement for statement in self.differing if not statement.alone}
-
-    @cython.ccall
-    def renew(self, generation: cython.longlong) -> cython.void:
-        """The schema has changed, or may have."""
-        self.generation = generation
-        self.differing.clear()
 
     @cython.ccall
     def copy(
@@ -289,15 +238,6 @@ class Shelf:
         session.lay_bare(name, statement)
         ahead: bytes = prepare(session, statement, name, note, owed)
         return ahead
-
-    @cython.ccall
-    def describe(self, statement: Statement, owed: Owed) -> cython.void:
-        """A client asks for the shape of its statement, which may be None."""
-        if statement is None or statement.shape is not None:
-            owed.push(DESCRIBE)
-        else:
-            note = (_TOLD, None, statement.generation, None, statement)
-            owed.push_noted(TELLING, note)
 
     @cython.cfunc
     def _room(self, owed: Owed) -> bytes:
@@ -424,7 +364,7 @@ class Shelf:
             owed.push_noted(OUR_CLOSE, (_UNNAMED, None, None, None, None))
             return messages.CLOSE_UNNAMED
         if session.unnamed in self.differing:
-            self.unnamed = _UNKNOWN
+            self.unnamed = UNKNOWN
             owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
             return _MUST_FAIL
         note = (_UNNAMED, None, session.unnamed, None, session.unnamed)
@@ -455,8 +395,8 @@ class Shelf:
     def _undo_here(self, kind: cython.int, statement: Any) -> cython.void:
         if statement is not None:
             self.held[statement] = -1
-        elif kind != _NAME and kind != _TOLD and kind != _BARE:
-            self.unnamed = _UNKNOWN
+        elif kind != _NAME and kind != TOLD and kind != _BARE:
+            self.unnamed = UNKNOWN
 
     @cython.cfunc
     def _undo_there(
@@ -482,5 +422,3 @@ class Shelf:
 
 
 _EMPTY = b"\0\0\0"
-_UNKNOWN = Statement(b"", b"")
-"""Stands for an unnamed statement of which nothing is known: equal to no client's."""

@@ -1,0 +1,94 @@
+# cython: boundscheck=False, wraparound=False
+"""What clients were told of the results of their statements, and whether a server gives the same.
+
+A statement belongs to a generation: the state of the schema in which it was prepared. Where DDL
+came in between, a server that has it refuses it by itself when its result has changed; one that
+lacks it is asked (`proxy.session.prepared`) whether it gives what the clients were told, and where
+it does not the statement fails as Postgres makes it fail.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cython
+
+if cython.compiled:
+    from cython.cimports.proxy.session.owed import DESCRIBE, TELLING, Owed
+    from cython.cimports.proxy.session.statement import Statement
+else:
+    from proxy.session.owed import DESCRIBE, TELLING, Owed
+    from proxy.session.statement import Statement
+
+if not cython.compiled:
+    TOLD = 5
+"""The kind of the note of a Describe: (TOLD, None, generation, None, statement)."""
+
+UNKNOWN = Statement(b"", b"")
+"""Stands for an unnamed statement of which nothing is known: equal to no client's."""
+
+
+@cython.cclass
+class Results:
+    """The statements of one server in what they give.
+
+    `held`: those that it has, by when they were used last, negative where that is not certain;
+    `generation`: the state of the schema that it serves, as far as is known; `differing`:
+    statements that give another result in it than their clients were told.
+    """
+
+    held: dict[Statement, int]
+    differing: set[Statement]
+    unnamed: Statement
+
+    def __init__(self) -> None:
+        self.held = {}
+        self.differing = set()
+        self.generation = 0
+        self.unnamed = None
+
+    @cython.ccall
+    def doubts(self, statement: Statement) -> cython.bint:
+        """Whether this server may give another result than was told, and must be asked first."""
+        if statement.generation == self.generation or statement.shape is None:
+            return False
+        if statement in self.differing:
+            return False
+        if not statement.server_name:
+            return self.unnamed is not statement
+        return self.held.get(statement, -1) < 0
+
+    @cython.ccall
+    def describe(self, statement: Statement, owed: Owed) -> cython.void:
+        """A client asks for the shape of its statement, which may be None."""
+        if statement is None or statement.shape is not None:
+            owed.push(DESCRIBE)
+        else:
+            note = (TOLD, None, statement.generation, None, statement)
+            owed.push_noted(TELLING, note)
+
+    @cython.ccall
+    def told(self, note: Any, types: bytes, shape: bytes) -> cython.void:
+        """Postgres has described the statement of that note (see `Statement.told`)."""
+        statement: Statement = note[4]
+        if statement.shape is None or statement.shape == shape:
+            statement.told(types, shape, note[2])
+            return
+        self.differing.add(statement)
+        if statement.server_name:
+            self.held[statement] = -1
+        else:
+            self.unnamed = UNKNOWN
+
+    @cython.ccall
+    def distrust(self) -> cython.void:
+        """Statements of one client alone may have been prepared anew amid tables that are gone."""
+        for statement in [statement for statement in self.held if statement.alone]:
+            self.held[statement] = -1
+        self.differing = {statement for statement in self.differing if not statement.alone}
+
+    @cython.ccall
+    def renew(self, generation: cython.longlong) -> cython.void:
+        """The schema has changed, or may have."""
+        self.generation = generation
+        self.differing.clear()
