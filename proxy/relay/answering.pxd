@@ -46,6 +46,6 @@ cdef class Answering(Link):
     cpdef bytes ready_for(self, Session session)
     cdef bint _parameter_status(self, bytes body, bint ours)
     cdef object _command_complete(self, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
-    cdef object _plans_discarded(self)
+    cpdef object reads_anew(self, Session session)
     cdef object _alters(self, bytes tag)
     cdef bint _error(self, bytes body, bint ours)

@@ -383,8 +383,10 @@ class Answering(Link):
         tag: bytes = part(buffer, at, end - 1)
         if tag == b"COMMIT PREPARED":
             return self._alters(tag)
-        if tag == b"DISCARD PLANS" and not self.owed.ours():
-            self._plans_discarded()
+        if tag == b"DISCARD PLANS" and not (self.owed.ours() or self.owed.between()):
+            self.shelf.discard_plans()
+            if self.client is not None:
+                self.reads_anew(self.client.session)
         if tag != b"DISCARD ALL" and tag != b"DEALLOCATE ALL":
             return None
         session: Session = None if self.client is None else self.client.session
@@ -396,14 +398,11 @@ class Answering(Link):
             session.follow(session.parameters.with_statements({}))
         return None
 
-    @cython.cfunc
-    def _plans_discarded(self) -> object:
-        """A client's own DISCARD PLANS: Postgres reads its texts anew when it uses them next."""
-        self.shelf.discard_plans()
-        if self.client is None:
-            return None
+    @cython.ccall
+    def reads_anew(self, session: Session) -> object:
+        """Postgres reads the client's texts anew when it uses them next."""
         behind = [note[4] for note in self.owed.notes]
-        there = self.client.session.read_anew(behind)
+        there = session.read_anew(behind)
         self.parameters = self.parameters.with_statements({**self.parameters.statements, **there})
         return None
 

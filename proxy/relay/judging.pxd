@@ -10,6 +10,7 @@ cdef class Judging(Borrowing):
     cdef bint _has_failed(self)
     cdef bint _stands_alone(self, bytearray buffer, Py_ssize_t at)
     cdef bytes _end_alone(self)
+    cdef Py_ssize_t _makes_temporary(self, bytes text, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef bint _runs_now(self, bytearray buffer, Py_ssize_t at)
     cdef int _sequences(self)
     cdef Py_ssize_t _names(self, object said, bytes text, bytearray buffer, Py_ssize_t run, Py_ssize_t at)

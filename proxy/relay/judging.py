@@ -292,9 +292,7 @@ class Judging(Borrowing):
             if dbname:
                 self.hub.vacate(self.pool, dbname)
         if said.does & TEMPORARIES and not only_drops(text):
-            replans: cython.bint = server.replans() or len(session.bare) > 0
-            if replans and not runs_alone(text):
-                run = self._replan(buffer, run, at)
+            run = self._makes_temporary(text, buffer, run, at)
         run = self._names(said, text, buffer, run, at)
         idle: cython.bint = server.status == 73  # I
         alone: cython.bint = idle and server.owed.nothing()
@@ -308,11 +306,25 @@ class Judging(Borrowing):
         return run
 
     @cython.cfunc
+    def _makes_temporary(
+        self, text: bytes, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
+    ) -> cython.Py_ssize_t:
+        """On a connection of its own, search_path changes with the first temporary table, in a
+        way: texts are read anew for that, and plans made anew."""
+        server: Server = self.server
+        session: Session = self.session
+        replans: cython.bint = server.replans() or len(session.bare) > 0
+        if replans and not runs_alone(text):
+            run = self._replan(buffer, run, at)
+        if not session.tempted:
+            server.reads_anew(session)
+            session.tempted = True
+        return run
+
+    @cython.cfunc
     def _replan(
         self, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
     ) -> cython.Py_ssize_t:
-        """On a connection of its own, search_path changes with the first temporary table, in a
-        way, and plans are made anew for that."""
         server: Server = self.server
         fails_alone: cython.bint = self._stands_alone(buffer, at)
         ahead: bytes = server.shelf.forget(server.owed)

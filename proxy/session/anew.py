@@ -49,6 +49,7 @@ def prepare(session: Session, statement: Statement, name: bytes, note: Any, owed
     if session.keeps_reading(statement):
         there, back = way(statement.meaning, session.reads_under())
     if there:
+        session.mask()
         _go(OUR_EXECUTE, NOTHING_TO_UNDO, owed)
     else:
         there = tell(session, statement, owed)

@@ -228,6 +228,15 @@ class Doubting(Named):
         self.asks |= OWN_NAMES if verdict.does & TEMPORARIES else 0
         return None
 
+    def mask(self) -> None:
+        """What texts are read under is set for a moment, by SET LOCAL.
+
+        When the transaction is done, Postgres takes what a RESET has left in front of that for
+        something that was set (source "session", in AtEOXact_GUC).
+        """
+        if self.doubt is not None:
+            self.doubt.masked = True
+
     @cython.ccall
     def leads_back(self, verdict: Verdict) -> cython.bint:
         """Whether it may lead to the server's default where this session began otherwise, for a

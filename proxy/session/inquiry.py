@@ -49,15 +49,17 @@ class Doubt:
     `names`: parameters that may have been set; `reported`: those among them that Postgres tells of
     unless they were set to what they are anyway; `resets`: that may have been put back to their
     start; `locally`: those of them where that was for the transaction alone, since they were put
-    right last; `everything`: which ones cannot be told; `identity`: so may whom it acts as.
-    `reset`: the only statement, whose outcome is known unless it fails. `readings`: of PREPARE, if
-    there was one. `text`: of the last of the statements.
+    right last; `masked`: what texts are read under was set behind them, for a moment; `everything`:
+    which ones cannot be told; `identity`: so may whom it acts as. `reset`: the only statement,
+    whose outcome is known unless it fails. `readings`: of PREPARE, if there was one. `text`: of the
+    last of the statements.
     """
 
     names: set[str] = field(default_factory=set)
     reported: set[str] = field(default_factory=set)
     resets: set[str] = field(default_factory=set)
     locally: set[str] = field(default_factory=set)
+    masked: bool = False
     everything: bool = False
     identity: bool = False
     reset: Verdict | None = None

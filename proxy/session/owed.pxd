@@ -64,6 +64,7 @@ cdef class Owed:
     cpdef bint synced(self)
     cpdef bint ends(self)
     cpdef bint ours(self)
+    cpdef bint between(self)
     cpdef bint runs(self)
     cpdef bint settled(self)
     cpdef bint awaits_ready(self)

@@ -366,6 +366,11 @@ class Owed:
         return self.head < self.tail and self.queue[self.head] == OUR_QUERY
 
     @cython.ccall
+    def between(self) -> cython.bint:
+        """Whether it is that to a message of ours that goes between the client's own."""
+        return self.head < self.tail and self._between(self.queue[self.head])
+
+    @cython.ccall
     def runs(self) -> cython.bint:
         """Whether something of the client's is under way that may do something."""
         i: cython.Py_ssize_t = self.head

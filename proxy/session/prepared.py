@@ -19,7 +19,7 @@ import cython
 from proxy.session.anew import NOTHING_TO_UNDO, OURS
 from proxy.session.reread import meaning
 from proxy.session.results import UNKNOWN
-from proxy.session.statement import NO_GENERATION, as_before, share, told_of
+from proxy.session.statement import as_before, share, told_of
 from proxy.wire import messages
 
 if cython.compiled:
@@ -193,14 +193,12 @@ class Shelf(Results):
         if there and (not apart or session.settled) and session.reads_alike(statement):
             return statement
         anew: Statement
-        keeps: cython.bint = certain and session.keeps_reading(statement)
-        then: Any = statement.meaning if keeps else None
-        if certain and not keeps:
-            then = session.reads_anew(statement)
+        then: Any = None
+        if certain:
+            keeps: cython.bint = session.keeps_reading(statement)
+            then = statement.meaning if keeps else session.reads_anew(statement)
         if then is not None:
             anew = as_before(statement, then, session.parameters)
-            if not keeps:
-                anew.generation = NO_GENERATION
         else:
             anew = _read_now(session, statement.tail, statement.verdict, self.generation)
             if statement.is_analysed() and statement.shape not in (None, anew.shape):

@@ -1,10 +1,11 @@
 # cython: boundscheck=False, wraparound=False
 """What clients were told of the results of their statements, and whether a server gives the same.
 
-A statement belongs to a generation: the state of the schema in which it was prepared. Where DDL
-came in between, a server that has it refuses it by itself when its result has changed; one that
-lacks it is asked (`proxy.session.prepared`) whether it gives what the clients were told, and where
-it does not the statement fails as Postgres makes it fail.
+A server that has a statement refuses it by itself when DDL has changed its result; one that lacks
+it is asked (`proxy.session.prepared`) whether it gives what the clients were told, and where it
+does not the statement fails as Postgres makes it fail. A statement belongs to a generation: the
+state of the schema in which it was prepared, as far as is known; who prepares the text in another
+has another.
 """
 
 from __future__ import annotations
@@ -49,14 +50,17 @@ class Results:
 
     @cython.ccall
     def doubts(self, statement: Statement) -> cython.bint:
-        """Whether this server may give another result than was told, and must be asked first."""
-        if statement.generation == self.generation or statement.shape is None:
+        """Whether this server may give another result than was told, and must be asked first.
+
+        What has a name is used again and again: DDL may be under way, or have been done straight at
+        Postgres.
+        """
+        if statement.shape is None or statement in self.differing:
             return False
-        if statement in self.differing:
-            return False
+        known: cython.bint = statement.generation == self.generation
         if not statement.server_name:
-            return self.unnamed is not statement
-        return self.held.get(statement, -1) < 0
+            return not known and self.unnamed is not statement
+        return self.held.get(statement, -1) < 0 and not (known and not statement.is_analysed())
 
     @cython.ccall
     def describe(self, statement: Statement, owed: Owed) -> cython.void:

@@ -12,7 +12,7 @@ import cython
 from proxy.conditions import PARAMETERS, PREPARED, TEMP, UNSURE
 from proxy.session.findings import DISCARD_ALL, RESET_ALL
 from proxy.session.inquiry import ASKABLE, Answer
-from proxy.session.parameters import IDENTITY, IMPATIENT, NOBODYS, NONE, hasty
+from proxy.session.parameters import IDENTITY, IMPATIENT, NOBODYS, NONE, READ_UNDER, hasty
 from proxy.session.policy import Policy
 from proxy.session.preparing import NOTHING_READ, is_stand_in, made, stand_in
 
@@ -156,7 +156,8 @@ class Session(Understanding):
         base = self.parameters
         if answer.session is not None:
             kept = {n: v for n, v in base.values.items() if "." in n or n in IDENTITY}
-            base = Parameters.of({**kept, **answer.session}, base.statements)
+            masked = dict.fromkeys(self._masked(answer))
+            base = Parameters.of({**kept, **answer.session}, base.statements).with_values(masked)
         above = frozenset() if self.defaults.get(b"is_superuser") == b"on" else answer.above
         known = answer.values.keys() if answer.session is None else self.above
         self.above = self.above - known | above
@@ -180,6 +181,7 @@ class Session(Understanding):
         back = self._unset(answer)
         if answer.session is not None:
             back |= {n for n in startup if _in_catalogue(n)} - answer.session.keys()
+            back |= self._masked(answer)
             back |= {n for n, v in answer.values.items() if self._is_unset(n, v)} & self._were_set()
         if not self.doubt.identity:
             back = back.difference(IDENTITY) | self.doubt.resets.intersection(back)
@@ -196,7 +198,14 @@ class Session(Understanding):
         found = answer.values.items()
         kept = {n for n, v in found if not _in_catalogue(n) and not self._is_unset(n, v)}
         resets = self.doubt.resets | {n for n, _ in found if _in_catalogue(n)}
-        return resets - answer.settled - kept
+        return resets - (answer.settled - self._masked(answer)) - kept
+
+    def _masked(self, answer: Answer) -> frozenset[str]:
+        """What RESET has put back, though Postgres says that it is set (see `mask`)."""
+        if not self.doubt.masked:
+            return frozenset()
+        found = READ_UNDER.intersection(answer.default)
+        return found if answer.session is not None else found.intersection(self.doubt.resets)
 
     def _is_unset(self, name: str, value: str | None) -> bool:
         """Whether a parameter that is in no catalogue is as it is without anybody's doing."""

@@ -10,7 +10,7 @@ cdef class Statement:
     cdef int constants
     cdef int analysed
     cdef public bint alone
-    cdef public long long generation
+    cdef readonly long long generation
     cdef readonly bytes shape
     cdef readonly bytes anew
     cpdef object judged(self, object verdict, object routines)

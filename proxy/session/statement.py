@@ -19,9 +19,6 @@ else:
 PREFIX = b"pgfunnel_"
 """How names of prepared statements of pgfunnel's own begin."""
 
-NO_GENERATION = -1
-"""The state of no schema."""
-
 _numbers = count(1)
 
 
@@ -158,7 +155,6 @@ def told_of(
     made = _one(key, anew.verdict, alone=anew.alone)
     if made.shape is None:
         made.like(statement)
-        made.generation = NO_GENERATION
     return made
 
 

@@ -4,6 +4,7 @@ from proxy.session.statement cimport Statement
 cdef class Understanding(Doubting):
     cdef public bint stirred
     cdef public bint made
+    cdef public bint tempted
     cdef public bint settled
     cpdef object reads_now(self, Statement statement)
     cpdef bint apart(self)

@@ -32,16 +32,16 @@ class Understanding(Doubting):
     """A session in what texts mean.
 
     `stirred`: something that may change that was sent, and not all of what was sent is answered;
-    `made`: it may just have made temporary objects; `settled`: it has had some and has lost them
-    since: search_path changes with the first of them only, in a way, so that Postgres reads texts
-    anew.
+    `made`: it may just have made temporary objects, `tempted`: it once may have; `settled`: it has
+    had some and has lost them since: search_path changes with the first of them only, in a way, so
+    that Postgres reads texts anew.
     """
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
     ) -> None:
         self.stirred = False
-        self.made = self.settled = False
+        self.made = self.settled = self.tempted = False
         Doubting.__init__(self, startup, defaults)
 
     @cython.ccall

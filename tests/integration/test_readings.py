@@ -260,6 +260,35 @@ def test_characters_stay_what_they_were(
         one.ask("EXECUTE p")
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("end", ["", " ON COMMIT DROP"])
+def test_a_first_temporary_table_has_texts_read_anew(
+    own_postgres: Postgres, pgfunnel: StartFunnel, end: str, keeps: bool
+) -> None:
+    """Whether functions keep plans there, or nothing does."""
+    if keeps:
+        own_postgres.psql(
+            "CREATE FUNCTION kept() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'"
+        )
+    funnel = pgfunnel(own_postgres, default_pool_size=1)
+    one, other = Both(funnel, own_postgres), Both(funnel, own_postgres)
+    with contextlib.closing(one), contextlib.closing(other):
+        one.send(parse("s", "SELECT date '01/02/2020' - date '2020-01-01'"), SYNC)
+        for sql in (
+            "SET datestyle = 'German'",
+            f"CREATE TEMP TABLE first (a int){end}",
+            "SELECT 1",
+        ):
+            one.ask(sql)
+            other.ask("SELECT 1") if end else None
+            one.send(bind("", "s"), execute(), SYNC)
+        for style in ("ISO, MDY", "German"):
+            one.ask(
+                f"SET datestyle = '{style}'; CREATE TEMP TABLE IF NOT EXISTS second (a int){end}"
+            )
+            one.send(bind("", "s"), execute(), SYNC)
+
+
 def test_the_unnamed_statement(both: list[Both]) -> None:
     one, other = both
     one.ask("SET timezone = 'Asia/Tokyo'")

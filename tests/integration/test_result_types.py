@@ -15,7 +15,8 @@ import asyncpg
 import psycopg
 import pytest
 
-from tests.postgres import USERS
+from tests.integration.observe import until
+from tests.postgres import USERS, Postgres
 from tests.wireclient import SYNC, Wire, bind, describe, execute, parse
 
 OUTDATED = "cached plan must not change result type"
@@ -242,6 +243,40 @@ def test_whoever_was_told_is_told_that_it_changed(
         wire.until_ready()
         wire.send(bind("", "again"), execute(), SYNC)
         assert [answer.kind for answer in wire.until_ready()] == ["2", "D", "C", "Z"]
+
+
+def test_ddl_that_is_under_way(dsn: str, table: str) -> None:
+    """Who was told waits for it, on whichever server, and hears of it."""
+    place = urlsplit(dsn)
+    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
+    with (
+        Wire(*where) as wire,
+        psycopg.connect(dsn) as migration,
+        psycopg.connect(dsn, autocommit=True) as other,
+    ):
+        wire.send(parse("s", f"SELECT * FROM {table}"), describe("s"), SYNC)
+        wire.until_ready()
+        migration.execute(f"ALTER TABLE {table} ALTER a TYPE bigint")
+        wire.send(bind("", "s"), execute(), SYNC)
+        waits = (
+            f"SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass"
+        )
+        until(lambda: other.execute(waits).fetchone() == (1,))
+        migration.commit()
+        assert [a.sqlstate for a in wire.until_ready() if a.kind == "E"] == ["0A000"]
+
+
+def test_ddl_straight_at_postgres(dsn: str, table: str, postgres: Postgres) -> None:
+    place = urlsplit(dsn)
+    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
+    with Wire(*where) as wire, ExitStack() as holders:
+        wire.send(parse("s", f"SELECT * FROM {table}"), describe("s"), SYNC)
+        wire.until_ready()
+        postgres.psql(f"ALTER TABLE {table} ALTER a TYPE bigint")
+        for _ in range(3):
+            wire.send(bind("", "s"), execute(), SYNC)
+            assert [a.sqlstate for a in wire.until_ready() if a.kind == "E"] == ["0A000"]
+            holders.enter_context(psycopg.connect(dsn)).execute("SELECT 1")
 
 
 AMID = {

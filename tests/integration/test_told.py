@@ -238,6 +238,32 @@ def test_a_reset_that_no_text_shows_leads_back(pgfunnel: StartFunnel, cycles: li
             twins.ask(name, "SHOW client_encoding")
 
 
+@pytest.mark.parametrize("block", [False, True])
+@pytest.mark.parametrize(
+    "back",
+    ["RESET TimeZone", "RESET ALL", "SET TimeZone TO DEFAULT", "SET LOCAL TimeZone TO DEFAULT"],
+)
+def test_a_reset_in_front_of_what_is_read_as_before_leads_back(
+    pgfunnel: StartFunnel, back: str, block: bool
+) -> None:
+    """The statement's own time zone is set for a moment, in the same cycle."""
+    sql = "SELECT (timestamptz '2020-01-01' - timestamptz '2020-01-01 00:00+00')::text"
+    with Twins(pgfunnel(default_pool_size=1)) as twins:
+        twins.connect("one", TimeZone="Asia/Tokyo")
+        twins.ask("other", "SET TimeZone = 'Asia/Kabul'")
+        twins.send("one", parse("s", sql), SYNC)
+        for _ in range(2):
+            twins.ask("one", "SET TimeZone = 'Europe/Paris'")
+            twins.ask("other", "DISCARD PLANS")
+            if block:
+                twins.ask("one", "BEGIN")
+            reset = parse("", back), bind(), execute()
+            twins.send("one", *reset, bind("", "s"), execute(), SYNC)
+            twins.ask("one", "SHOW TimeZone; COMMIT")
+            for name in ("other", "one"):
+                twins.ask(name, "SHOW TimeZone")
+
+
 LED_BACK = {
     **{name: f"SET LOCAL {name} TO DEFAULT" for name in BEGAN},
     "time zone": "SET LOCAL TIME ZONE LOCAL",
