@@ -17,7 +17,7 @@ import pytest
 
 from tests.integration.observe import until
 from tests.postgres import USERS, Postgres
-from tests.wireclient import SYNC, Wire, bind, describe, execute, parse
+from tests.wireclient import SYNC, Wire, bind, describe, execute, parse, query
 
 OUTDATED = "cached plan must not change result type"
 _numbers = count(1)
@@ -246,24 +246,32 @@ def test_whoever_was_told_is_told_that_it_changed(
 
 
 def test_ddl_that_is_under_way(dsn: str, table: str) -> None:
-    """Who was told waits for it, on whichever server, and hears of it."""
+    """It waits for a reader; who was told waits behind it, on another server, and hears of it."""
     place = urlsplit(dsn)
     where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
     with (
         Wire(*where) as wire,
-        psycopg.connect(dsn) as migration,
+        psycopg.connect(dsn) as reader,
+        Wire(*where) as migration,
         psycopg.connect(dsn, autocommit=True) as other,
     ):
-        wire.send(parse("s", f"SELECT * FROM {table}"), describe("s"), SYNC)
-        wire.until_ready()
-        migration.execute(f"ALTER TABLE {table} ALTER a TYPE bigint")
-        wire.send(bind("", "s"), execute(), SYNC)
         waits = (
             f"SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass"
         )
-        until(lambda: other.execute(waits).fetchone() == (1,))
-        migration.commit()
+
+        def wait_there(count: int) -> None:
+            until(lambda: other.execute(waits).fetchone() == (count,))
+
+        wire.send(parse("s", f"SELECT * FROM {table}"), describe("s"), SYNC)
+        wire.until_ready()
+        reader.execute(f"SELECT FROM {table}")
+        migration.send(query(f"ALTER TABLE {table} ALTER a TYPE bigint"))
+        wait_there(1)
+        wire.send(bind("", "s"), execute(), SYNC)
+        wait_there(2)
+        reader.commit()
         assert [a.sqlstate for a in wire.until_ready() if a.kind == "E"] == ["0A000"]
+        migration.until_ready()
 
 
 def test_ddl_straight_at_postgres(dsn: str, table: str, postgres: Postgres) -> None:
@@ -274,9 +282,9 @@ def test_ddl_straight_at_postgres(dsn: str, table: str, postgres: Postgres) -> N
         wire.until_ready()
         postgres.psql(f"ALTER TABLE {table} ALTER a TYPE bigint")
         for _ in range(3):
+            holders.enter_context(psycopg.connect(dsn)).execute("SELECT 1")
             wire.send(bind("", "s"), execute(), SYNC)
             assert [a.sqlstate for a in wire.until_ready() if a.kind == "E"] == ["0A000"]
-            holders.enter_context(psycopg.connect(dsn)).execute("SELECT 1")
 
 
 AMID = {
