@@ -371,7 +371,13 @@ def test_who_asked_for_what_was_the_default_keeps_it_when_that_changes(
             resetting.execute("RESET timezone")
         own_postgres.psql("ALTER SYSTEM SET timezone = 'Asia/Tokyo'")
         own_postgres.psql("SELECT pg_reload_conf()")
-        until(lambda: shown(other)["timezone"] == "Asia/Tokyo")
+
+        def is_known() -> bool:
+            shown(other)
+            with connected(funnel.dsn("alice")) as (after,):
+                return after.info.parameter_status("TimeZone") == "Asia/Tokyo"
+
+        until(is_known)
         for _ in range(2):
             for each in mine:
                 assert shown(each)["timezone"] == old
