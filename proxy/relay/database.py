@@ -34,14 +34,18 @@ else:
 _MAX_GREETINGS = 1000
 
 
+Greeting = tuple[Parameters, bytes, dict[str, str]]
+"""What parameters come to, the ParameterStatus messages that say so, and what of them is as by
+default."""
+
+
 @cython.cclass
 class Database(Pool):
     """A pool with all that is needed to fill it.
 
     `check_delay`: a server that was idle for as many seconds is checked before it is lent;
-    `greetings`: for the parameters that clients asked for, what they come to, the ParameterStatus
-    messages that tell so, and what of them is as by default; `resets`: server_reset_query runs in
-    any pool mode;
+    `greetings`: for the parameters that clients asked for, what they are told;
+    `resets`: server_reset_query runs in any pool mode;
     `once`: a server that a client has had is closed;
     `replicates`: replication connections were asked for;
     `generation`: see `proxy.session.prepared`; `routines`: the database's own functions and the
@@ -61,7 +65,7 @@ class Database(Pool):
     address: Address
     failure: PgfunnelError
     defaults: dict[bytes, bytes]
-    greetings: dict[Parameters, tuple[Parameters, bytes, dict[str, str]]]
+    greetings: dict[Parameters, Greeting]
     policy: Policy
     reported: frozenset[str]
     catalog: Catalog

@@ -22,6 +22,7 @@ from proxy.errors import (
     ShuttingDown,
     TooManyClients,
 )
+from proxy.relay.database import Greeting
 from proxy.relay.lookups import Lookups
 from proxy.relay.peers import KEY_SIZE, as_told, marked
 from proxy.relay.standing import CONSOLE
@@ -79,7 +80,7 @@ class Place:
     pool: Database
     mode: cython.int
     recalls: cython.bint
-    known: tuple[Parameters, bytes, dict[str, str]] | None
+    known: Greeting | None
     parameters: Parameters | None
     greeting: bytes
     most: tuple[int, int]
@@ -405,9 +406,7 @@ class Entrance:
         return None
 
 
-def _spell_out(
-    place: Place, pool: Database, known: tuple[Parameters, bytes, dict[str, str]], name: str | None
-) -> None:
+def _spell_out(place: Place, pool: Database, known: Greeting, name: str | None) -> None:
     """Put together what clients with this wish are told of their parameters."""
     parameters, told, _ = known
     own_name = pool.defaults.get(b"application_name", b"") if name is None else name.encode()

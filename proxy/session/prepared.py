@@ -202,8 +202,7 @@ class Shelf(Results):
         else:
             anew = _read_now(session, statement.tail, statement.verdict, self.generation)
             if statement.is_analysed() and statement.shape not in (None, anew.shape):
-                same = statement.generation == self.generation and session.looks_alike(statement)
-                anew = told_of(anew, statement, session.executed(statement.verdict), same=same)
+                anew = told_of(anew, statement, session.executed(statement.verdict))
         session.names[name] = anew
         return anew
 

@@ -55,12 +55,16 @@ class Results:
         What has a name is used again and again: DDL may be under way, or have been done straight at
         Postgres.
         """
-        if statement.shape is None or statement in self.differing:
+        if statement.shape is None:
             return False
         known: cython.bint = statement.generation == self.generation
         if not statement.server_name:
-            return not known and self.unnamed is not statement
-        return self.held.get(statement, -1) < 0 and not (known and not statement.is_analysed())
+            lacks: cython.bint = not known and self.unnamed is not statement
+        elif self.held.get(statement, -1) >= 0:
+            return False
+        else:
+            lacks = not known or statement.is_analysed()
+        return lacks and statement not in self.differing
 
     @cython.ccall
     def describe(self, statement: Statement, owed: Owed) -> cython.void:

@@ -141,16 +141,9 @@ def as_before(statement: Statement, meaning: object, parameters: Parameters) -> 
     return known
 
 
-def told_of(
-    anew: Statement, statement: Statement, executed: tuple[object, ...], *, same: bool
-) -> Statement:
-    """The statement read anew, for clients that were told of its result when they read the other.
-
-    `same`: it gives that; else it is to be asked whether it does.
-    """
-    if same and anew.shape is None:
-        anew.like(statement)
-        return anew
+def told_of(anew: Statement, statement: Statement, executed: tuple[object, ...]) -> Statement:
+    """The statement read anew, for clients that were told of its result when they read the other:
+    it is to be asked whether it gives that."""
     key = (anew.tail, anew.meaning, anew.under, anew.generation, (*executed, statement.shape))
     made = _one(key, anew.verdict, alone=anew.alone)
     if made.shape is None:

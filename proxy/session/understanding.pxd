@@ -14,6 +14,5 @@ cdef class Understanding(Doubting):
     cpdef bint reads_otherwise(self, Statement statement)
     cpdef bint reads_alike(self, Statement statement)
     cpdef bint keeps(self, Statement statement)
-    cpdef bint looks_alike(self, Statement statement)
     cdef bint _looks_up_anew(self, object then)
     cpdef bint keeps_reading(self, Statement statement)

@@ -121,15 +121,6 @@ class Understanding(Doubting):
             return False
         return self._asks_of(_PATH) or not self._looks_up_anew(then)
 
-    @cython.ccall
-    def looks_alike(self, statement: Statement) -> cython.bint:
-        """Whether names in its text stand for what they did when it was read last."""
-        if self.apart() or self.clouded() or self._asks_of(_PATH):
-            return False
-        if statement.alone or statement.under is None:
-            return False
-        return not self._looks_up_anew(statement.under)
-
     def reads_anew(self, statement: Statement) -> Meaning | None:
         """What its text is read under if it is read anew now, where that is not what holds."""
         then = statement.lexed if statement.meaning is None else statement.meaning

@@ -6,7 +6,7 @@ The faults are put in from outside: a function of its own fails as long as a fil
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,14 +57,14 @@ class Faulty:
 @pytest.fixture(params=["compiled", "pure"])
 def faulty(
     postgres: Postgres, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[type[Faulty]]:
+) -> Iterator[Callable[[int], Faulty]]:
     begun: list[Faulty] = []
 
     def start(size: int) -> Faulty:
         begun.append(Faulty(postgres, tmp_path, size, pure=request.param == "pure"))
         return begun[-1]
 
-    yield start  # type: ignore[misc]
+    yield start
     for each in begun:
         each.funnel.stop()
 
@@ -87,8 +87,8 @@ def undisturbed(others: list[Wire]) -> None:
 
 
 @pytest.mark.parametrize("use", [USE, USE[1:]], ids=["behind a query", "alone"])
-def test_others_get_their_own_answers(faulty: type[Faulty], use: list[bytes]) -> None:
-    lab = faulty(2)  # type: ignore[call-arg, arg-type]
+def test_others_get_their_own_answers(faulty: Callable[[int], Faulty], use: list[bytes]) -> None:
+    lab = faulty(2)
     with contextlib.ExitStack() as stack:
         others = [stack.enter_context(lab.connect()) for _ in range(4)]
         for _ in range(5):
@@ -102,9 +102,9 @@ def test_others_get_their_own_answers(faulty: type[Faulty], use: list[bytes]) ->
     assert "a fault of this test's" in lab.funnel.log()
 
 
-def test_who_frees_the_server_is_not_to_blame(faulty: type[Faulty]) -> None:
+def test_who_frees_the_server_is_not_to_blame(faulty: Callable[[int], Faulty]) -> None:
     """The fault is met when a waiter's turn comes, which is in another client's hands."""
-    lab = faulty(1)  # type: ignore[call-arg, arg-type]
+    lab = faulty(1)
     with contextlib.ExitStack() as stack:
         one, holder, *others = [stack.enter_context(lab.connect()) for _ in range(4)]
         prepared(one)

@@ -47,6 +47,12 @@ def table(dsn: str) -> Iterator[str]:
         connection.execute(f"DROP TABLE IF EXISTS {name}")
 
 
+def connected(dsn: str) -> Wire:
+    """A raw connection as alice."""
+    place = urlsplit(dsn)
+    return Wire(str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
+
+
 async def busy(stack: AsyncExitStack, servers: int) -> list[asyncpg.Connection]:
     """Clients that hold a server each, so that the next one gets another."""
     holders = [await opened(stack) for _ in range(servers)]
@@ -175,10 +181,8 @@ def test_psycopg_hears_it_and_goes_on(dsn: str, table: str) -> None:
 @pytest.mark.parametrize("name", ["", "s"])
 def test_in_pipelines_cut_anywhere(dsn: str, table: str, size: int, name: str) -> None:
     """Two Binds of it in one pipeline, the second behind a Sync, on a server that lacks it."""
-    place = urlsplit(dsn)
-    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
     with (
-        Wire(*where) as wire,
+        connected(dsn) as wire,
         psycopg.connect(dsn) as holder,
         psycopg.connect(dsn, autocommit=True) as other,
     ):
@@ -224,10 +228,8 @@ def test_whoever_was_told_is_told_that_it_changed(
     dsn: str, table: str, told: list[bytes], between: str
 ) -> None:
     """However it was told, and whatever it has set since."""
-    place = urlsplit(dsn)
-    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
     use = bind("", "s"), execute(), SYNC
-    with Wire(*where) as wire, psycopg.connect(dsn, autocommit=True) as other:
+    with connected(dsn) as wire, psycopg.connect(dsn, autocommit=True) as other:
         wire.send(parse("s", f"SELECT * FROM {table}"), *told)
         wire.until_ready()
         wire.ask(between)
@@ -247,12 +249,10 @@ def test_whoever_was_told_is_told_that_it_changed(
 
 def test_ddl_that_is_under_way(dsn: str, table: str) -> None:
     """It waits for a reader; who was told waits behind it, on another server, and hears of it."""
-    place = urlsplit(dsn)
-    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
     with (
-        Wire(*where) as wire,
+        connected(dsn) as wire,
         psycopg.connect(dsn) as reader,
-        Wire(*where) as migration,
+        connected(dsn) as migration,
         psycopg.connect(dsn, autocommit=True) as other,
     ):
         waits = (
@@ -275,9 +275,7 @@ def test_ddl_that_is_under_way(dsn: str, table: str) -> None:
 
 
 def test_ddl_straight_at_postgres(dsn: str, table: str, postgres: Postgres) -> None:
-    place = urlsplit(dsn)
-    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
-    with Wire(*where) as wire, ExitStack() as holders:
+    with connected(dsn) as wire, ExitStack() as holders:
         wire.send(parse("s", f"SELECT * FROM {table}"), describe("s"), SYNC)
         wire.until_ready()
         postgres.psql(f"ALTER TABLE {table} ALTER a TYPE bigint")
@@ -305,10 +303,8 @@ def test_it_is_refused_amid_objects_of_ones_own(
     dsn: str, table: str, amid: list[str], ends: list[str], changes: bool
 ) -> None:
     hides = any("{0} (a bigint)" in sql for sql in amid)
-    place = urlsplit(dsn)
-    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
     use = bind("", "s"), execute(), SYNC
-    with Wire(*where) as wire, psycopg.connect(dsn, autocommit=True) as other:
+    with connected(dsn) as wire, psycopg.connect(dsn, autocommit=True) as other:
         wire.send(parse("s", f"SELECT * FROM {table}"), describe("s"), SYNC)
         wire.until_ready()
         if changes:
@@ -339,9 +335,7 @@ OTHERS = {
 def test_what_postgres_does_not_look_at_is_not_refused(
     dsn: str, table: str, run: str, before: str, after: str, between: str
 ) -> None:
-    place = urlsplit(dsn)
-    where = (str(place.hostname), place.port or 0, "alice", place.path[1:], USERS["alice"])
-    with Wire(*where) as wire, psycopg.connect(dsn) as holder:
+    with connected(dsn) as wire, psycopg.connect(dsn) as holder:
         wire.ask(before)
         wire.send(parse("s", run), bind("", "s"), describe("", "P"), execute(), SYNC)
         wire.until_ready()
