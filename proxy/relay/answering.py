@@ -264,8 +264,10 @@ class Answering(Link):
             body = b"%d" % (end - at)
         elif kind == 84:  # T
             body = messages.shape(body)
-        self.shelf.told(note, self.types, body)
+        outdated: cython.bint = self.shelf.told(note, self.types, body)
         self.types = b""  # none come with a portal's
+        if outdated and self.status == 73:  # I; else it may be so in this transaction alone
+            self.hub.schema_changed(self.pool, STATEMENTS)
         return None
 
     @cython.cfunc

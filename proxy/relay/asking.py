@@ -16,6 +16,7 @@ from proxy.relay.fitting import RETRIES
 from proxy.session.inquiry import question, read_answer
 from proxy.session.parameters import settings_query
 from proxy.telemetry.reasons import CHANGED
+from proxy.wire import messages
 
 if cython.compiled:
     from cython.cimports.proxy.relay.fitting import (
@@ -49,6 +50,8 @@ else:
     )
     from proxy.relay.server import Server
     from proxy.session.session import Session
+
+_NOT_BACK = "RESET leads back to what this session began with, which Postgres refuses here."
 
 
 @cython.cclass
@@ -222,7 +225,10 @@ class Asking(Fitting):
 
     @cython.cfunc
     def _restore(self) -> object:
-        """In a transaction, RESET leads to what the client began with, too."""
+        """In a transaction, RESET leads to what the client began with, too.
+
+        Where it cannot, the client is told that its transaction has failed.
+        """
         self.asked = self.session.question_now()
         self.server.rows = []
         self._run_ahead(RESTORING, [question(*self.asked)])
@@ -240,7 +246,9 @@ class Asking(Fitting):
                 ways = settings_query(lasting.items()), settings_query(passing.items(), True)
                 self._run_ahead(RESTORED, [way.encode() for way in ways if way])
                 return None
-        if what == RESTORED and error is None:
+        if error is not None:
+            self.send(messages.error_fields({"H": _NOT_BACK, **error}.items()))
+        elif what == RESTORED:
             known = {k: v for k, v in self.back.items() if k in self.pool.reported}
             server.parameters = server.parameters.with_values(known)
             session.follow(session.parameters.with_values(known))

@@ -20,6 +20,7 @@ cdef class Naming(Judging):
     cdef Py_ssize_t _uses(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _uses_bare(self, bytes name, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _parse(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
+    cdef Py_ssize_t _parse_named(self, bytes name, bytes tail, object said, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end)
     cdef object _parse_unnamed(self, object said, bytearray buffer, Py_ssize_t at, Py_ssize_t end)
     cdef Py_ssize_t _parse_large(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t stop)
     cdef Py_ssize_t _close_name(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end)

@@ -209,7 +209,8 @@ class Naming(Judging):
         key: bytes = _own(buffer, name, stop)
         statement = session.names.get(key)
         if statement is not None:
-            if server.status != 69 and session.reads_otherwise(statement):  # E
+            reads: cython.bint = server.status != 69 and not self.doubted  # E
+            if reads and session.reads_otherwise(statement):
                 statement = server.shelf.reading(session, key, statement, self.pool.certain)
             if server.shelf.doubts(statement) and not self.doubted:
                 return self._ask_shape(statement, buffer, run, at)
@@ -298,6 +299,7 @@ class Naming(Judging):
             return -1
         stop: cython.Py_ssize_t = zero(buffer, at + 5, min(n, end))
         if server.owed.skipping:
+            self.doubted = False
             return run
         if stop < 0:
             server.owed.push_noted(80, NOTHING_TO_UNDO)  # P
@@ -323,13 +325,37 @@ class Naming(Judging):
             tail = part(buffer, stop + 1, end)
             server.shelf.parse_bare(self.session, name, tail, said, server.owed)
             return run
-        before: Statement = self.session.names.get(name)
-        if before is not None and server.shelf.doubts(before) and not self.doubted:
-            return self._ask_shape(before, buffer, run, at)
+        return self._parse_named(name, part(buffer, stop + 1, end), said, buffer, run, at, end)
+
+    @cython.cfunc
+    def _parse_named(
+        self,
+        name: bytes,
+        tail: bytes,
+        said: Any,
+        buffer: bytearray,
+        run: cython.Py_ssize_t,
+        at: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+    ) -> cython.Py_ssize_t:
+        """A Parse of what others may have prepared before."""
+        server: Server = self.server
+        session: Session = self.session
+        taken: cython.bint = name in session.names
+        statement: Statement
+        if taken:
+            statement = session.names[name]
+        else:
+            statement = server.shelf.read_now(session, tail, said, self.doubted)
+        if not self.doubted and server.shelf.doubts(statement):
+            return self._ask_shape(statement, buffer, run, at)
         self.doubted = False
-        good: cython.bint = server.status != 69 and server.owed.ready == 0  # E
-        tail = part(buffer, stop + 1, end)
-        ahead: bytes = server.shelf.parse(self.session, name, tail, said, server.owed, good)
+        ahead: bytes
+        if taken:
+            ahead = server.shelf.parse_again(session, name, statement, tail, server.owed)
+        else:
+            good: cython.bint = server.status != 69 and server.owed.ready == 0  # E
+            ahead = server.shelf.parse(session, name, statement, server.owed, good)
         self.pool.counters.client_parses += 1
         self.pool.counters.server_parses += len(ahead) > 0
         PIECES.add(buffer, run, at)

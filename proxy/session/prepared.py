@@ -79,19 +79,6 @@ def _unsure(statement: Statement | None, owed: Owed) -> bool:
     return any(note[3] is statement for note in owed.notes)
 
 
-def _read_now(session: Session, tail: bytes, verdict: Any, generation: int) -> Statement:
-    """A statement whose text is read under what holds at its Parse.
-
-    What is under way may change that, as SET in one pipeline with it: then nobody shares it.
-    """
-    executed = session.executed(verdict)
-    alone = session.clouded() or session.apart()
-    statement = share(tail, session.parameters, verdict, generation, executed, alone=alone)
-    if alone:
-        session.reads_now(statement)
-    return statement
-
-
 @cython.cclass
 class Shelf(Results):
     """The prepared statements of one server, least recently used first to go.
@@ -157,7 +144,7 @@ class Shelf(Results):
         if stamp is not None and stamp >= 0 and sure:
             self.held[statement] = self.clock
             return b""
-        if statement in self.differing:
+        if statement is self.differs:
             owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
             return _MUST_FAIL
         ahead: bytes = b""
@@ -184,8 +171,6 @@ class Shelf(Results):
         Its constants are what they were at its Parse, as long as Postgres itself would not read it
         anew. `certain`: parameters can be set, so it can be prepared as at its Parse.
         """
-        if statement in self.differing and statement.under is session.parameters.meaning:
-            return statement
         there: cython.bint = self.held.get(statement, -1) >= 0
         apart: cython.bint = session.apart()
         if statement.alone and (there or (not apart and certain and session.keeps(statement))):
@@ -200,7 +185,7 @@ class Shelf(Results):
         if then is not None:
             anew = as_before(statement, then, session.parameters)
         else:
-            anew = _read_now(session, statement.tail, statement.verdict, self.generation)
+            anew = self.read_now(session, statement.tail, statement.verdict)
             if statement.is_analysed() and statement.shape not in (None, anew.shape):
                 anew = told_of(anew, statement, session.executed(statement.verdict))
         session.names[name] = anew
@@ -209,6 +194,7 @@ class Shelf(Results):
     @cython.ccall
     def ask(self, session: Session, statement: Statement, owed: Owed) -> bytes:
         """Messages that prepare a statement in doubt and ask what it gives."""
+        self.differs = None
         ahead: bytes
         if statement.server_name:
             ahead = self.need(session, statement, owed)
@@ -253,27 +239,41 @@ class Shelf(Results):
         return messages.close_statement(statement.server_name)
 
     @cython.ccall
+    def read_now(
+        self, session: Session, tail: bytes, verdict: Any, asked: cython.bint = False
+    ) -> Statement:
+        """A statement whose text is read under what holds at its Parse.
+
+        `verdict`: what the text may do to a session, or None. What is under way may change how it
+        is read, as SET in one pipeline with it: then nobody shares it. Nor where this server was
+        `asked` and gives something else than others were told.
+        """
+        executed = session.executed(verdict)
+        alone: cython.bint = session.clouded() or session.apart()
+        known: Statement
+        known = share(tail, session.parameters, verdict, self.generation, executed, alone=alone)
+        if asked and known is self.differs:
+            alone = True
+            known = share(tail, session.parameters, verdict, self.generation, alone=True)
+        if alone:
+            session.reads_now(known)
+        return known
+
+    @cython.ccall
     def parse(
         self,
         session: Session,
         name: bytes,
-        tail: bytes,
-        verdict: Any,
+        statement: Statement,
         owed: Owed,
         known_good: cython.bint,
     ) -> bytes:
         """A client prepares `name`: what is sent to the server in its place.
 
-        `verdict`: what the text may do to a session, or None.
         `known_good`: the transaction is known not to have failed, so that a statement that is
         there already may be answered without asking.
         """
-        before = session.names.get(name)
-        if before is not None:
-            ahead: bytes = self._parse_again(session, name, before, tail, owed)
-            return ahead
-        statement = _read_now(session, tail, verdict, self.generation)
-        ahead = b""
+        ahead: bytes = b""
         if known_good and self.held.get(statement, -1) >= 0:
             self._touch(statement)
             session.names[name] = statement
@@ -286,7 +286,7 @@ class Shelf(Results):
         self._touch(statement)
         session.names[name] = statement
         owed.push_noted(PARSE, (_NAME, name, None, statement, statement))
-        return ahead + messages.parse(statement.server_name, tail)
+        return ahead + messages.parse(statement.server_name, statement.tail)
 
     @cython.ccall
     def forget(self, owed: Owed) -> bytes:
@@ -312,8 +312,8 @@ class Shelf(Results):
         self.clock += 1
         self.held[statement] = self.clock
 
-    @cython.cfunc
-    def _parse_again(
+    @cython.ccall
+    def parse_again(
         self, session: Session, name: bytes, before: Statement, tail: bytes, owed: Owed
     ) -> bytes:
         """The client has that name: let the server itself refuse a second one.
@@ -360,7 +360,7 @@ class Shelf(Results):
         if session.unnamed is None:
             owed.push_noted(OUR_CLOSE, (_UNNAMED, None, None, None, None))
             return messages.CLOSE_UNNAMED
-        if session.unnamed in self.differing:
+        if session.unnamed is self.differs:
             self.unnamed = UNKNOWN
             owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
             return _MUST_FAIL

@@ -6,11 +6,11 @@ cdef enum:
 
 cdef class Results:
     cdef public dict held
-    cdef readonly set differing
+    cdef readonly Statement differs
     cdef readonly long long generation
     cdef public Statement unnamed
     cpdef bint doubts(self, Statement statement)
-    cpdef void told(self, object note, bytes types, bytes shape)
+    cpdef bint told(self, object note, bytes types, bytes shape)
     cpdef void distrust(self)
     cpdef void renew(self, long long generation)
     cpdef void describe(self, Statement statement, Owed owed)

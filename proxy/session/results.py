@@ -34,17 +34,17 @@ class Results:
     """The statements of one server in what they give.
 
     `held`: those that it has, by when they were used last, negative where that is not certain;
-    `generation`: the state of the schema that it serves, as far as is known; `differing`:
-    statements that give another result in it than their clients were told.
+    `generation`: the state of the schema that it serves, as far as is known; `differs`: the one
+    that it was asked about last, if it gives another result than was told.
     """
 
     held: dict[Statement, int]
-    differing: set[Statement]
+    differs: Statement
     unnamed: Statement
 
     def __init__(self) -> None:
         self.held = {}
-        self.differing = set()
+        self.differs = None
         self.generation = 0
         self.unnamed = None
 
@@ -59,12 +59,10 @@ class Results:
             return False
         known: cython.bint = statement.generation == self.generation
         if not statement.server_name:
-            lacks: cython.bint = not known and self.unnamed is not statement
-        elif self.held.get(statement, -1) >= 0:
+            return not known and self.unnamed is not statement
+        if self.held.get(statement, -1) >= 0:
             return False
-        else:
-            lacks = not known or statement.is_analysed()
-        return lacks and statement not in self.differing
+        return not known or statement.is_analysed()
 
     @cython.ccall
     def describe(self, statement: Statement, owed: Owed) -> cython.void:
@@ -76,27 +74,29 @@ class Results:
             owed.push_noted(TELLING, note)
 
     @cython.ccall
-    def told(self, note: Any, types: bytes, shape: bytes) -> cython.void:
-        """Postgres has described the statement of that note (see `Statement.told`)."""
+    def told(self, note: Any, types: bytes, shape: bytes) -> cython.bint:
+        """Postgres has described the statement of that note (see `Statement.told`).
+
+        Returns whether the schema is not the one that it was taken for.
+        """
         statement: Statement = note[4]
         if statement.shape is None or statement.shape == shape:
             statement.told(types, shape, note[2])
-            return
-        self.differing.add(statement)
+            return False
+        self.differs = statement
         if statement.server_name:
             self.held[statement] = -1
         else:
             self.unnamed = UNKNOWN
+        return statement.generation == self.generation
 
     @cython.ccall
     def distrust(self) -> cython.void:
         """Statements of one client alone may have been prepared anew amid tables that are gone."""
         for statement in [statement for statement in self.held if statement.alone]:
             self.held[statement] = -1
-        self.differing = {statement for statement in self.differing if not statement.alone}
 
     @cython.ccall
     def renew(self, generation: cython.longlong) -> cython.void:
         """The schema has changed, or may have."""
         self.generation = generation
-        self.differing.clear()

@@ -247,6 +247,12 @@ def test_whoever_was_told_is_told_that_it_changed(
         assert [answer.kind for answer in wire.until_ready()] == ["2", "D", "C", "Z"]
 
 
+def lock_of(table: str, count: int, looks: psycopg.Connection[tuple[int]]) -> None:
+    """Wait until so many wait for the table."""
+    waits = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass"
+    until(lambda: looks.execute(waits).fetchone() == (count,))
+
+
 def test_ddl_that_is_under_way(dsn: str, table: str) -> None:
     """It waits for a reader; who was told waits behind it, on another server, and hears of it."""
     with (
@@ -255,20 +261,13 @@ def test_ddl_that_is_under_way(dsn: str, table: str) -> None:
         connected(dsn) as migration,
         psycopg.connect(dsn, autocommit=True) as other,
     ):
-        waits = (
-            f"SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass"
-        )
-
-        def wait_there(count: int) -> None:
-            until(lambda: other.execute(waits).fetchone() == (count,))
-
         wire.send(parse("s", f"SELECT * FROM {table}"), describe("s"), SYNC)
         wire.until_ready()
         reader.execute(f"SELECT FROM {table}")
         migration.send(query(f"ALTER TABLE {table} ALTER a TYPE bigint"))
-        wait_there(1)
+        lock_of(table, 1, other)
         wire.send(bind("", "s"), execute(), SYNC)
-        wait_there(2)
+        lock_of(table, 2, other)
         reader.commit()
         assert [a.sqlstate for a in wire.until_ready() if a.kind == "E"] == ["0A000"]
         migration.until_ready()
@@ -283,6 +282,85 @@ def test_ddl_straight_at_postgres(dsn: str, table: str, postgres: Postgres) -> N
             holders.enter_context(psycopg.connect(dsn)).execute("SELECT 1")
             wire.send(bind("", "s"), execute(), SYNC)
             assert [a.sqlstate for a in wire.until_ready() if a.kind == "E"] == ["0A000"]
+
+
+@pytest.mark.parametrize("hears", [False, True])
+def test_a_newcomer_amid_ddl_that_is_under_way(dsn: str, table: str, hears: bool) -> None:
+    """It prepares a text that others were told the former result of: they are refused on each
+    server, it is on none."""
+    use = bind("", "s"), execute(), SYNC
+    with (
+        connected(dsn) as told,
+        psycopg.connect(dsn) as reader,
+        connected(dsn) as migration,
+        connected(dsn) as newcomer,
+        psycopg.connect(dsn, autocommit=True) as looks,
+        ExitStack() as holders,
+    ):
+        told.send(parse("s", f"SELECT a FROM {table}"), describe("s"), SYNC)
+        told.until_ready()
+        holders.enter_context(psycopg.connect(dsn)).execute("SELECT 1")
+        reader.execute(f"SELECT FROM {table}")
+        migration.send(query(f"ALTER TABLE {table} ALTER a TYPE real"))
+        lock_of(table, 1, looks)
+        news = [describe("s")] * hears
+        newcomer.send(parse("s", f"SELECT a FROM {table}"), *news, *use)
+        lock_of(table, 2, looks)
+        reader.commit()
+        migration.until_ready()
+        kinds = "".join(answer.kind for answer in newcomer.until_ready())
+        assert kinds == ("1tT2DCZ" if hears else "12DCZ")
+        for _ in range(4):
+            told.send(*use)
+            assert [a.sqlstate for a in told.until_ready() if a.kind == "E"] == ["0A000"]
+            newcomer.send(*use)
+            assert [a.kind for a in newcomer.until_ready()] == ["2", "D", "C", "Z"]
+            holders.enter_context(psycopg.connect(dsn)).execute("SELECT 1")
+
+
+@pytest.mark.parametrize("changed, value", [("real", 1.0), ("numeric", 1), ("text", "1")])
+async def test_a_newcomer_behind_ddl_straight_at_postgres(
+    connect: AsyncExitStack, table: str, postgres: Postgres, changed: str, value: object
+) -> None:
+    """asyncpg heals what it hears of; what it does not hear of it reads as something else."""
+    text = f"SELECT a FROM {table} WHERE b = $1"
+    told, newcomer = await opened(connect), await opened(connect)
+    assert await told.fetchval(text, "x") == 1
+    postgres.psql(f"ALTER TABLE {table} ALTER a TYPE {changed}")
+    holders = await busy(connect, 1)
+    assert await newcomer.fetchval(text, "x") == value
+    for _ in range(3):
+        assert await told.fetchval(text, "x") == value
+        assert await newcomer.fetchval(text, "x") == value
+        holders += await busy(connect, 1)
+    for holder in holders:
+        await holder.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("ends", ["COMMIT", "ROLLBACK"])
+def test_a_newcomer_whose_transaction_has_another_table(
+    dsn: str, table: str, postgres: Postgres, ends: str
+) -> None:
+    """Others go on with what they were told, and newcomers later with what is there."""
+    use = bind("", "s"), execute(), SYNC
+    postgres.psql(f"CREATE SCHEMA in_{table} AUTHORIZATION alice")
+    with connected(dsn) as told, connected(dsn) as newcomer:
+        told.ask(f"CREATE TABLE in_{table}.{table} (a text)")
+        told.send(parse("s", f"SELECT a FROM {table}"), describe("s"), SYNC)
+        told.until_ready()
+        with psycopg.connect(dsn) as holder:
+            holder.execute("SELECT 1")
+            newcomer.ask("BEGIN")
+            newcomer.ask(f"SET LOCAL search_path = in_{table}")
+            newcomer.send(parse("s", f"SELECT a FROM {table}"), describe("s"), SYNC)
+            assert "E" not in [a.kind for a in newcomer.until_ready()]
+            newcomer.send(bind("", "s"), execute(), SYNC)
+            assert [a.kind for a in newcomer.until_ready()] == ["2", "C", "Z"]
+            newcomer.ask(ends)
+        for _ in range(2):
+            told.send(*use)
+            assert [a.kind for a in told.until_ready()] == ["2", "D", "C", "Z"]
+        postgres.psql(f"DROP SCHEMA in_{table} CASCADE")
 
 
 AMID = {

@@ -869,6 +869,24 @@ async def test_what_takes_a_superuser_keeps_its_server(
             await each.execute("COMMIT")
 
 
+def test_a_reset_that_cannot_lead_back_fails_aloud(pgfunnel: StartFunnel) -> None:
+    """In a transaction, under a role that may not set what its session began with."""
+    dsn = pgfunnel(default_pool_size=1).dsn()
+    options = "-c session_replication_role=local"
+    with psycopg.connect(dsn, autocommit=True, options=options) as one:
+        one.execute("SET ROLE alice")
+        one.execute("BEGIN")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege) as failed:
+            one.execute("RESET ALL")
+        assert "began with" in str(failed.value.diag.message_hint)
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            one.execute("SELECT 1")
+        one.execute("ROLLBACK")
+        one.execute("RESET ALL")
+        assert one.execute("SHOW session_replication_role").fetchone() == ("local",)
+        assert one.execute("SELECT current_user").fetchone() == ("alice",)
+
+
 @pytest.mark.parametrize(
     "sql, value",
     [

@@ -40,6 +40,19 @@ def split(raw: bytes) -> list[Wire]:
     return found
 
 
+def parse(
+    shelf: Shelf, session: Session, name: bytes, tail: bytes, owed: Owed, good: bool
+) -> bytes:
+    """A client prepares `name` (proxy/relay/naming.py)."""
+    before = session.names.get(name)
+    sent: bytes
+    if before is not None:
+        sent = shelf.parse_again(session, name, before, tail, owed)
+    else:
+        sent = shelf.parse(session, name, shelf.read_now(session, tail, None), owed, good)
+    return sent
+
+
 class Refused(Exception):
     """An ErrorResponse."""
 
@@ -199,7 +212,7 @@ class Server:
             self.shelf.parse_unnamed(self.session, tail(text), None, self.owed)
             return self._wire("P", b"", text)
         good = self.status != b"E" and self.owed.ready == 0
-        self._ahead(self.shelf.parse(self.session, name, text + TYPES, None, self.owed, good))
+        self._ahead(parse(self.shelf, self.session, name, text + TYPES, self.owed, good))
         return None
 
     def send_B(self, name: bytes, _: bytes) -> None:  # noqa: N802

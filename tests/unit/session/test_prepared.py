@@ -10,7 +10,7 @@ from proxy.session.prepared import OTHER_RESULT, Shelf
 from proxy.session.session import Session
 from proxy.session.statement import Statement, share
 from proxy.wire import messages
-from tests.unit.session.statements import TYPES, Client, Server, split
+from tests.unit.session.statements import TYPES, Client, Server, parse, split
 
 TAIL = b"select 1" + TYPES
 
@@ -23,7 +23,7 @@ def sure(shelf: Shelf) -> set[Statement]:
 def prepare(shelf: Shelf, session: Session, name: bytes, tail: bytes) -> bytes:
     """A Parse that Postgres takes, to its boundary."""
     owed = Owed()
-    sent: bytes = shelf.parse(session, name, tail, None, owed, True)
+    sent: bytes = parse(shelf, session, name, tail, owed, True)
     while owed.due() or owed.head < owed.tail:
         owed.answer(ord("3" if owed.queue[owed.head] == ord("c") else "1"))
     shelf.boundary()
@@ -55,7 +55,7 @@ def test_a_second_client_is_answered_without_asking() -> None:
 def test_a_server_that_may_be_in_a_failed_transaction_is_asked() -> None:
     shelf, session, owed = Shelf(10), Session(), Owed()
     prepare(shelf, Session(), b"s", TAIL)
-    sent = shelf.parse(session, b"s", TAIL, None, owed, False)
+    sent = parse(shelf, session, b"s", TAIL, owed, False)
     assert [kind for kind, _, _ in split(sent)] == ["C", "P"]
     owed.answer(ord("3"))
     owed.answer(ord("E"))
@@ -77,7 +77,7 @@ def test_a_name_that_is_taken_is_left_to_postgres_to_refuse() -> None:
     shelf, session, owed = Shelf(10), Session(), Owed()
     prepare(shelf, session, b"s", TAIL)
     before = session.names[b"s"]
-    sent = shelf.parse(session, b"s", b"select 2" + TYPES, None, owed, True)
+    sent = parse(shelf, session, b"s", b"select 2" + TYPES, owed, True)
     again = b"pgfunnel_again"
     assert sent == (
         messages.parse(again, b"select 2" + TYPES)
@@ -126,7 +126,7 @@ def test_what_was_used_longest_ago_goes_first() -> None:
 def test_nothing_that_a_pipeline_uses_goes() -> None:
     shelf, session, owed = Shelf(2), Session(), Owed()
     for name in (b"a", b"b", b"c", b"d"):
-        sent = shelf.parse(session, name, b"select " + name + TYPES, None, owed, True)
+        sent = parse(shelf, session, name, b"select " + name + TYPES, owed, True)
         assert [kind for kind, _, _ in split(sent)] == ["P"]
     assert len(shelf.held) == 4
 
@@ -134,7 +134,7 @@ def test_nothing_that_a_pipeline_uses_goes() -> None:
 def test_after_a_long_pipeline_the_limit_holds_again() -> None:
     shelf, session, owed = Shelf(2), Session(), Owed()
     for name in (b"a", b"b", b"c", b"d"):
-        shelf.parse(session, name, b"select " + name + TYPES, None, owed, True)
+        parse(shelf, session, name, b"select " + name + TYPES, owed, True)
     shelf.boundary()
     prepare(shelf, session, b"e", b"select e" + TYPES)
     assert len(shelf.held) == 2
@@ -144,7 +144,7 @@ def test_a_skipped_eviction_never_happened() -> None:
     shelf, session, owed = Shelf(1), Session(), Owed()
     prepare(shelf, session, b"a", TAIL)
     owed.push(ord("B"))
-    shelf.parse(session, b"b", b"select 2" + TYPES, None, owed, True)
+    parse(shelf, session, b"b", b"select 2" + TYPES, owed, True)
     assert session.names[b"a"] not in shelf.held
     owed.answer(ord("E"))
     shelf.undo(session, owed.undone, False)
@@ -176,7 +176,8 @@ def asked(here: Shelf, statement: Statement, shape: bytes) -> bytes:
         owed.answer(ord({"C": "3", "P": "1"}[kind]))
     assert owed.looks()
     assert not owed.settled()
-    here.told(owed.notes[0], b"", shape)
+    straight = statement.shape != shape and statement.generation == here.generation
+    assert here.told(owed.notes[0], b"", shape) == straight
     owed.answer(ord("t"))
     owed.answer(ord("T"))
     assert owed.settled()
@@ -197,7 +198,7 @@ def test_after_ddl_a_server_that_lacks_it_is_asked_once() -> None:
     assert here.need(session, statement, Owed()) == b""
 
 
-def test_another_result_fails_until_the_schema_changes_again() -> None:
+def test_another_result_fails_and_is_asked_for_anew() -> None:
     here, there, session = Shelf(10), Shelf(10), Session()
     prepare(there, session, b"a", TAIL)
     statement = session.names[b"a"]
@@ -205,12 +206,28 @@ def test_another_result_fails_until_the_schema_changes_again() -> None:
     here.renew(1)
     asked(here, statement, b"real")
     for _ in range(2):
-        assert not here.doubts(statement)
         assert OTHER_RESULT.encode() in here.need(session, statement, Owed())
-    here.renew(2)
-    kinds = [kind for kind, _, _ in split(asked(here, statement, b"int"))]
-    assert kinds == ["C", "P", "D", "H"]
+        kinds = [kind for kind, _, _ in split(asked(here, statement, b"real"))]
+        assert kinds == ["C", "P", "D", "H"]
+    asked(here, statement, b"int")
     assert here.need(session, statement, Owed()) == b""
+
+
+def test_a_newcomer_is_given_what_others_were_told_or_a_statement_of_its_own() -> None:
+    here, told, session = Shelf(10), Session(), Session()
+    prepare(Shelf(10), told, b"a", TAIL)
+    statement = told.names[b"a"]
+    described(statement, b"int")
+    assert here.read_now(session, TAIL, None) is statement
+    asked(here, statement, b"int")
+    assert here.read_now(session, TAIL, None, True) is statement
+    assert prepare(here, session, b"b", TAIL) == b""
+    other = Shelf(10)
+    asked(other, statement, b"real")
+    own = other.read_now(session, TAIL, None, True)
+    assert (own is statement, own.shape, own.alone) == (False, None, True)
+    assert other.read_now(session, TAIL, None) is statement
+    assert other.doubts(statement)
 
 
 def reads_otherwise(session: Session, here: Shelf, **values: str) -> Statement:
@@ -264,7 +281,7 @@ def test_types_that_a_client_was_told_are_sent_to_other_servers() -> None:
 
 def test_undo_for_a_client_that_has_left() -> None:
     shelf, session, owed = Shelf(10), Session(), Owed()
-    shelf.parse(session, b"a", TAIL, None, owed, True)
+    parse(shelf, session, b"a", TAIL, owed, True)
     owed.answer(ord("E"))
     shelf.undo(None, owed.undone, True)
     assert sure(shelf) == set()

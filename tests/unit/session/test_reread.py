@@ -73,9 +73,9 @@ def test_hostile_texts_take_linear_time(piece: str, begins: str) -> None:
         text = (begins + piece * (size // len(piece))).encode()
         best = 1.0
         for _ in range(3):
-            begun = time.perf_counter()
+            begun = time.thread_time()
             has_constants(text)
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.thread_time() - begun)
         return best
 
     assert taken(99_000) < 16 * taken(16_500) + 0.005
