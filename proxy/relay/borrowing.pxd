@@ -32,6 +32,7 @@ cdef class Borrowing(Asking):
     cdef bint _borrow(self)
     cpdef object be_replicated(self)
     cpdef object be_greeted(self)
+    cpdef object need_not_wait(self)
     cdef object _wait(self, bint front)
     cdef bint _have(self, Server server, double moment)
     cdef object _have_another(self)

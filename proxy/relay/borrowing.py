@@ -141,6 +141,14 @@ class Borrowing(Asking):
             self._resume()
         return None
 
+    @cython.ccall
+    def need_not_wait(self) -> object:
+        """It waited for a server to be greeted, and can be without one."""
+        self.waiting = self.greeting = False
+        if not self.reading:
+            self.watch()
+        return None
+
     @cython.cfunc
     def _wait(self, front: cython.bint) -> object:
         self.waiting = True

@@ -304,6 +304,15 @@ class Entrance:
         # A reload has come in between.
         return self._greet(client, login, Place(pool) if place is None else place)
 
+    def greet_waiting(self, pool: Database) -> None:
+        """Those who wait for a server to be greeted, and can be without one by now."""
+        for client in [*pool.waiters] if pool.looks != NEEDED else ():
+            login = client.login
+            if client.greeting and login.wish.parameters in pool.greetings:
+                pool.waiters.remove(client)
+                client.need_not_wait()
+                self._greet(client, login, self._places.get(login.wish) or Place(pool))
+
     @cython.cfunc
     def _greet(self, client: Client, login: Login, place: Place) -> object:
         pool: Database = client.pool

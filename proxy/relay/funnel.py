@@ -262,12 +262,14 @@ class Funnel:
         if pool.catalog.begins == before.begins or before is UNSEEN:
             if pool.lacks_date_style():
                 self.pools_by_key.outdate(pool)
-            return
-        for client in self.clients:
-            if client.pool is pool and client.session is not None:
-                client.session.outlive(found.former, found.begins)
-        self.pools_by_key.outdate(pool)
-        self.journal.sessions_begin_otherwise(pool, found.begins.items() ^ before.begins.items())
+        else:
+            for client in self.clients:
+                if client.pool is pool and client.session is not None:
+                    client.session.outlive(found.former, found.begins)
+            self.pools_by_key.outdate(pool)
+            changed = found.begins.items() ^ before.begins.items()
+            self.journal.sessions_begin_otherwise(pool, changed)
+        self.entrance.greet_waiting(pool)
 
     def cancel(self, server: Server) -> None:
         """Cancel what a server runs whose client has left."""

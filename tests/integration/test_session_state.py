@@ -455,6 +455,35 @@ async def test_a_pinned_idle_client_makes_room_for_others(pgfunnel: StartFunnel)
         assert "digest=" in funnel.log()
 
 
+@pytest.mark.parametrize("sent", [1, 5, 7])
+def test_a_pinned_client_that_froze_amid_a_message_does_too(
+    pgfunnel: StartFunnel, sent: int
+) -> None:
+    """Its beginning came while the server was asked what the statement in front had done."""
+    funnel = pgfunnel(default_pool_size=1, pin_idle_timeout=0.5)
+    place = funnel.host, funnel.port, "alice", funnel.upstream.database, USERS["alice"]
+    with Wire(*place) as frozen, Wire(*place) as other:
+        frozen.send(query("SELECT pg_advisory_lock(5)") + query("SELECT 1")[:sent])
+        frozen.until_ready()
+        other.send(query("SELECT 2"))
+        assert [answer.kind for answer in other.until_ready(seconds=5)] == ["T", "D", "C", "Z"]
+        with pytest.raises(Gone) as gone:
+            frozen.until_ready()
+        assert gone.value.answers[-1].sqlstate == "57P05"
+
+
+def test_a_login_does_not_wait_for_whoever_ran_ddl(pgfunnel: StartFunnel) -> None:
+    """All servers are taken, the last by a client that runs DDL and stays pinned."""
+    funnel = pgfunnel(default_pool_size=1)
+    place = funnel.host, funnel.port, "alice", funnel.upstream.database, USERS["alice"]
+    for _ in range(5):
+        with Wire(*place) as one:
+            one.send(query("CREATE TEMP VIEW own AS SELECT 1"))
+            one.until_ready()
+            with Wire(*place):
+                pass
+
+
 @pytest.mark.parametrize("sql", ["SELECT setseed(0.5)", "LOAD 'plpgsql'"])
 async def test_nobody_gets_a_server_that_cannot_be_cleaned(pgfunnel: StartFunnel, sql: str) -> None:
     funnel = pgfunnel(default_pool_size=1)
