@@ -14,6 +14,7 @@ cdef class Asking(Fitting):
     cdef object _known(self)
     cdef object _go_on_known(self)
     cdef object _believe(self, object answer)
+    cdef object _has_first(self)
     cdef object _have_gone(self, int had)
     cdef object _goes_on(self)
     cdef object _ask_readings(self)

@@ -154,6 +154,7 @@ class Asking(Fitting):
             self._has_left()
             if session.holds & TEMP:
                 server.planned = None
+                self._has_first()
             self._have_gone(had)
         self._known()
         return self._resume()
@@ -163,6 +164,14 @@ class Asking(Fitting):
         if answer.ours is not None and self.server.shelf.lacks(answer.ours) and answer.ours == 0:
             self.session.lose_names()
         self.server.parameters = self.session.believe(answer)
+        return None
+
+    @cython.cfunc
+    def _has_first(self) -> object:
+        """It has temporary tables, made by code out of sight if they are the first."""
+        if not self.session.tempted:
+            self.session.tempted = True
+            self.server.reads_anew(self.session)
         return None
 
     @cython.cfunc

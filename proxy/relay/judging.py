@@ -42,6 +42,8 @@ else:
     from proxy.session.statement import Statement
     from proxy.wire.octets import part, u32, zero
 
+_MAKES_IN_SIGHT = re.compile(rb"\b(?:create|into)\b", re.IGNORECASE)
+"""What makes a temporary table by itself says so; code that it calls may make none."""
 _ENDS = re.compile(rb"\b(?:rollback|abort|commit|end|prepare\s+transaction)\b", re.IGNORECASE)
 """What may end a transaction that has failed; nothing else in it does anything."""
 
@@ -310,13 +312,16 @@ class Judging(Borrowing):
         self, text: bytes, buffer: bytearray, run: cython.Py_ssize_t, at: cython.Py_ssize_t
     ) -> cython.Py_ssize_t:
         """On a connection of its own, search_path changes with the first temporary table, in a
-        way: texts are read anew for that, and plans made anew."""
+        way: texts are read anew for that, and plans made anew.
+
+        What code out of sight may make is seen at the boundary (`proxy.relay.asking`).
+        """
         server: Server = self.server
         session: Session = self.session
         replans: cython.bint = server.replans() or len(session.bare) > 0
         if replans and not runs_alone(text):
             run = self._replan(buffer, run, at)
-        if not session.tempted:
+        if not session.tempted and _MAKES_IN_SIGHT.search(text):
             server.reads_anew(session)
             session.tempted = True
         return run

@@ -290,6 +290,30 @@ def test_a_first_temporary_table_has_texts_read_anew(
             one.send(bind("", "s"), execute(), SYNC)
 
 
+SUSPECTS = ["SELECT makes(false)", "PREPARE z AS SELECT makes(true)", "ANALYZE analysed"]
+
+
+@pytest.mark.parametrize("suspect", SUSPECTS)
+def test_what_may_make_a_first_temporary_table_and_does_not(
+    own_postgres: Postgres, pgfunnel: StartFunnel, suspect: str
+) -> None:
+    own_postgres.psql(
+        "CREATE FUNCTION makes(really bool) RETURNS int LANGUAGE plpgsql AS 'BEGIN IF really THEN"
+        " CREATE TEMP TABLE first (a int); END IF; RETURN 1; END';"
+        "CREATE TABLE analysed (a int); ALTER TABLE analysed OWNER TO alice"
+    )
+    funnel = pgfunnel(own_postgres, default_pool_size=1)
+    one = Both(funnel, own_postgres)
+    use = bind("", "s"), execute(), SYNC
+    with contextlib.closing(one):
+        one.send(parse("s", MIDNIGHT), SYNC)
+        one.ask("SET timezone = 'Asia/Tokyo'")
+        one.ask(suspect)
+        one.send(*use)
+        one.ask("SELECT makes(true)")
+        one.send(*use)
+
+
 def test_the_unnamed_statement(both: list[Both]) -> None:
     one, other = both
     one.ask("SET timezone = 'Asia/Tokyo'")
