@@ -60,13 +60,14 @@ CONCERNING = [
 """What programs and drivers say to change a session, in 100 bytes or less."""
 
 RUNS = 7
+_SLICE = 0.02
+"""How often, and for about how long each time (seconds), a call is repeated."""
 
 
 def nanoseconds(call: Callable[[], object]) -> float:
     """Of one call, at best."""
     timer = timeit.Timer(call, timer=process_time)
-    number, _ = timer.autorange()
-    number = max(1, number // 10)
+    number = max(1, int(_SLICE / (timer.timeit(100) / 100)))
     return min(timer.repeat(RUNS, number)) / number * 1e9
 
 
