@@ -88,7 +88,7 @@ class Results:
             self.held[statement] = -1
         else:
             self.unnamed = UNKNOWN
-        return statement.generation == self.generation
+        return not statement.alone and statement.generation == self.generation
 
     @cython.ccall
     def distrust(self) -> cython.void:

@@ -217,7 +217,7 @@ def test_garbage_after_the_login(pgfunnel: StartFunnel) -> None:
     """A client that has a server and talks nonsense loses its connection; the server is clean."""
     funnel = pgfunnel(default_pool_size=1, log_level="warning")
     dice = random.Random(5)
-    for _ in range(120):
+    for _ in range(60):
         with logged_in(funnel) as peer:
             if dice.random() < 0.5:
                 peer.query("BEGIN")
