@@ -18,7 +18,7 @@ TEST_ARGS ?=
 BENCH_ARGS ?=
 LOADTEST_ARGS ?=
 
-# Most tests wait: two files at a time, each worker with a Postgres of its own.
+# Most tests wait: three files at a time, each worker with a Postgres of its own.
 ALL_AT_ONCE := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

@@ -53,8 +53,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two at a time; one where they would share a Postgres that is not ours."""
-    return 1 if "PGFUNNEL_TEST_DSN" in os.environ else 2
+    """Three at a time; one where they would share a Postgres that is not ours."""
+    return 1 if "PGFUNNEL_TEST_DSN" in os.environ else 3
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
