@@ -114,7 +114,6 @@ class Client(Naming):
         after: cython.Py_ssize_t
         end: cython.Py_ssize_t
         kind: cython.int
-        lent: cython.bint = self.server is not None
         if self.resting:
             self._stir()
         self.heard = n
@@ -168,8 +167,8 @@ class Client(Naming):
             i = n
         elif i < n:
             self.held = buffer[i:n]
-        if i == 0 and lent and not PIECES.used:
-            return None  # the beginning of a message: it is where it was
+        if i == 0 and self.session.holds and not PIECES.used:
+            return None  # pinned, and no more is there than a beginning: it is where it was
         return self._send_on(buffer, run, i)
 
     @cython.cfunc

@@ -32,6 +32,7 @@ cdef class Database(Pool):
     cdef readonly long long changes
     cdef readonly long long seen
     cdef readonly long long age
+    cdef int cancelled
     cdef double looked_at
     cdef double changed_at
     cpdef bint audit_due(self)

@@ -32,6 +32,7 @@ else:
     NOT_NOW, DUE, NEEDED = range(3)
 
 _MAX_GREETINGS = 1000
+_MOST_CANCELLED = 3
 
 
 Greeting = tuple[Parameters, bytes, dict[str, str]]
@@ -101,6 +102,7 @@ class Database(Pool):
         self.watches = 0
         self.changes = self.seen = self.age = 0
         self.looked_at = self.changed_at = 0.0
+        self.cancelled = 0
         self.follow(limits)
 
     def follow(self, limits: Limits) -> None:
@@ -156,8 +158,15 @@ class Database(Pool):
             self.looks = NOT_NOW
         return look(self.catalog, elder=elder)
 
+    def may_look_again(self) -> bool:
+        """A look was cancelled: by a request that was meant for a client's statement in front of
+        it, or by a time limit, which would end the next one, too."""
+        self.cancelled += 1
+        return self.cancelled <= _MOST_CANCELLED
+
     def end_look(self, changes: int, found: Catalog) -> None:
         """What was found, as of so many `changes`; somebody may have looked since and be done."""
+        self.cancelled = 0
         if changes < self.seen:
             return
         if changes == self.changes:

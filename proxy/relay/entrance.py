@@ -312,6 +312,7 @@ class Entrance:
                 pool.waiters.remove(client)
                 client.need_not_wait()
                 self._greet(client, login, self._places.get(login.wish) or Place(pool))
+                client.hear_early()
 
     @cython.cfunc
     def _greet(self, client: Client, login: Login, place: Place) -> object:

@@ -16,7 +16,7 @@ cdef class Naming(Judging):
     cdef Py_ssize_t _named(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _describe(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end, Py_ssize_t n)
     cdef Statement _statement_at(self, bytearray buffer, Py_ssize_t name, Py_ssize_t stop)
-    cdef Py_ssize_t _ask_shape(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
+    cdef Py_ssize_t _ask_shape(self, Statement statement, bint newcomer, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _uses(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _uses_bare(self, bytes name, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _parse(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)

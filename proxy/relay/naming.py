@@ -168,6 +168,7 @@ class Naming(Judging):
     def _ask_shape(
         self,
         statement: Statement,
+        newcomer: cython.bint,
         buffer: bytearray,
         run: cython.Py_ssize_t,
         at: cython.Py_ssize_t,
@@ -178,7 +179,7 @@ class Naming(Judging):
             run = self._names(statement.verdict, b"", buffer, run, at)
         self.settling = self.doubted = True
         PIECES.add(buffer, run, at)
-        PIECES.add_bytes(server.shelf.ask(self.session, statement, server.owed))
+        PIECES.add_bytes(server.shelf.ask(self.session, statement, newcomer, server.owed))
         return at
 
     @cython.cfunc
@@ -202,7 +203,7 @@ class Naming(Judging):
         if name == stop:
             statement = session.unnamed
             if statement is not None and server.shelf.doubts(statement) and not self.doubted:
-                return self._ask_shape(statement, buffer, run, at)
+                return self._ask_shape(statement, False, buffer, run, at)
             self.doubted = False
             run = self._uses(statement, buffer, run, at, end, n)
             return self._ahead(server.shelf.need_unnamed(session, server.owed), buffer, run, at)
@@ -213,7 +214,7 @@ class Naming(Judging):
             if reads and session.reads_otherwise(statement):
                 statement = server.shelf.reading(session, key, statement, self.pool.certain)
             if server.shelf.doubts(statement) and not self.doubted:
-                return self._ask_shape(statement, buffer, run, at)
+                return self._ask_shape(statement, False, buffer, run, at)
             self.doubted = False
             self.bound = statement
             run = self._uses(statement, buffer, run, at, end, n)
@@ -348,7 +349,7 @@ class Naming(Judging):
         else:
             statement = server.shelf.read_now(session, tail, said, self.doubted)
         if not self.doubted and server.shelf.doubts(statement):
-            return self._ask_shape(statement, buffer, run, at)
+            return self._ask_shape(statement, not taken, buffer, run, at)
         self.doubted = False
         ahead: bytes
         if taken:

@@ -39,6 +39,8 @@ else:
     from proxy.session.owed import OUR_QUERY
     from proxy.session.parameters import Parameters
 
+_CANCELLED = "57014"
+
 _AT_ONCE = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
 """In front of a query of ours where transactions are read only by default: they may be serializable
 and deferrable, too, and then even a SELECT waits for others (PostgreSQL documentation, "SET
@@ -218,6 +220,8 @@ class Resting(Answering):
         except StopIteration as end:
             self.hub.looked(self.pool, self.changes, end.value)
         except (ValueError, LookupError) as problem:
+            if error is not None and error.get("C") == _CANCELLED and self.pool.may_look_again():
+                return self.look()
             self.pool.end_look(self.changes, self.pool.catalog)
             self.hub.journal.routines_unknown(self.pool, str(problem))
         self.looking = self.rows = None

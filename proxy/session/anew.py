@@ -42,8 +42,11 @@ NOTHING_TO_UNDO = (OURS, None, None, None, None)
 
 
 @cython.cfunc
-def prepare(session: Session, statement: Statement, name: bytes, note: Any, owed: Owed) -> bytes:
-    """Messages that prepare it under that name; `note` undoes it."""
+def prepare(
+    session: Session, statement: Statement, name: bytes, tail: bytes, note: Any, owed: Owed
+) -> bytes:
+    """Messages that prepare it under that name, with the parameter types in `tail`; `note` undoes
+    it."""
     there: bytes = b""
     back: bytes = b""
     if session.keeps_reading(statement):
@@ -56,7 +59,6 @@ def prepare(session: Session, statement: Statement, name: bytes, note: Any, owed
     owed.push_noted(OUR_PARSE, note)
     if back:
         _go(OUR_EXECUTE, NOTHING_TO_UNDO, owed)
-    tail: bytes = statement.anew if name == statement.server_name else statement.tail
     sent: bytes = there + messages.parse(name, tail) + back
     return sent
 

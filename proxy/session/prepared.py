@@ -138,6 +138,11 @@ class Shelf(Results):
 
         One that differs fails here, or as any other in a failed transaction does.
         """
+        ahead: bytes = self._need(session, statement, statement.anew, owed)
+        return ahead
+
+    @cython.cfunc
+    def _need(self, session: Session, statement: Statement, tail: bytes, owed: Owed) -> bytes:
         stamp: Any = self.held.get(statement)
         self.clock += 1
         sure: cython.bint = owed.ready == 0 or not _unsure(statement, owed)
@@ -153,7 +158,7 @@ class Shelf(Results):
         ahead += self._room(owed)
         self.held[statement] = self.clock
         note = (OURS, None, None, statement, None)
-        ahead += prepare(session, statement, statement.server_name, note, owed)
+        ahead += prepare(session, statement, statement.server_name, tail, note, owed)
         return ahead
 
     @cython.ccall
@@ -192,12 +197,19 @@ class Shelf(Results):
         return anew
 
     @cython.ccall
-    def ask(self, session: Session, statement: Statement, owed: Owed) -> bytes:
-        """Messages that prepare a statement in doubt and ask what it gives."""
+    def ask(
+        self, session: Session, statement: Statement, newcomer: cython.bint, owed: Owed
+    ) -> bytes:
+        """Messages that prepare a statement in doubt and ask what it takes and gives.
+
+        `newcomer`: for one that was told nothing of it yet; the types of parameters that others
+        were told are not its own then.
+        """
         self.differs = None
+        tail: bytes = statement.tail if newcomer else statement.anew
         ahead: bytes
         if statement.server_name:
-            ahead = self.need(session, statement, owed)
+            ahead = self._need(session, statement, tail, owed)
         else:
             ahead = self.need_unnamed(session, owed)
         owed.push_noted(OUR_DESCRIBE, (TOLD, None, self.generation, None, statement))
@@ -219,7 +231,7 @@ class Shelf(Results):
             owed.push_noted(OUR_PARSE, note)
             return messages.parse(name, _EMPTY)
         session.lay_bare(name, statement)
-        ahead: bytes = prepare(session, statement, name, note, owed)
+        ahead: bytes = prepare(session, statement, name, statement.tail, note, owed)
         return ahead
 
     @cython.cfunc
@@ -365,7 +377,7 @@ class Shelf(Results):
             owed.push_noted(OUR_PARSE, NOTHING_TO_UNDO)
             return _MUST_FAIL
         note = (_UNNAMED, None, session.unnamed, None, session.unnamed)
-        sent: bytes = prepare(session, session.unnamed, b"", note, owed)
+        sent: bytes = prepare(session, session.unnamed, b"", session.unnamed.anew, note, owed)
         return sent
 
     @cython.ccall

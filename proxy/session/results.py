@@ -35,7 +35,7 @@ class Results:
 
     `held`: those that it has, by when they were used last, negative where that is not certain;
     `generation`: the state of the schema that it serves, as far as is known; `differs`: the one
-    that it was asked about last, if it gives another result than was told.
+    that it was asked about last, if it takes or gives something else than was told.
     """
 
     held: dict[Statement, int]
@@ -80,7 +80,7 @@ class Results:
         Returns whether the schema is not the one that it was taken for.
         """
         statement: Statement = note[4]
-        if statement.shape is None or statement.shape == shape:
+        if statement.agrees(types, shape):
             statement.told(types, shape, note[2])
             return False
         self.differs = statement

@@ -17,4 +17,5 @@ cdef class Statement:
     cpdef bint is_analysed(self)
     cpdef bint has_constants(self)
     cpdef object like(self, Statement statement)
+    cpdef bint agrees(self, bytes types, bytes shape)
     cpdef object told(self, bytes types, bytes shape, long long generation)

@@ -95,6 +95,16 @@ class Statement:
         return None
 
     @cython.ccall
+    def agrees(self, types: bytes, shape: bytes) -> cython.bint:
+        """Whether clients were told so, as far as they were told anything."""
+        if self.shape is None:
+            return True
+        known: cython.bint = types != b"" and self.anew != self.tail
+        if known and types != self.anew[self.anew.index(b"\0") + 1 :]:
+            return False
+        return self.shape == shape
+
+    @cython.ccall
     def told(self, types: bytes, shape: bytes, generation: cython.longlong) -> object:
         """Postgres has described it so: a ParameterDescription's body, and a shape.
 

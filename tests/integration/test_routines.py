@@ -629,3 +629,38 @@ async def test_a_partition_key_is_an_expression(pgfunnel: StartFunnel, postgres:
         await one.execute("INSERT INTO routines.keyed VALUES (1)")
         assert await who(other) is None
         assert await who(one) == "key"
+
+
+@pytest.mark.parametrize("cancels", [1, 2])
+def test_a_cancel_that_comes_late_does_not_end_the_look_behind_ddl(
+    own_postgres: Postgres, pgfunnel: StartFunnel, cancels: int
+) -> None:
+    """It was meant for the DDL; what that made is known to whoever comes next all the same."""
+    funnel = pgfunnel(own_postgres, default_pool_size=1)
+    blocked = (
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+        " WHERE usename = 'alice' AND wait_event_type = 'Lock'"
+    )
+    make = (
+        "CREATE FUNCTION logs_in() RETURNS text LANGUAGE sql AS"
+        " $$ SELECT set_config('app.who', 'one', false) $$"
+    )
+    with (
+        psycopg.connect(own_postgres.dsn) as locker,
+        psycopg.connect(own_postgres.dsn, autocommit=True) as admin,
+        psycopg.connect(funnel.dsn("alice"), autocommit=True) as maker,
+    ):
+        maker.execute("SELECT 1")
+        locker.execute("LOCK TABLE pg_policy IN ACCESS EXCLUSIVE MODE")
+        maker.execute(make)
+        for _ in range(cancels):
+            until(lambda: admin.execute(blocked).fetchall() == [(True,)])
+        locker.rollback()
+    with (
+        psycopg.connect(funnel.dsn("alice"), autocommit=True) as one,
+        psycopg.connect(funnel.dsn("alice"), autocommit=True) as other,
+    ):
+        assert one.execute("SELECT logs_in()").fetchone() == ("one",)
+        shown = "SELECT coalesce(current_setting('app.who', true), '')"
+        assert other.execute(shown).fetchone() == ("",)
+        assert one.execute(shown).fetchone() == ("one",)

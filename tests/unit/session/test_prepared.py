@@ -171,7 +171,7 @@ def asked(here: Shelf, statement: Statement, shape: bytes) -> bytes:
     """The server that lacks the statement is asked and says so; returns what was sent."""
     owed, session = Owed(), Session()
     assert here.doubts(statement)
-    sent: bytes = here.ask(session, statement, owed)
+    sent: bytes = here.ask(session, statement, False, owed)
     for kind, _, _ in split(sent)[:-2]:
         owed.answer(ord({"C": "3", "P": "1"}[kind]))
     assert owed.looks()
