@@ -337,6 +337,30 @@ async def test_a_newcomer_behind_ddl_straight_at_postgres(
         await holder.execute("ROLLBACK")
 
 
+@pytest.mark.parametrize("told_stays", [False, True])
+async def test_a_newcomer_has_the_types_of_now(
+    connect: AsyncExitStack, table: str, postgres: Postgres, told_stays: bool
+) -> None:
+    """Others were told that the parameter is an integer, when the column was one."""
+    text = f"SELECT b FROM {table} WHERE a = $1"
+    told = await asyncpg.connect(connect.dsn)  # type: ignore[attr-defined]
+    assert await told.fetchval(text, 1) == "x"
+    holders = await busy(connect, 1)
+    if not told_stays:
+        await told.close()
+    postgres.psql(f"ALTER TABLE {table} ALTER a TYPE bigint")
+    for _ in range(3):
+        newcomer = await opened(connect)
+        assert await newcomer.fetchval(text, 1) == "x"
+        assert await newcomer.fetchval(text, 1 << 40) is None
+        holders += await busy(connect, 1)
+    if told_stays:
+        assert await told.fetchval(text, 1) == "x"
+        await told.close()
+    for holder in holders:
+        await holder.execute("ROLLBACK")
+
+
 @pytest.mark.parametrize("ends", ["COMMIT", "ROLLBACK"])
 def test_a_newcomer_whose_transaction_has_another_table(
     dsn: str, table: str, postgres: Postgres, ends: str

@@ -472,6 +472,21 @@ def test_a_pinned_client_that_froze_amid_a_message_does_too(
         assert gone.value.answers[-1].sqlstate == "57P05"
 
 
+def test_who_froze_amid_a_large_message_holds_no_server(pgfunnel: StartFunnel) -> None:
+    """It waited for one when the beginning came."""
+    funnel = pgfunnel(default_pool_size=1)
+    place = funnel.host, funnel.port, "alice", funnel.upstream.database, USERS["alice"]
+    with Wire(*place) as frozen, Wire(*place) as other:
+        other.ask("BEGIN")
+        large = parse("", f"SELECT '{'x' * 200_000}'")
+        frozen.send(large[:100_000])
+        other.ask("COMMIT")
+        for _ in range(3):
+            assert rows(other.ask("SELECT 2")) == [["2"]]
+        frozen.send(large[100_000:], bind(), execute(), SYNC)
+        assert [answer.kind for answer in frozen.until_ready()] == ["1", "2", "D", "C", "Z"]
+
+
 def test_a_login_does_not_wait_for_whoever_ran_ddl(pgfunnel: StartFunnel) -> None:
     """All servers are taken, the last by a client that runs DDL and stays pinned."""
     funnel = pgfunnel(default_pool_size=1)
