@@ -287,6 +287,7 @@ class Borrowing(Asking):
     def on_boundary(self) -> object:
         session: Session = self.session
         session.stirred = False
+        session.elsewhere = None
         session.forgotten = None
         if session.leaving:
             self._has_left()
@@ -315,6 +316,8 @@ class Borrowing(Asking):
     def on_in_transaction(self) -> object:
         self.resting = True
         self.session.stirred = False
+        if self.session.elsewhere is not None and self.server.status == 69:  # E
+            self.session.elsewhere = object()  # a savepoint may lead back
         self.session.forgotten = None
         if self.session.leaving:
             self._has_left()

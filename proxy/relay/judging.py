@@ -285,6 +285,8 @@ class Judging(Borrowing):
         session.leave(said)
         if said.stirs():
             session.stirred = True
+            if said.leads_elsewhere():
+                session.elsewhere = text
         if said.only_leaves() and not (said.locally and session.leads_back(said)):
             return run
         if text and self._has_failed() and not _ENDS.search(text):

@@ -261,7 +261,12 @@ class Naming(Judging):
                 run = self._names(statement.verdict, b"", buffer, run, at)
                 return self._may(UNKNOWABLE, text, buffer, run, at)
             text += b"\0" + _values(buffer, at, end)
-        return self._may(statement.verdict, text, buffer, run, at)
+        elif statement.verdict.leads_elsewhere() and end <= n:
+            text += b"\0" + _values(buffer, at, end)
+        run = self._may(statement.verdict, text, buffer, run, at)
+        if self.session.elsewhere is not None and end > n:
+            self.session.elsewhere = object()  # the values are not all to be seen
+        return run
 
     @cython.cfunc
     def _uses_bare(

@@ -221,7 +221,8 @@ class Resting(Answering):
             self.hub.looked(self.pool, self.changes, end.value)
         except (ValueError, LookupError) as problem:
             if error is not None and error.get("C") == _CANCELLED and self.pool.may_look_again():
-                return self.look()
+                query = self.look()
+                return query
             self.pool.end_look(self.changes, self.pool.catalog)
             self.hub.journal.routines_unknown(self.pool, str(problem))
         self.looking = self.rows = None

@@ -24,6 +24,7 @@ cdef class Verdict:
     cdef readonly tuple locally
     cpdef bint only_leaves(self)
     cpdef bint stirs(self)
+    cpdef bint leads_elsewhere(self)
 
 cdef class Findings:
     cdef list names

@@ -88,8 +88,9 @@ class Verdict:
     that the text does not show (CALL, dynamic SQL); `unseen`: what of `makes` only code may do that
     is called by name and cannot be read. `defines`: it may give names of the database another
     meaning for sessions where no CommandComplete tells. `leaves`: parameters that it sets for its
-    transaction alone: of an application's own, whose names stay, and those that constants are read
-    under; `locally`: that it may put back to their default for its transaction alone.
+    transaction alone: of an application's own, whose names stay, those that constants are read
+    under, and search_path; `locally`: that it may put back to their default for its transaction
+    alone.
     """
 
     names: tuple[str, ...]
@@ -154,6 +155,11 @@ class Verdict:
         if self.everything or "EXECUTE" in [piece.verb for piece in self.prepared]:
             return True
         return not READ_UNDER.isdisjoint(self.names) or not READ_UNDER.isdisjoint(self.leaves)
+
+    @cython.ccall
+    def leads_elsewhere(self) -> cython.bint:
+        """Whether it sets search_path, if only for its transaction."""
+        return "search_path" in self.names or "search_path" in self.leaves
 
     def moves(self, changes: Callable[[str], bool]) -> bool:
         """Whether it may change a parameter of those, if only for its transaction."""
@@ -240,7 +246,7 @@ class Findings:
 
     def leave(self, name: str) -> None:
         """The parameter is set for a transaction."""
-        if "." in name or name in TOLD:
+        if "." in name or name in TOLD or name == "search_path":
             self.leaves = _with(self.leaves, name)
 
     def lead_back(self, name: str) -> None:

@@ -261,6 +261,8 @@ class Shelf(Results):
         `asked` and gives something else than others were told.
         """
         executed = session.executed(verdict)
+        if session.elsewhere is not None:
+            executed = (*executed, session.elsewhere)
         alone: cython.bint = session.clouded() or session.apart()
         known: Statement
         known = share(tail, session.parameters, verdict, self.generation, executed, alone=alone)

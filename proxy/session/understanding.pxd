@@ -3,6 +3,7 @@ from proxy.session.statement cimport Statement
 
 cdef class Understanding(Doubting):
     cdef public bint stirred
+    cdef public object elsewhere
     cdef public bint made
     cdef public bint tempted
     cdef public bint settled

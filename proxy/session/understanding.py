@@ -34,13 +34,17 @@ class Understanding(Doubting):
     `stirred`: something that may change that was sent, and not all of what was sent is answered;
     `made`: it may just have made temporary objects, `tempted`: it once may have; `settled`: it has
     had some and has lost them since: search_path changes with the first of them only, in a way, so
-    that Postgres reads texts anew.
+    that Postgres reads texts anew. `elsewhere`: what has set search_path in the transaction that is
+    open, None for nothing: names in texts may stand for other tables there than `parameters` say.
     """
+
+    elsewhere: object
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
     ) -> None:
         self.stirred = False
+        self.elsewhere = None
         self.made = self.settled = self.tempted = False
         Doubting.__init__(self, startup, defaults)
 

@@ -361,11 +361,50 @@ async def test_a_newcomer_has_the_types_of_now(
         await holder.execute("ROLLBACK")
 
 
+LEADS = [
+    "SET LOCAL search_path = {0}_{1}",
+    "SELECT set_config('search_path', '{0}_{1}', true)",
+    "SET search_path = {0}_{1}",
+]
+
+
+@pytest.mark.parametrize("leads", [*LEADS, None])
+async def test_tenants_whose_tables_are_not_alike(
+    connect: AsyncExitStack, table: str, postgres: Postgres, leads: str | None
+) -> None:
+    """Each has a schema, with types of its own, and says so in each transaction."""
+    for tenant in "one", "two":
+        postgres.psql(
+            f"CREATE SCHEMA {table}_{tenant} AUTHORIZATION alice; SET ROLE alice;"
+            f"SET search_path = {table}_{tenant};"
+            f"CREATE TYPE mood AS ENUM ('{tenant}'); CREATE TABLE moods (a mood, {tenant} int);"
+            f"INSERT INTO moods VALUES ('{tenant}', 1)"
+        )
+    clients = [await opened(connect) for _ in range(3)]
+    for turn in range(8):
+        tenant = ("one", "two")[turn % 2]
+        client = clients[turn % len(clients)] if turn < 4 else await opened(connect)
+        async with client.transaction():
+            if leads is None:
+                name = f"{table}_{tenant}"
+                await client.fetchval("SELECT set_config('search_path', $1, true)", name)
+            else:
+                await client.execute(leads.format(table, tenant))
+            text = f"SELECT * FROM moods WHERE a = $1 -- {table}"
+            if turn >= 4 or turn < 2:  # else it knows the other's
+                assert dict(await client.fetchrow(text, tenant)) == {"a": tenant, tenant: 1}
+        if leads == LEADS[2]:
+            await client.execute("RESET search_path")
+    for tenant in "one", "two":
+        postgres.psql(f"DROP SCHEMA {table}_{tenant} CASCADE")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("ends", ["COMMIT", "ROLLBACK"])
 def test_a_newcomer_whose_transaction_has_another_table(
-    dsn: str, table: str, postgres: Postgres, ends: str
+    dsn: str, table: str, postgres: Postgres, ends: str, elsewhere: bool
 ) -> None:
-    """Others go on with what they were told, and newcomers later with what is there."""
+    """Others go on with what they were told, be it on the server that had it or `elsewhere`."""
     use = bind("", "s"), execute(), SYNC
     postgres.psql(f"CREATE SCHEMA in_{table} AUTHORIZATION alice")
     with connected(dsn) as told, connected(dsn) as newcomer:
@@ -373,7 +412,8 @@ def test_a_newcomer_whose_transaction_has_another_table(
         told.send(parse("s", f"SELECT a FROM {table}"), describe("s"), SYNC)
         told.until_ready()
         with psycopg.connect(dsn) as holder:
-            holder.execute("SELECT 1")
+            if elsewhere:
+                holder.execute("SELECT 1")
             newcomer.ask("BEGIN")
             newcomer.ask(f"SET LOCAL search_path = in_{table}")
             newcomer.send(parse("s", f"SELECT a FROM {table}"), describe("s"), SYNC)
