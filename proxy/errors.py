@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+QUERY_CANCELED = "57014"
+"""SQLSTATE of what a cancel request or a time limit has ended (PostgreSQL documentation, Appendix
+A)."""
+
 
 class PgfunnelError(Exception):
     """Base of everything that is told to a client or an operator in words."""
@@ -125,20 +129,20 @@ class ShuttingDown(PgfunnelError):
 
 
 class LoginTimeout(PgfunnelError):
-    sqlstate = "57014"
+    sqlstate = QUERY_CANCELED
 
 
 class Cancelled(PgfunnelError):
     """At the request of whoever sent it, before it ran."""
 
-    sqlstate = "57014"
+    sqlstate = QUERY_CANCELED
 
     def __init__(self) -> None:
         super().__init__("canceling statement due to user request")
 
 
 class QueryTooLong(PgfunnelError):
-    sqlstate = "57014"
+    sqlstate = QUERY_CANCELED
     hint = "The query was cancelled; see query_timeout."
 
 

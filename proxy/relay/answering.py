@@ -377,6 +377,8 @@ class Answering(Link):
         self, buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
     ) -> object:
         """DISCARD ALL and DEALLOCATE ALL leave no prepared statement behind, DDL outdates them."""
+        if buffer[at + 1] == 79 and self.client is not None:  # COMMIT, ROLLBACK (TO) and others
+            self.client.session.may_lead_back()
         if (buffer[at + 1] == 82 and buffer[at] != 80) or buffer[at] == 65:
             # CREATE, DROP, ALTER, not PREPARE
             return self._alters(part(buffer, at, end - 1))

@@ -4,6 +4,8 @@ cdef class Asking(Fitting):
     cdef readonly Py_ssize_t remaining
     cdef object asked
     cdef dict back
+    cdef int cancelled
+    cdef bint _again(self)
     cdef object _part(self)
     cdef object _exchange(self)
     cdef object _counted(self)

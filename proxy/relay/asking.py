@@ -12,6 +12,7 @@ from typing import Any
 import cython
 
 from proxy.conditions import TEMP, UNSURE
+from proxy.errors import QUERY_CANCELED
 from proxy.relay.fitting import RETRIES
 from proxy.session.inquiry import question, read_answer
 from proxy.session.parameters import settings_query
@@ -51,6 +52,7 @@ else:
     from proxy.relay.server import Server
     from proxy.session.session import Session
 
+_MOST_CANCELLED = 3
 _NOT_BACK = "RESET leads back to what this session began with, which Postgres refuses here."
 
 
@@ -60,7 +62,7 @@ class Asking(Fitting):
 
     `remaining`: bytes still to come of a message that is being passed on, amid which nothing can
     be asked. `asked`: what was asked last, which may not be what would be asked now; `back`: what
-    was put back last within a transaction.
+    was put back last within a transaction; `cancelled`: so often a question was cancelled just now.
     """
 
     remaining: int
@@ -145,6 +147,11 @@ class Asking(Fitting):
         session: Session = self.session
         rows, server.rows = server.rows, None
         had: cython.int = session.holds & TEMP
+        if error is not None and error.get("C") == QUERY_CANCELED and self._again():
+            server.rows = []
+            self._run_ahead(ASKING, [question(*self.asked)])
+            return None
+        self.cancelled = 0
         if error is not None or len(rows) != 1:
             if not session.holds & UNSURE:
                 self.hub.journal.session_unknown(self, error)
@@ -158,6 +165,13 @@ class Asking(Fitting):
             self._have_gone(had)
         self._known()
         return self._resume()
+
+    @cython.cfunc
+    def _again(self) -> cython.bint:
+        """Ask once more: what was cancelled was meant to be the client's statement in front, if it
+        was no time limit."""
+        self.cancelled += 1
+        return self.cancelled <= _MOST_CANCELLED
 
     @cython.cfunc
     def _believe(self, answer: Any) -> object:

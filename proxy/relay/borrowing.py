@@ -89,7 +89,7 @@ class Borrowing(Asking):
         Asking.__init__(self, loop, fd, hub, number)
         self.login = None
         self.simple = 81  # Q
-        self.remaining = 0
+        self.remaining = self.cancelled = 0
         self.leaving = STAYS
         self.goodbye = None
         self.waiting = False
@@ -316,8 +316,8 @@ class Borrowing(Asking):
     def on_in_transaction(self) -> object:
         self.resting = True
         self.session.stirred = False
-        if self.session.elsewhere is not None and self.server.status == 69:  # E
-            self.session.elsewhere = object()  # a savepoint may lead back
+        if self.server.status == 69:  # E
+            self.session.may_lead_back()
         self.session.forgotten = None
         if self.session.leaving:
             self._has_left()

@@ -12,7 +12,7 @@ from typing import Any
 import cython
 
 from proxy.conditions import PREPARED
-from proxy.errors import PostgresError
+from proxy.errors import QUERY_CANCELED, PostgresError
 from proxy.session.doubting import NO_NAMES
 from proxy.session.parameters import (
     NONE,
@@ -249,7 +249,7 @@ class Fitting(Borrower):
         cancelled ran into a time limit of whoever had the server before.
         """
         if not self.session.holds and not self.keeps:
-            if error.get("C") in ("26000", "57014"):
+            if error.get("C") in ("26000", QUERY_CANCELED):
                 return self._retry(server, error, RETRIES)
             if sticks(self.had, self.session.parameters):
                 return self._retry(server, error, self.pool.most)

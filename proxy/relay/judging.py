@@ -44,6 +44,13 @@ else:
 
 _MAKES_IN_SIGHT = re.compile(rb"\b(?:create|into)\b", re.IGNORECASE)
 """What makes a temporary table by itself says so; code that it calls may make none."""
+_LEADS = re.compile(
+    rb"\s*(?:set\s+(?:local\s+|session\s+)?search_path\s*(?:=|to\b)[^;()$\0]*+"
+    rb"|select\s+(?:pg_catalog\.)?set_config\s*\(\s*'search_path'\s*,"
+    rb"\s*(?:'[^'\0]*'|\$1)(?:\s*::\s*text)?\s*,\s*(?:true|false)\s*+\))\s*+;?\s*+(?:\0|$)",
+    re.IGNORECASE,
+)
+"""What says by itself, or with its values, where search_path leads: the same for all who say so."""
 _ENDS = re.compile(rb"\b(?:rollback|abort|commit|end|prepare\s+transaction)\b", re.IGNORECASE)
 """What may end a transaction that has failed; nothing else in it does anything."""
 
@@ -286,7 +293,7 @@ class Judging(Borrowing):
         if said.stirs():
             session.stirred = True
             if said.leads_elsewhere():
-                session.elsewhere = text
+                session.elsewhere = text if _LEADS.match(text) else object()
         if said.only_leaves() and not (said.locally and session.leads_back(said)):
             return run
         if text and self._has_failed() and not _ENDS.search(text):

@@ -12,7 +12,7 @@ from typing import Any
 import cython
 
 from proxy.conditions import COMPUTED, LOAD, PARAMETERS, PREPARED, SEED, SERVER_STATE, UNSURE
-from proxy.errors import PostgresError
+from proxy.errors import QUERY_CANCELED, PostgresError
 from proxy.relay.answering import IDLE
 from proxy.session import audit
 from proxy.session.catalog import ROUTINES, STATEMENTS, Look
@@ -38,8 +38,6 @@ else:
     from proxy.session.doubting import DEFINES, NAMES, SURE
     from proxy.session.owed import OUR_QUERY
     from proxy.session.parameters import Parameters
-
-_CANCELLED = "57014"
 
 _AT_ONCE = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
 """In front of a query of ours where transactions are read only by default: they may be serializable
@@ -220,7 +218,11 @@ class Resting(Answering):
         except StopIteration as end:
             self.hub.looked(self.pool, self.changes, end.value)
         except (ValueError, LookupError) as problem:
-            if error is not None and error.get("C") == _CANCELLED and self.pool.may_look_again():
+            if (
+                error is not None
+                and error.get("C") == QUERY_CANCELED
+                and self.pool.may_look_again()
+            ):
                 query = self.look()
                 return query
             self.pool.end_look(self.changes, self.pool.catalog)

@@ -162,8 +162,10 @@ class Verdict:
         return "search_path" in self.names or "search_path" in self.leaves
 
     def moves(self, changes: Callable[[str], bool]) -> bool:
-        """Whether it may change a parameter of those, if only for its transaction."""
-        return self.everything or any(map(changes, self.names)) or any(map(changes, self.leaves))
+        """Whether it may change a parameter of those, if only for its transaction (but for
+        search_path: that ends with it)."""
+        passing = (name for name in self.leaves if name != "search_path")
+        return self.everything or any(map(changes, self.names)) or any(map(changes, passing))
 
 
 NOTHING = Verdict()

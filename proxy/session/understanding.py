@@ -56,6 +56,14 @@ class Understanding(Doubting):
         return None
 
     @cython.ccall
+    def may_lead_back(self) -> object:
+        """A transaction or savepoint may have ended: nobody can tell where search_path leads, until
+        none is open."""
+        if self.elsewhere is not None:
+            self.elsewhere = object()
+        return None
+
+    @cython.ccall
     def apart(self) -> cython.bint:
         """Whether names in texts may stand for other tables than for others: temporary ones, or
         some that it has just made."""

@@ -365,6 +365,8 @@ LEADS = [
     "SET LOCAL search_path = {0}_{1}",
     "SELECT set_config('search_path', '{0}_{1}', true)",
     "SET search_path = {0}_{1}",
+    "SET LOCAL app.t = '{0}_{1}';SELECT set_config('search_path', current_setting('app.t'), true)",
+    "SAVEPOINT a;SET LOCAL search_path = {0}_one;ROLLBACK TO a;SET LOCAL search_path = {0}_{1}",
 ]
 
 
@@ -389,7 +391,8 @@ async def test_tenants_whose_tables_are_not_alike(
                 name = f"{table}_{tenant}"
                 await client.fetchval("SELECT set_config('search_path', $1, true)", name)
             else:
-                await client.execute(leads.format(table, tenant))
+                for sql in leads.format(table, tenant).split(";"):
+                    await client.execute(sql)
             text = f"SELECT * FROM moods WHERE a = $1 -- {table}"
             if turn >= 4 or turn < 2:  # else it knows the other's
                 assert dict(await client.fetchrow(text, tenant)) == {"a": tenant, tenant: 1}
@@ -397,6 +400,41 @@ async def test_tenants_whose_tables_are_not_alike(
             await client.execute("RESET search_path")
     for tenant in "one", "two":
         postgres.psql(f"DROP SCHEMA {table}_{tenant} CASCADE")
+
+
+LEFT = [
+    "COMMIT AND CHAIN",
+    "COMMIT; BEGIN",
+    "ROLLBACK; BEGIN",
+    "ROLLBACK TO a",
+    "SELECT 1 / 0;ROLLBACK TO a",
+]
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_who_was_elsewhere_and_is_back(dsn: str, table: str, postgres: Postgres, left: str) -> None:
+    """What it prepares then is not taken for what it would have been."""
+    postgres.psql(f"CREATE SCHEMA in_{table} AUTHORIZATION alice")
+    moves = f"SET LOCAL search_path = in_{table}"
+    prepares = parse("s", f"SELECT a FROM {table}"), describe("s"), SYNC
+    use = bind("", "s"), execute(), SYNC
+    with connected(dsn) as one, connected(dsn) as other:
+        one.ask(f"CREATE TABLE in_{table}.{table} (a text)")
+        for sql in ("BEGIN", "SAVEPOINT a", moves, *left.split(";" if "/" in left else "|")):
+            one.ask(sql)
+        one.send(*prepares)
+        assert "E" not in [a.kind for a in one.until_ready()]
+        one.send(*use)
+        assert [a.kind for a in one.until_ready()] == ["2", "D", "C", "Z"]
+        one.ask("COMMIT")
+        for sql in ("BEGIN", moves):
+            other.ask(sql)
+        other.send(*prepares)
+        assert "E" not in [a.kind for a in other.until_ready()]
+        other.send(*use)
+        assert [a.kind for a in other.until_ready()] == ["2", "C", "Z"]
+        other.ask("COMMIT")
+    postgres.psql(f"DROP SCHEMA in_{table} CASCADE")
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

@@ -472,6 +472,44 @@ def test_a_pinned_client_that_froze_amid_a_message_does_too(
         assert gone.value.answers[-1].sqlstate == "57P05"
 
 
+def test_a_path_that_is_prepared_for_a_transaction_pins_nobody(pgfunnel: StartFunnel) -> None:
+    funnel = pgfunnel(default_pool_size=2)
+    with psycopg.connect(funnel.dsn("alice"), autocommit=True, prepare_threshold=None) as one:
+        one.execute("PREPARE leads AS SELECT set_config('search_path', $1, true)")
+        for _ in range(3):
+            assert one.execute("EXECUTE leads('public')").fetchone() == ("public",)
+        one.execute("SELECT 1")
+        assert not json.loads(funnel.get("/pins"))["pinned"]
+        assert json.loads(funnel.get("/pins"))["statements"] == []
+
+
+@pytest.mark.parametrize("cancels", [1, 2])
+def test_a_cancel_that_comes_late_pins_nobody(
+    own_postgres: Postgres, pgfunnel: StartFunnel, cancels: int
+) -> None:
+    """It hits the question what has become of the session."""
+    funnel = pgfunnel(own_postgres, default_pool_size=1)
+    blocked = (
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+        " WHERE usename = 'alice' AND wait_event_type = 'Lock'"
+    )
+    with (
+        psycopg.connect(own_postgres.dsn) as locker,
+        psycopg.connect(own_postgres.dsn, autocommit=True) as admin,
+        psycopg.connect(funnel.dsn("alice"), autocommit=True) as one,
+    ):
+        one.execute("SELECT 1")
+        locker.execute("LOCK TABLE pg_prepared_statements IN ACCESS EXCLUSIVE MODE")
+        one.execute("PREPARE mine AS SELECT 1")
+        for _ in range(cancels):
+            until(lambda: admin.execute(blocked).fetchall() == [(True,)])
+        locker.rollback()
+        with psycopg.connect(funnel.dsn("alice"), autocommit=True) as other:
+            other.execute("SELECT 1")
+        assert json.loads(funnel.get("/pins"))["statements"] == []
+        assert one.execute("EXECUTE mine").fetchone() == (1,)
+
+
 def test_who_froze_amid_a_large_message_holds_no_server(pgfunnel: StartFunnel) -> None:
     """It waited for one when the beginning came."""
     funnel = pgfunnel(default_pool_size=1)
