@@ -13,6 +13,7 @@ import cython
 
 from proxy.conditions import TEMP, UNSURE
 from proxy.errors import QUERY_CANCELED
+from proxy.relay.database import MOST_CANCELLED
 from proxy.relay.fitting import RETRIES
 from proxy.session.inquiry import question, read_answer
 from proxy.session.parameters import settings_query
@@ -52,7 +53,6 @@ else:
     from proxy.relay.server import Server
     from proxy.session.session import Session
 
-_MOST_CANCELLED = 3
 _NOT_BACK = "RESET leads back to what this session began with, which Postgres refuses here."
 
 
@@ -168,10 +168,9 @@ class Asking(Fitting):
 
     @cython.cfunc
     def _again(self) -> cython.bint:
-        """Ask once more: what was cancelled was meant to be the client's statement in front, if it
-        was no time limit."""
+        """The question was cancelled."""
         self.cancelled += 1
-        return self.cancelled <= _MOST_CANCELLED
+        return self.cancelled <= MOST_CANCELLED
 
     @cython.cfunc
     def _believe(self, answer: Any) -> object:

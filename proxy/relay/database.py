@@ -32,7 +32,9 @@ else:
     NOT_NOW, DUE, NEEDED = range(3)
 
 _MAX_GREETINGS = 1000
-_MOST_CANCELLED = 3
+MOST_CANCELLED = 3
+"""So often is asked again what a cancel request has hit that was meant for a client's statement in
+front of it. A time limit would end it each time."""
 
 
 Greeting = tuple[Parameters, bytes, dict[str, str]]
@@ -159,10 +161,9 @@ class Database(Pool):
         return look(self.catalog, elder=elder)
 
     def may_look_again(self) -> bool:
-        """A look was cancelled: by a request that was meant for a client's statement in front of
-        it, or by a time limit, which would end the next one, too."""
+        """A look was cancelled."""
         self.cancelled += 1
-        return self.cancelled <= _MOST_CANCELLED
+        return self.cancelled <= MOST_CANCELLED
 
     def end_look(self, changes: int, found: Catalog) -> None:
         """What was found, as of so many `changes`; somebody may have looked since and be done."""

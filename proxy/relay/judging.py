@@ -12,7 +12,7 @@ from typing import Any
 import cython
 
 from proxy.conditions import PREPARED, SEQUENCES, TEMP
-from proxy.session.commands import only_drops, runs_alone, vacates
+from proxy.session.commands import makes_in_sight, only_drops, runs_alone, vacates
 from proxy.session.doubting import UNKNOWABLE, UNREADABLE
 from proxy.session.findings import CREATES, DISCARD_ALL, TEMPORARIES
 from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
@@ -42,15 +42,6 @@ else:
     from proxy.session.statement import Statement
     from proxy.wire.octets import part, u32, zero
 
-_MAKES_IN_SIGHT = re.compile(rb"\b(?:create|into)\b", re.IGNORECASE)
-"""What makes a temporary table by itself says so; code that it calls may make none."""
-_LEADS = re.compile(
-    rb"\s*(?:set\s+(?:local\s+|session\s+)?search_path\s*(?:=|to\b)[^;()$\0]*+"
-    rb"|select\s+(?:pg_catalog\.)?set_config\s*\(\s*'search_path'\s*,"
-    rb"\s*(?:'[^'\0]*'|\$1)(?:\s*::\s*text)?\s*,\s*(?:true|false)\s*+\))\s*+;?\s*+(?:\0|$)",
-    re.IGNORECASE,
-)
-"""What says by itself, or with its values, where search_path leads: the same for all who say so."""
 _ENDS = re.compile(rb"\b(?:rollback|abort|commit|end|prepare\s+transaction)\b", re.IGNORECASE)
 """What may end a transaction that has failed; nothing else in it does anything."""
 
@@ -293,7 +284,7 @@ class Judging(Borrowing):
         if said.stirs():
             session.stirred = True
             if said.leads_elsewhere():
-                session.elsewhere = text if _LEADS.match(text) else object()
+                session.elsewhere = text
         if said.only_leaves() and not (said.locally and session.leads_back(said)):
             return run
         if text and self._has_failed() and not _ENDS.search(text):
@@ -330,7 +321,7 @@ class Judging(Borrowing):
         replans: cython.bint = server.replans() or len(session.bare) > 0
         if replans and not runs_alone(text):
             run = self._replan(buffer, run, at)
-        if not session.tempted and _MAKES_IN_SIGHT.search(text):
+        if not session.tempted and makes_in_sight(text):
             server.reads_anew(session)
             session.tempted = True
         return run

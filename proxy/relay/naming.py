@@ -264,8 +264,8 @@ class Naming(Judging):
         elif statement.verdict.leads_elsewhere() and end <= n:
             text += b"\0" + _values(buffer, at, end)
         run = self._may(statement.verdict, text, buffer, run, at)
-        if self.session.elsewhere is not None and end > n:
-            self.session.elsewhere = object()  # the values are not all to be seen
+        if end > n:
+            self.session.may_lead_back()  # its values are not all to be seen
         return run
 
     @cython.cfunc

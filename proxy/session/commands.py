@@ -73,3 +73,23 @@ def vacates(text: bytes) -> str:
         return ""
     name = found[1].decode("utf-8", "replace")
     return name[1:-1] if name[0] in "\"'" else name.lower()
+
+
+_MAKES = re.compile(rb"\b(?:create|into)\b", re.IGNORECASE)
+_LEADS = re.compile(
+    rb"\s*+(?:set\s++(?:local\s++|session\s++)?search_path\s*+(?:=|to\b)[^;()$\0]*+"
+    rb"|select\s++(?:pg_catalog\.)?set_config\s*+\(\s*+'search_path'\s*+,"
+    rb"\s*+(?:'[^'\0]*+'|\$1)(?>\s*::\s*text)?\s*+,\s*+(?:true|false)\s*+\))\s*+;?\s*+(?:\0|$)",
+    re.IGNORECASE,
+)
+
+
+def makes_in_sight(text: bytes) -> bool:
+    """Whether a text that may make tables may do so by itself, not by code that it calls alone."""
+    return _MAKES.search(text) is not None
+
+
+def leads_by_itself(text: bytes) -> bool:
+    """Whether a text that sets search_path, with the values behind its NUL, says where it leads:
+    to the same for all who say so."""
+    return _LEADS.match(text) is not None

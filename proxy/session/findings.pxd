@@ -22,6 +22,7 @@ cdef class Verdict:
     cdef readonly bint defines
     cdef readonly tuple leaves
     cdef readonly tuple locally
+    cdef readonly bint elsewhere
     cpdef bint only_leaves(self)
     cpdef bint stirs(self)
     cpdef bint leads_elsewhere(self)
@@ -39,6 +40,7 @@ cdef class Findings:
     cdef bint everything
     cdef bint opaque
     cdef bint defines
+    cdef bint elsewhere
     cdef object make(self, int conditions)
     cdef object clear(self, int conditions)
     cdef object begin(self)

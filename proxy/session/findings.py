@@ -88,9 +88,9 @@ class Verdict:
     that the text does not show (CALL, dynamic SQL); `unseen`: what of `makes` only code may do that
     is called by name and cannot be read. `defines`: it may give names of the database another
     meaning for sessions where no CommandComplete tells. `leaves`: parameters that it sets for its
-    transaction alone: of an application's own, whose names stay, those that constants are read
-    under, and search_path; `locally`: that it may put back to their default for its transaction
-    alone.
+    transaction alone: of an application's own, whose names stay, and those that constants are read
+    under; `locally`: that it may put back to their default for its transaction alone; `elsewhere`:
+    it sets search_path for it.
     """
 
     names: tuple[str, ...]
@@ -114,6 +114,7 @@ class Verdict:
         defines: bool = False,
         leaves: tuple[str, ...] = (),
         locally: tuple[str, ...] = (),
+        elsewhere: bool = False,
     ) -> None:
         self.makes = makes
         self.clears = clears
@@ -128,6 +129,7 @@ class Verdict:
         self.defines = defines
         self.leaves = leaves
         self.locally = locally
+        self.elsewhere = elsewhere
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Verdict) and self._fields() == other._fields()
@@ -141,7 +143,7 @@ class Verdict:
     def _fields(self) -> tuple[object, ...]:
         found = self.makes, self.clears, self.names, self.resets, self.everything, self.prepared
         more = self.whole_reset, self.opaque, self.unseen, self.defines, self.leaves, self.locally
-        return *found, self.does, *more
+        return *found, self.does, *more, self.elsewhere
 
     @cython.ccall
     def only_leaves(self) -> cython.bint:
@@ -154,18 +156,17 @@ class Verdict:
         transaction."""
         if self.everything or "EXECUTE" in [piece.verb for piece in self.prepared]:
             return True
-        return not READ_UNDER.isdisjoint(self.names) or not READ_UNDER.isdisjoint(self.leaves)
+        names: cython.bint = not READ_UNDER.isdisjoint(self.names)
+        return names or self.elsewhere or not READ_UNDER.isdisjoint(self.leaves)
 
     @cython.ccall
     def leads_elsewhere(self) -> cython.bint:
         """Whether it sets search_path, if only for its transaction."""
-        return "search_path" in self.names or "search_path" in self.leaves
+        return self.elsewhere or "search_path" in self.names
 
     def moves(self, changes: Callable[[str], bool]) -> bool:
-        """Whether it may change a parameter of those, if only for its transaction (but for
-        search_path: that ends with it)."""
-        passing = (name for name in self.leaves if name != "search_path")
-        return self.everything or any(map(changes, self.names)) or any(map(changes, passing))
+        """Whether it may change a parameter of those, if only for its transaction."""
+        return self.everything or any(map(changes, self.names)) or any(map(changes, self.leaves))
 
 
 NOTHING = Verdict()
@@ -188,7 +189,7 @@ class Findings:
 
     def begin(self) -> None:
         self.makes = self.clears = self.does = 0
-        self.everything = self.opaque = self.defines = False
+        self.everything = self.opaque = self.defines = self.elsewhere = False
         self.alike = True
         self.names = self.resets = self.leaves = self.locally = self.prepared = None
 
@@ -248,8 +249,9 @@ class Findings:
 
     def leave(self, name: str) -> None:
         """The parameter is set for a transaction."""
-        if "." in name or name in TOLD or name == "search_path":
+        if "." in name or name in TOLD:
             self.leaves = _with(self.leaves, name)
+        self.elsewhere = self.elsewhere or name == "search_path"
 
     def lead_back(self, name: str) -> None:
         """The parameter may be put back to its default for a transaction."""
@@ -276,6 +278,7 @@ class Findings:
 
     def verdict(self, whole_reset: cython.bint) -> Verdict:
         noted: cython.bint = self.leaves is not None or self.locally is not None
+        noted = noted or self.elsewhere
         if not (self.makes or self.clears or self.does or self.defines or noted):
             return NOTHING
         said: Verdict = Verdict.__new__(Verdict)
@@ -286,7 +289,7 @@ class Findings:
         said.locally = _once(self.locally)
         said.prepared = () if self.prepared is None else tuple(self.prepared)
         said.everything, said.opaque = self.everything, self.opaque
-        said.whole_reset = whole_reset
+        said.whole_reset, said.elsewhere = whole_reset, self.elsewhere
         # A table is made whose defaults, say, change sessions.
         said.defines = self.defines or bool(self.does & CREATES and self.makes & ~TEMP)
         return said

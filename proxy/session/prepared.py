@@ -17,6 +17,7 @@ from typing import Any
 import cython
 
 from proxy.session.anew import NOTHING_TO_UNDO, OURS
+from proxy.session.commands import leads_by_itself
 from proxy.session.reread import meaning
 from proxy.session.results import UNKNOWN
 from proxy.session.statement import as_before, share, told_of
@@ -261,9 +262,11 @@ class Shelf(Results):
         `asked` and gives something else than others were told.
         """
         executed = session.executed(verdict)
-        if session.elsewhere is not None:
-            executed = (*executed, session.elsewhere)
         alone: cython.bint = session.clouded() or session.apart()
+        where: Any = session.elsewhere
+        if where is not None:
+            executed = (*executed, where)
+            alone = alone or not leads_by_itself(where)
         known: Statement
         known = share(tail, session.parameters, verdict, self.generation, executed, alone=alone)
         if asked and known is self.differs:

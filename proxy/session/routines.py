@@ -192,6 +192,7 @@ def joined(verdicts: Iterable[Verdict]) -> Verdict:
         defines=bool(builds) or any(said.defines for said in everything),
         leaves=tuple(dict.fromkeys(name for said in everything for name in said.leaves)),
         locally=tuple(dict.fromkeys(name for said in everything for name in said.locally)),
+        elsewhere=any(said.elsewhere for said in everything),
     )
 
 

@@ -3,7 +3,7 @@ from proxy.session.statement cimport Statement
 
 cdef class Understanding(Doubting):
     cdef public bint stirred
-    cdef public object elsewhere
+    cdef public bytes elsewhere
     cpdef object may_lead_back(self)
     cdef public bint made
     cdef public bint tempted

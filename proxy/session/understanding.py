@@ -34,11 +34,12 @@ class Understanding(Doubting):
     `stirred`: something that may change that was sent, and not all of what was sent is answered;
     `made`: it may just have made temporary objects, `tempted`: it once may have; `settled`: it has
     had some and has lost them since: search_path changes with the first of them only, in a way, so
-    that Postgres reads texts anew. `elsewhere`: what has set search_path in the transaction that is
-    open, None for nothing: names in texts may stand for other tables there than `parameters` say.
+    that Postgres reads texts anew. `elsewhere`: the text that has set search_path in the open
+    transaction, None for none, empty where nobody can tell: names in texts may stand for other
+    tables there than `parameters` say.
     """
 
-    elsewhere: object
+    elsewhere: bytes
 
     def __init__(
         self, startup: Parameters = NONE, defaults: dict[bytes, bytes] | None = None
@@ -60,7 +61,7 @@ class Understanding(Doubting):
         """A transaction or savepoint may have ended: nobody can tell where search_path leads, until
         none is open."""
         if self.elsewhere is not None:
-            self.elsewhere = object()
+            self.elsewhere = b""
         return None
 
     @cython.ccall

@@ -50,6 +50,17 @@ def failed_logins(funnel: Funnel, user: str = "alice") -> int:
     return int(pool_metric(funnel, "pgfunnel_server_logins_total", user, result="failed"))
 
 
+def cancel_who_waits(postgres: Postgres, times: int, user: str = "alice") -> None:
+    """Cancel what a server of this user waits with for a lock, so many times."""
+    cancel = (
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+        " WHERE usename = %s AND wait_event_type = 'Lock'"
+    )
+    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+        for _ in range(times):
+            until(lambda: admin.execute(cancel, [user]).fetchall() == [(True,)])
+
+
 def resident(pid: int) -> int:
     """Resident memory of a process in bytes (proc(5), status)."""
     status = Path(f"/proc/{pid}/status").read_text().splitlines()

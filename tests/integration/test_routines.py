@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import StartFunnel, StartPostgres
 from tests.funnel import Funnel, start_funnel
-from tests.integration.observe import eventually, until, waiters
+from tests.integration.observe import cancel_who_waits, eventually, until, waiters
 from tests.postgres import Postgres
 
 SCHEMA = "routines"
@@ -637,24 +637,18 @@ def test_a_cancel_that_comes_late_does_not_end_the_look_behind_ddl(
 ) -> None:
     """It was meant for the DDL; what that made is known to whoever comes next all the same."""
     funnel = pgfunnel(own_postgres, default_pool_size=1)
-    blocked = (
-        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
-        " WHERE usename = 'alice' AND wait_event_type = 'Lock'"
-    )
     make = (
         "CREATE FUNCTION logs_in() RETURNS text LANGUAGE sql AS"
         " $$ SELECT set_config('app.who', 'one', false) $$"
     )
     with (
         psycopg.connect(own_postgres.dsn) as locker,
-        psycopg.connect(own_postgres.dsn, autocommit=True) as admin,
         psycopg.connect(funnel.dsn("alice"), autocommit=True) as maker,
     ):
         maker.execute("SELECT 1")
         locker.execute("LOCK TABLE pg_policy IN ACCESS EXCLUSIVE MODE")
         maker.execute(make)
-        for _ in range(cancels):
-            until(lambda: admin.execute(blocked).fetchall() == [(True,)])
+        cancel_who_waits(own_postgres, cancels)
         locker.rollback()
     with (
         psycopg.connect(funnel.dsn("alice"), autocommit=True) as one,

@@ -17,7 +17,7 @@ import pytest
 from proxy.wire import messages
 from tests.conftest import StartFunnel
 from tests.funnel import Funnel
-from tests.integration.observe import eventually, until
+from tests.integration.observe import cancel_who_waits, eventually, until
 from tests.integration.peer import Peer
 from tests.postgres import USERS, Postgres
 from tests.wireclient import (
@@ -489,20 +489,14 @@ def test_a_cancel_that_comes_late_pins_nobody(
 ) -> None:
     """It hits the question what has become of the session."""
     funnel = pgfunnel(own_postgres, default_pool_size=1)
-    blocked = (
-        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
-        " WHERE usename = 'alice' AND wait_event_type = 'Lock'"
-    )
     with (
         psycopg.connect(own_postgres.dsn) as locker,
-        psycopg.connect(own_postgres.dsn, autocommit=True) as admin,
         psycopg.connect(funnel.dsn("alice"), autocommit=True) as one,
     ):
         one.execute("SELECT 1")
         locker.execute("LOCK TABLE pg_prepared_statements IN ACCESS EXCLUSIVE MODE")
         one.execute("PREPARE mine AS SELECT 1")
-        for _ in range(cancels):
-            until(lambda: admin.execute(blocked).fetchall() == [(True,)])
+        cancel_who_waits(own_postgres, cancels)
         locker.rollback()
         with psycopg.connect(funnel.dsn("alice"), autocommit=True) as other:
             other.execute("SELECT 1")
