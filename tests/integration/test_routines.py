@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 import psycopg
@@ -234,7 +234,8 @@ async def test_a_time_limit_does_not_keep_postgres_from_telling(pgfunnel: StartF
     async with client(funnel, statement_cache_size=0) as one:
         await one.execute("SET statement_timeout = 1; SET default_transaction_deferrable = on")
         for _ in range(5):
-            await one.execute("SELECT 1")
+            with suppress(asyncpg.QueryCanceledError):  # a busy machine needs longer for its own
+                await one.execute("SELECT 1")
             await asyncio.sleep(0.12)
     assert "routines_unknown" not in funnel.log()
 
