@@ -318,7 +318,9 @@ def _distinct(names: list[str]) -> cython.bint:
     if size > 4:
         return False
     for at in range(1, size):
-        for earlier in range(at):
-            if names[at] == names[earlier]:
+        name: str = names[at]
+        for before in range(at):
+            other: str = names[before]
+            if name == other:
                 return False
     return True

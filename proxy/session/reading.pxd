@@ -16,7 +16,6 @@ cdef class Reading(Calls):
     cdef bint local
     cdef object run(self, Statements tokens, Findings found, int depth)
     cdef object statement(self, object command)
-    cdef bint assigned(self) noexcept
     cdef str parameter(self)
     cdef str dotted(self, str name)
     cdef object put(self, str name, bint resets)

@@ -87,16 +87,6 @@ class Reading(Calls):
 
     # Parameters
 
-    def assigned(self) -> cython.bint:
-        """Whether this word is a parameter's name: a dot, an equals sign or TO follows."""
-        tokens = self.tokens
-        return (
-            tokens.follows(b"=")
-            or tokens.follows(b"to")
-            or tokens.follows(b".")
-            or tokens.follows(b"from")
-        )
-
     def parameter(self) -> str | None:
         """The parameter's name, with its dots; moves behind it."""
         tokens = self.tokens
@@ -134,12 +124,12 @@ class Reading(Calls):
     def set(self) -> None:
         self.paths = True
         tokens = self.tokens
-        if not self.assigned():
+        if not tokens.assigned():
             self.local = tokens.says(b"local")
             if self.local or tokens.says(b"session"):
                 tokens.advance()
         special = tokens.of(_SPECIAL)
-        if special is not None and not self.assigned():
+        if special is not None and not tokens.assigned():
             tokens.advance()
             special(self)
             return
@@ -196,7 +186,7 @@ class Reading(Calls):
             self.found.clear(PARAMETERS | COMPUTED)
             self.put_back(RESET_ALL)
             return
-        name = None if self.assigned() else tokens.of(_RESET_WORDS)
+        name = None if tokens.assigned() else tokens.of(_RESET_WORDS)
         if name is None:
             if tokens.says(b"role"):
                 self.put_back(0)

@@ -6,6 +6,9 @@ cdef enum:
     COMMA = 44
     COLON = 58
     UNDERSCORE = 95
+    NEXT = 0
+    ANYWHERE = 1
+    WITHIN = 2
 
 cdef unsigned char *_classes
 cdef Py_ssize_t _longest_name
@@ -31,6 +34,7 @@ cdef class Tokens:
     cdef bint plain(self) noexcept
     cdef int mark(self) noexcept
     cdef bint says(self, bytes word) noexcept
+    cdef bint assigned(self) noexcept
     cdef bint follows(self, bytes word) noexcept
     cdef bint begins(self, bytes word) noexcept
     cdef bint names_temporary(self) noexcept
@@ -64,7 +68,7 @@ cdef class Statements(Tokens):
     cpdef bint advance(self) noexcept
     cdef bint seek(self) noexcept
     cdef bint skim(self) noexcept
-    cdef bint _opens_body(self) noexcept
+    cdef bint _run(self, int where) noexcept
     cdef void jump(self, Arguments call) noexcept
     cdef bint before(self, bytes word) noexcept
     cdef bint earlier(self, bytes word) noexcept

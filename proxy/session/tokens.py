@@ -67,6 +67,7 @@ if not cython.compiled:
     LONGEST_WORD, LONGEST_CALL = 63, 32
     COMMA, COLON = b",:"
     (UNDERSCORE,) = b"_"
+    NEXT, ANYWHERE, WITHIN = range(3)
 
 _classes = classes()
 _longest_name = LONGEST_NAME
@@ -138,6 +139,17 @@ class Tokens:
     def says(self, word: bytes) -> cython.bint:
         """Whether this token is the word, not quoted, or the mark."""
         return _is(self.p, self.start, self.stop, word)
+
+    def assigned(self) -> cython.bint:
+        """Whether this may be a parameter's name in SET: a dot, an equals sign, TO or FROM is
+        next."""
+        at: cython.Py_ssize_t = _begin(self.p, self.stop, self.end)
+        return (
+            self._is_at(at, b"=")
+            or self._is_at(at, b"to")
+            or self._is_at(at, b".")
+            or self._is_at(at, b"from")
+        )
 
     def follows(self, word: bytes) -> cython.bint:
         """Whether the next token is the word or mark."""
@@ -307,7 +319,10 @@ class Arguments(Tokens):
             if size == 0:
                 self.bound = self.kind == NUMBER and self.p[self.start] == DOLLAR
                 said = self.literal() if self.kind == STRING else self.of(words)
-            self.simple = self.simple and mark != SEMICOLON and not _concerns(self, False)
+            self.simple = self.simple and mark != SEMICOLON
+            self.simple = self.simple and not _concerns(
+                self.p, self.start, self.stop, self.kind, False
+            )
             depth += (mark == OPEN) - (mark == SHUT)
             colons += mark == COLON and 1 <= size <= 2
         alone: cython.bint = size == 1 or (size == 4 and colons == 2)
@@ -344,39 +359,59 @@ class Statements(Tokens):
         self._follows = True
 
     def advance(self) -> cython.bint:
-        self._earlier_start, self._last_start = self._last_start, self.start
-        if not _go(self):
-            self.first = False
-            return False
-        self.first = self._follows
-        self._follows = self.p[self.start] == SEMICOLON
-        self.place += 1
-        if self.first:
-            self.begun, self.place = self.start, 0
-            self.many += not self._follows
-        if self.body and self.kind == WORD:
-            self._follows = self._opens_body()
-        return True
-
-    def _opens_body(self) -> cython.bint:
-        """Whether a statement of PL/pgSQL begins behind this word."""
-        return self.says(b"begin") or self.says(b"then") or self.says(b"else") or self.says(b"loop")
+        return self._run(NEXT)
 
     def seek(self) -> cython.bint:
         """Go to the next token that may concern the session; False at the end."""
-        while self.advance():
-            if _concerns(self, self.first or self.body):
-                return True
-        return False
+        return self._run(ANYWHERE)
 
     def skim(self) -> cython.bint:
         """Go to the next token of this statement that may concern the session; False at its end."""
-        while self.advance():
-            if self.over():
-                return False
-            if _concerns(self, self.first or self.body):
-                return True
-        return False
+        return self._run(WITHIN)
+
+    def _run(self, where: cython.int) -> cython.bint:
+        """`advance`, `seek` or `skim`, as `where` says; variables of C's own keep the place on the
+        way."""
+        p: cython.p_uchar = self.p
+        end: cython.Py_ssize_t = self.end
+        start: cython.Py_ssize_t = self.start
+        stop: cython.Py_ssize_t = self.stop
+        kind: cython.Py_ssize_t = self.kind
+        last: cython.Py_ssize_t = self.last
+        last_start: cython.Py_ssize_t = self._last_start
+        earlier_start: cython.Py_ssize_t = self._earlier_start
+        place: cython.Py_ssize_t = self.place
+        first: cython.bint = self.first
+        follows: cython.bint = self._follows
+        there: cython.bint = True
+        while True:
+            earlier_start, last_start = last_start, start
+            if kind:
+                last = stop
+            start = _begin(p, stop, end)
+            if start == end:
+                stop, kind, first, there = start, 0, False, False
+                break
+            kind = _step(p, start, end, self.backslashes)
+            stop, kind = kind >> 3, kind & KIND
+            place += 1
+            first, follows = follows, p[start] == SEMICOLON
+            if first:
+                self.begun, place = start, 0
+                self.many += not follows
+            if self.body and kind == WORD:
+                follows = _opens_body(p, start, stop)
+            if where == NEXT:
+                break
+            if where == WITHIN and p[start] == SEMICOLON:
+                there = False
+                break
+            if _concerns(p, start, stop, kind, first or self.body):
+                break
+        self.start, self.stop, self.kind, self.last = start, stop, kind, last
+        self._last_start, self._earlier_start = last_start, earlier_start
+        self.first, self._follows, self.place = first, follows, place
+        return there
 
     def jump(self, call: Arguments) -> None:
         """Go to the end of a call of which no token need be looked at again."""
@@ -430,13 +465,34 @@ def _begin(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> 
 @cython.cfunc
 @cython.inline
 @cython.exceptval(check=False)
-def _concerns(tokens: Tokens, first: cython.bint) -> cython.bint:
+def _step(
+    p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, backslashes: cython.bint
+) -> cython.Py_ssize_t:
+    """`step`, with most words read here."""
+    stop: cython.Py_ssize_t = at + 1
+    if _classes[p[at]] & KIND != WORD or stop >= end or not _classes[p[stop]] & IN_WORD:
+        return step(p, at, end, backslashes)
+    while stop < end and _classes[p[stop]] & IN_WORD:
+        stop += 1
+    return stop << 3 | WORD
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _concerns(
+    p: cython.p_uchar,
+    start: cython.Py_ssize_t,
+    stop: cython.Py_ssize_t,
+    kind: cython.Py_ssize_t,
+    first: cython.bint,
+) -> cython.bint:
     """Whether the token may concern the session, as a command too where it is `first`."""
-    if tokens.kind == WORD:
-        return matters(tokens.p, tokens.start, tokens.stop, first)
-    if tokens.kind == QUOTED:
-        return matters(tokens.p, tokens.start + 1, tokens.stop - 1, False)
-    return tokens.kind == UNICODE
+    if kind == WORD:
+        return matters(p, start, stop, first)
+    if kind == QUOTED:
+        return matters(p, start + 1, stop - 1, False)
+    return kind == UNICODE
 
 
 @cython.cfunc
@@ -451,9 +507,24 @@ def _go(tokens: Tokens) -> cython.bint:
     if start == tokens.end:
         tokens.stop, tokens.kind = start, 0
         return False
-    found: cython.Py_ssize_t = step(tokens.p, start, tokens.end, tokens.backslashes)
+    found: cython.Py_ssize_t = _step(tokens.p, start, tokens.end, tokens.backslashes)
     tokens.stop, tokens.kind = found >> 3, found & KIND
     return True
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _opens_body(
+    p: cython.p_uchar, start: cython.Py_ssize_t, stop: cython.Py_ssize_t
+) -> cython.bint:
+    """Whether a statement of PL/pgSQL begins behind this word."""
+    return (
+        _is(p, start, stop, b"begin")
+        or _is(p, start, stop, b"then")
+        or _is(p, start, stop, b"else")
+        or _is(p, start, stop, b"loop")
+    )
 
 
 def _undollared(quoted: bytes) -> bytes:
