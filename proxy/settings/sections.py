@@ -306,7 +306,9 @@ class Sessions(BaseModel):
     """Session state in transaction pooling"""
 
     session_policy: SessionPolicy = setting(
-        (), "What to do about session state, by condition: replay, pin, reject or ignore."
+        (),
+        "What to do about session state, by condition: pin, reject or ignore;"
+        " replay for parameters, prepared and sequences.",
     )
     session_audit: Share = setting(
         0.0, "Share of the servers given back that are asked whether they are really clean."

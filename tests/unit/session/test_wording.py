@@ -23,6 +23,16 @@ from proxy.session.wording import LONGEST, digest, normalised
         ("set role bob; set time zone local", "set role bob; set time zone local"),
         ("alter role bob set my.token to s3cret", "alter role bob set my.token to ?"),
         ("update t set a = b where c = d", "update t set a = b where c = d"),
+        (
+            "do $a$begin perform f('x', 1); /* x */ set my.token = s3cret; end$a$",
+            "do $$ begin perform f(?, ?); set my.token = ?; end $$",
+        ),
+        (
+            "do language plpgsql $$ begin execute $b$ listen x $b$; end $$; select $$x$$",
+            "do language plpgsql $$ begin execute ?; end $$; select ?",
+        ),
+        ("do 'begin end'; do $$ begin 'x", "do ?; do $$ begin ? $$"),
+        ("select 1; do $$ do $b$ select 'x' $b$ $$", "select ?; do $$ do ? $$"),
     ],
 )
 def test_normalised(text: str, shown: str) -> None:
