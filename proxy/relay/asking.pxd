@@ -4,8 +4,6 @@ cdef class Asking(Fitting):
     cdef readonly Py_ssize_t remaining
     cdef object asked
     cdef dict back
-    cdef int cancelled
-    cdef bint _again(self)
     cdef object _part(self)
     cdef object _exchange(self)
     cdef object _counted(self)
@@ -20,6 +18,6 @@ cdef class Asking(Fitting):
     cdef object _have_gone(self, int had)
     cdef object _goes_on(self)
     cdef object _ask_readings(self)
-    cdef object _read(self, object error)
+    cdef object _read(self, int what, object error)
     cdef object _restore(self)
     cdef object _restored(self, int what, object error)

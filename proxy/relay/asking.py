@@ -13,7 +13,6 @@ import cython
 
 from proxy.conditions import TEMP, UNSURE
 from proxy.errors import QUERY_CANCELED
-from proxy.relay.database import MOST_CANCELLED
 from proxy.relay.fitting import RETRIES
 from proxy.session.inquiry import question, read_answer
 from proxy.session.parameters import settings_query
@@ -25,6 +24,7 @@ if cython.compiled:
         ASKING,
         CHECKING,
         COUNTING,
+        LIFTING,
         LOOKING,
         LOOKING_BACK,
         NOTHING,
@@ -32,6 +32,7 @@ if cython.compiled:
         RESTORED,
         RESTORING,
         SESSION,
+        UNREAD,
         Fitting,
     )
     from cython.cimports.proxy.relay.server import Server
@@ -41,6 +42,7 @@ else:
         ASKING,
         CHECKING,
         COUNTING,
+        LIFTING,
         LOOKING,
         LOOKING_BACK,
         NOTHING,
@@ -48,10 +50,17 @@ else:
         RESTORED,
         RESTORING,
         SESSION,
+        UNREAD,
         Fitting,
     )
     from proxy.relay.server import Server
     from proxy.session.session import Session
+
+_SAVE, _BACK, _RELEASE = (
+    b"%b SAVEPOINT pgfunnel" % verb for verb in (b"", b"ROLLBACK TO", b"RELEASE")
+)
+"""Around a question in a transaction, which goes on where a cancel or a time limit hits the
+question."""
 
 _NOT_BACK = "RESET leads back to what this session began with, which Postgres refuses here."
 
@@ -62,7 +71,7 @@ class Asking(Fitting):
 
     `remaining`: bytes still to come of a message that is being passed on, amid which nothing can
     be asked. `asked`: what was asked last, which may not be what would be asked now; `back`: what
-    was put back last within a transaction; `cancelled`: so often a question was cancelled just now.
+    was put back last within a transaction.
     """
 
     remaining: int
@@ -91,8 +100,10 @@ class Asking(Fitting):
         self.ahead = NOTHING
         if what == ASKING:
             return self._answered(error)
-        if what == READING:
-            return self._read(error)
+        if what == LIFTING:
+            return self._lifted(server, error)
+        if what == READING or what == UNREAD:
+            return self._read(what, error)
         if what == RESTORING or what == RESTORED:
             return self._restored(what, error)
         if what == LOOKING or what == LOOKING_BACK:
@@ -103,7 +114,7 @@ class Asking(Fitting):
             return self._retry(server, error, RETRIES)
         if error is not None:
             return self._failed(server, what, error)
-        self.retries = 0
+        self.cancelled = 0
         return self._go_on()
 
     @cython.cfunc
@@ -167,12 +178,6 @@ class Asking(Fitting):
         return self._resume()
 
     @cython.cfunc
-    def _again(self) -> cython.bint:
-        """The question was cancelled."""
-        self.cancelled += 1
-        return self.cancelled <= MOST_CANCELLED
-
-    @cython.cfunc
     def _believe(self, answer: Any) -> object:
         if answer.ours is not None and self.server.shelf.lacks(answer.ours) and answer.ours == 0:
             self.session.lose_names()
@@ -229,16 +234,20 @@ class Asking(Fitting):
         """In a transaction, a PREPARE may have read its text under parameters that end with it."""
         session: Session = self.session
         tells: cython.bint = self.server.status == 84 and self.remaining == 0  # T
-        if session.withholds or not tells or self.mode == SESSION or session.impatient():
+        if session.withholds or not tells or self.mode == SESSION or session.parameters.hasty:
             session.read_under(None)
             return self._restore() if session.withholds else None
         self.server.rows = []
-        self._run_ahead(READING, [question(*session.question_of_readings())])
+        asked: bytes = question(*session.question_of_readings())
+        self._run_ahead(READING, [b"%b;%b;%b" % (_SAVE, asked, _RELEASE)])
         return None
 
     @cython.cfunc
-    def _read(self, error: Any) -> object:
+    def _read(self, what: cython.int, error: Any) -> object:
         session: Session = self.session
+        if what == READING and error is not None:
+            self._run_ahead(UNREAD, [b"%b;%b" % (_BACK, _RELEASE)])
+            return None
         rows, self.server.rows = self.server.rows, None
         told: cython.bint = error is None and len(rows) == 1
         answer = read_answer(*session.question_of_readings(), rows[0]) if told else None

@@ -35,6 +35,7 @@ cdef class Borrowing(Asking):
     cpdef object need_not_wait(self)
     cdef object _wait(self, bint front)
     cdef bint _have(self, Server server, double moment)
+    cdef bint _suits(self, Server server, double moment)
     cdef object _have_another(self)
     cpdef object hear_early(self)
     cpdef bint at_boundary(self)

@@ -29,6 +29,7 @@ if cython.compiled:
     from cython.cimports.proxy.relay.fitting import (
         CHECKING,
         COUNTING,
+        LIFTING,
         LOOKING,
         LOOKING_BACK,
         NOTHING,
@@ -48,6 +49,7 @@ else:
     from proxy.relay.fitting import (
         CHECKING,
         COUNTING,
+        LIFTING,
         LOOKING,
         LOOKING_BACK,
         NOTHING,
@@ -89,7 +91,7 @@ class Borrowing(Asking):
         Asking.__init__(self, loop, fd, hub, number)
         self.login = None
         self.simple = 81  # Q
-        self.remaining = self.cancelled = 0
+        self.remaining = 0
         self.leaving = STAYS
         self.goodbye = None
         self.waiting = False
@@ -120,6 +122,7 @@ class Borrowing(Asking):
     @cython.cfunc
     def _borrow(self) -> cython.bint:
         """Have a server that is as this client believes; False when it has to wait."""
+        self.retries = 0
         server: Server = self.pool.borrow()
         if server is None:
             self._wait(False)
@@ -170,6 +173,25 @@ class Borrowing(Asking):
         server.client = self
         server.state = "active"
         self.lent_at = self.begun_at = self.asked_at = moment
+        if server.parameters.hasty and not self._suits(server, moment):
+            return self._lift(server)
+        return self._suit(server, moment, self.greeting)
+
+    @cython.cfunc
+    def _suits(self, server: Server, moment: cython.double) -> cython.bint:
+        """Whether the client may use it as it is, but for plans that others have left there."""
+        return (
+            server.parameters is self.session.parameters
+            and moment - server.idle_since < self.pool.check_delay
+            and not (server.shared and self.pool.careful)
+            and self.pool.looks != NEEDED
+            and self.session.defaults is self.pool.defaults
+            and (self.session.leaves is NO_NAMES or self.session.leaves <= server.leaves)
+        )
+
+    @cython.cfunc
+    def _suit(self, server: Server, moment: cython.double, wait: cython.bint) -> cython.bint:
+        """Have the server suit this client, as `_set_up`; what comes first of that."""
         if not self.greeting and (server.last != self.number or self.latest != server.number):
             # Values of sequences there are another's, or not its own last ones.
             server.shared = server.shared or server.last != 0
@@ -179,20 +201,13 @@ class Borrowing(Asking):
                 server.reason = CloseReason.LIFETIME
             if server.plans_anew(self.session.parameters.meaning):
                 PIECES.add_bytes(server.query_ahead(FORGET_PLANS))
-        if (
-            server.parameters is self.session.parameters
-            and moment - server.idle_since < self.pool.check_delay
-            and not (server.shared and self.pool.careful)
-            and self.pool.looks != NEEDED
-            and self.session.defaults is self.pool.defaults
-            and (self.session.leaves is NO_NAMES or self.session.leaves <= server.leaves)
-        ):
+        if self._suits(server, moment):
             return True
         self.instead = NO_STAND_INS
         if server.shared and self.pool.careful and not self.greeting:
             server.shared = False
             PIECES.add_bytes(server.query_ahead(b"DISCARD SEQUENCES"))
-        return self._set_up(server, moment, self.greeting)
+        return self._set_up(server, moment, wait)
 
     @cython.cfunc
     def _retry(self, server: Server, error: Any, most: cython.int) -> object:
@@ -276,7 +291,10 @@ class Borrowing(Asking):
     @cython.ccall
     def on_server_lost(self, error: object) -> object:
         self.server = None
-        if self.ahead in (CHECKING, LOOKING, SETTING, PREPARING) and not self.session.holds:
+        if (
+            self.ahead in (LIFTING, CHECKING, LOOKING, SETTING, PREPARING)
+            and not self.session.holds
+        ):
             self.ahead = NOTHING
             return self._have_another()
         return self.close(CloseReason.SERVER_LOST, error)
@@ -286,7 +304,7 @@ class Borrowing(Asking):
     @cython.ccall
     def on_boundary(self) -> object:
         session: Session = self.session
-        session.stirred = False
+        session.stirred = session.strays = False
         session.elsewhere = None
         session.forgotten = None
         if session.leaving:
@@ -315,7 +333,7 @@ class Borrowing(Asking):
     @cython.ccall
     def on_in_transaction(self) -> object:
         self.resting = True
-        self.session.stirred = False
+        self.session.stirred = self.session.strays = False
         if self.server.status == 69:  # E
             self.session.may_lead_back()
         self.session.forgotten = None

@@ -23,6 +23,8 @@ cdef enum:
     LOOKING_BACK = 8
     READING = 9
     COUNTING = 10
+    LIFTING = 11
+    UNREAD = 12
 
 cdef class Fitting(Borrower):
     cdef readonly object hub
@@ -34,12 +36,17 @@ cdef class Fitting(Borrower):
     cdef readonly int ahead
     cdef readonly bint greeting
     cdef int retries
+    cdef int cancelled
     cdef readonly double lent_at
     cdef Parameters had
     cdef dict lacked
     cdef dict instead
     cdef object _resume(self)
     cdef object _retry(self, Server server, object error, int most)
+    cdef bint _suit(self, Server server, double moment, bint wait)
+    cdef bint _again(self)
+    cdef bint _lift(self, Server server)
+    cdef object _lifted(self, Server server, object error)
     cpdef object close(self, object reason, object error=*)
     cdef bint _set_up(self, Server server, double moment, bint wait)
     cdef bint _set(self, Server server, bint wait)

@@ -13,8 +13,10 @@ import cython
 
 from proxy.conditions import PREPARED
 from proxy.errors import QUERY_CANCELED, PostgresError
+from proxy.relay.database import MOST_CANCELLED
 from proxy.session.doubting import NO_NAMES
 from proxy.session.parameters import (
+    IMPATIENT,
     NONE,
     Prepared,
     change,
@@ -48,7 +50,7 @@ else:
 
     TRANSACTION, SESSION, STATEMENT = range(3)
     NOTHING, CHECKING, SETTING, PREPARING, ASKING, RESTORING, RESTORED = range(7)
-    LOOKING, LOOKING_BACK, READING, COUNTING = 7, 8, 9, 10
+    LOOKING, LOOKING_BACK, READING, COUNTING, LIFTING, UNREAD = range(7, 13)
 
 PIECES: Pieces = Pieces()
 """What goes to the server when it is not one run of the shared buffer."""
@@ -60,6 +62,10 @@ _TAKEN_ALONG = (
     "What this session has set is set on every server that it is lent; this one refuses it."
     " Connect again."
 )
+
+_NOT_ITS_DOING = ("26000", QUERY_CANCELED)
+"""What fails for what others have left at the server, or asked of it: a statement that it does not
+have after all, a cancel that came late."""
 
 NO_STAND_INS: dict[str, Prepared] = {}
 
@@ -74,7 +80,8 @@ class Fitting(Borrower):
     statements, or (behind its transaction) the question what became of its session;
     `greeting`: it has not been greeted yet; `lacked`: the statements that its server has, or will
     have, as the last of what runs ahead; `instead`: stand-ins for those that it cannot prepare, as
-    long as it is lent; `retries`: how many servers were no good.
+    long as it is lent; `retries`: how many servers were no good; `cancelled`: so often what ran
+    ahead was cancelled just now.
     """
 
     hub: Any
@@ -97,7 +104,7 @@ class Fitting(Borrower):
         self.keeps = False
         self.ahead = NOTHING
         self.greeting = False
-        self.retries = 0
+        self.retries = self.cancelled = 0
         self.lent_at = 0.0
         self.had = None
         self.lacked = NO_STAND_INS
@@ -113,10 +120,39 @@ class Fitting(Borrower):
         """The server is no good (or will not be set so); one of so many others is, or tells why."""
         raise NotImplementedError
 
+    @cython.cfunc
+    def _suit(self, server: Server, moment: cython.double, wait: cython.bint) -> cython.bint:
+        """Have the server suit this client, as `_set_up`; what comes first of that."""
+        raise NotImplementedError
+
     @cython.ccall
     def close(self, reason: object, error: object = None) -> object:
         """Tell the client why (a PgfunnelError), close it, and see to its server."""
         raise NotImplementedError
+
+    @cython.cfunc
+    def _again(self) -> cython.bint:
+        """What ran ahead was cancelled: whether it is to be tried again."""
+        self.cancelled += 1
+        return self.cancelled <= MOST_CANCELLED
+
+    @cython.cfunc
+    def _lift(self, server: Server) -> cython.bint:
+        """End the time limits of who had the server last; nothing else may run into them."""
+        limits = [f"RESET {name}" for name in IMPATIENT if name in server.parameters.values]
+        return self._run_ahead(LIFTING, [";".join(limits).encode()])
+
+    @cython.cfunc
+    def _lifted(self, server: Server, error: Any) -> object:
+        if error is not None:
+            if error.get("C") == QUERY_CANCELED and self._again():
+                self._lift(server)
+                return None
+            return self._retry(server, error, RETRIES)
+        self.cancelled = 0
+        server.parameters = server.parameters.unlimited()
+        wait: cython.bint = self.greeting or self.held is None
+        return self._resume() if self._suit(server, now(), wait) else None
 
     @cython.cfunc
     def _set_up(self, server: Server, moment: cython.double, wait: cython.bint) -> cython.bint:
@@ -229,9 +265,13 @@ class Fitting(Borrower):
         """
         names = [*self.lacked]
         failing = {names[-left]: said for left, said in server.errors if left <= len(names)}
-        if what == SETTING and error.get("C") != "26000":
+        if what == SETTING:
             failing = dict.fromkeys(names, error)
             server.parameters = self.had
+            if error.get("C") == QUERY_CANCELED and self._again():
+                return self._go_on()
+            if error.get("C") in _NOT_ITS_DOING:
+                return self._not_set(server, error)
         again: cython.bint = any(name in self.instead for name in failing)
         if again or not failing or len(failing) < len(server.errors):
             return self._not_set(server, error)
@@ -245,11 +285,10 @@ class Fitting(Borrower):
     def _not_set(self, server: Server, error: Any) -> object:
         """Postgres refused what the client asks for, or the server lacks what it was to give up.
 
-        DEALLOCATE is not rolled back: which prepared statements are left is not known. What was
-        cancelled ran into a time limit of whoever had the server before.
+        DEALLOCATE is not rolled back: which prepared statements are left is not known.
         """
         if not self.session.holds and not self.keeps:
-            if error.get("C") in ("26000", QUERY_CANCELED):
+            if error.get("C") in _NOT_ITS_DOING:
                 return self._retry(server, error, RETRIES)
             if sticks(self.had, self.session.parameters):
                 return self._retry(server, error, self.pool.most)

@@ -78,6 +78,7 @@ class Judging(Borrowing):
         session: Session = self.session
         if session.unnamed is not None or server.shelf.unnamed is not None:
             self._forget_unnamed()
+        session.strays = session.elsewhere is not None
         self.pool.counters.queries += 1
         if self.recalls:
             self.recalled = part(buffer, at + 5, min(n, end - 1, at + 5 + _MAX_RECALLED))
@@ -284,7 +285,7 @@ class Judging(Borrowing):
         if said.stirs():
             session.stirred = True
             if said.leads_elsewhere():
-                session.elsewhere = text
+                session.lead(text)
         if said.only_leaves() and not (said.locally and session.leads_back(said)):
             return run
         if text and self._has_failed() and not _ENDS.search(text):

@@ -119,6 +119,7 @@ class Naming(Judging):
             self.server.owed.push(BIND)
             return run
         self.bound = None
+        self.session.strays = self.session.elsewhere is not None
         after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end, n)
         if not self.settling:
             self.server.owed.push(BIND)

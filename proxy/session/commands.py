@@ -77,9 +77,10 @@ def vacates(text: bytes) -> str:
 
 _MAKES = re.compile(rb"\b(?:create|into)\b", re.IGNORECASE)
 _LEADS = re.compile(
-    rb"\s*+(?:set\s++(?:local\s++|session\s++)?search_path\s*+(?:=|to\b)[^;()$\0]*+"
+    rb"\s*+(?:set\s++(?:local\s++|session\s++)?search_path\s*+(?:=|to\b)[^;()$&\\\0]*+"
     rb"|select\s++(?:pg_catalog\.)?set_config\s*+\(\s*+'search_path'\s*+,"
-    rb"\s*+(?:'[^'\0]*+'|\$1)(?>\s*::\s*text)?\s*+,\s*+(?:true|false)\s*+\))\s*+;?\s*+(?:\0|$)",
+    rb"\s*+(?:'[^'$\\\0]*+'|\$1)(?>\s*::\s*text)?\s*+,\s*+(?:true|false)\s*+\))"
+    rb"\s*+;?\s*+(?:\0[^$]*+)?\Z",
     re.IGNORECASE,
 )
 

@@ -4,3 +4,4 @@ cdef class Parameters:
     cdef readonly object statements
     cdef readonly object meaning
     cdef readonly dict ways
+    cdef readonly bint hasty

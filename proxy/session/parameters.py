@@ -163,7 +163,8 @@ class Parameters:
 
     Equal sets are the same object. `statements` are those made by PREPARE, by name; `meaning` is
     the part that can change what a statement means; `ways`: how servers were brought to this set
-    lately, by what they lacked (see `change`).
+    lately, by what they lacked (see `change`); `hasty`: a time limit of less than a second is
+    among them.
     """
 
     values: Mapping[str, str]
@@ -189,6 +190,7 @@ class Parameters:
         self.statements = dict(statements)
         self.meaning = _same(tuple(item for item in self.values.items() if has_meaning(item[0])))
         self.ways = {}
+        self.hasty = any(hasty(self.values.get(name, "0")) for name in IMPATIENT)
 
     def with_value(self, name: str, value: str | None) -> Parameters:
         """The same set with one parameter changed; None takes it out."""
@@ -210,6 +212,10 @@ class Parameters:
         """What is left at a server whose plans were discarded: Postgres reads a statement anew
         when it plans it anew, under what holds then, so all are to be made again."""
         return self.with_statements(dict.fromkeys(self.statements, NOBODYS))
+
+    def unlimited(self) -> Parameters:
+        """What is left where its time limits are reset."""
+        return self.with_values(dict.fromkeys(IMPATIENT))
 
     def but_for(self, startup: Parameters) -> Parameters:
         """What RESET ALL leaves of this set in a session that began as `startup`."""

@@ -266,7 +266,7 @@ class Shelf(Results):
         where: Any = session.elsewhere
         if where is not None:
             executed = (*executed, where)
-            alone = alone or not leads_by_itself(where)
+            alone = alone or session.strays or not leads_by_itself(where)
         known: Statement
         known = share(tail, session.parameters, verdict, self.generation, executed, alone=alone)
         if asked and known is self.differs:

@@ -12,7 +12,7 @@ import cython
 from proxy.conditions import PARAMETERS, PREPARED, TEMP, UNSURE
 from proxy.session.findings import DISCARD_ALL, RESET_ALL
 from proxy.session.inquiry import ASKABLE, Answer
-from proxy.session.parameters import IDENTITY, IMPATIENT, NOBODYS, NONE, READ_UNDER, hasty
+from proxy.session.parameters import IDENTITY, NOBODYS, NONE, READ_UNDER
 from proxy.session.policy import Policy
 from proxy.session.preparing import NOTHING_READ, is_stand_in, made, stand_in
 
@@ -47,10 +47,6 @@ class Session(Understanding):
     def question_of_readings(self) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
         """What PREPARE reads texts under, asked as long as the transaction is open."""
         return PARAMETERS, ("role",), (), True
-
-    def impatient(self) -> bool:
-        """Whether a question in its transaction could be what runs into a limit of its own."""
-        return any(hasty(self.parameters.values.get(name, "0")) for name in IMPATIENT)
 
     def read_under(self, answer: Answer | None) -> None:
         """The server has told, or cannot."""

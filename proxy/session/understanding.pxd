@@ -4,6 +4,8 @@ from proxy.session.statement cimport Statement
 cdef class Understanding(Doubting):
     cdef public bint stirred
     cdef public bytes elsewhere
+    cdef public bint strays
+    cpdef object lead(self, bytes text)
     cpdef object may_lead_back(self)
     cdef public bint made
     cdef public bint tempted

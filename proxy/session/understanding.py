@@ -36,7 +36,8 @@ class Understanding(Doubting):
     had some and has lost them since: search_path changes with the first of them only, in a way, so
     that Postgres reads texts anew. `elsewhere`: the text that has set search_path in the open
     transaction, None for none, empty where nobody can tell: names in texts may stand for other
-    tables there than `parameters` say.
+    tables there than `parameters` say; `strays`: what may lead back was sent behind that, and is
+    not answered.
     """
 
     elsewhere: bytes
@@ -46,6 +47,7 @@ class Understanding(Doubting):
     ) -> None:
         self.stirred = False
         self.elsewhere = None
+        self.strays = False
         self.made = self.settled = self.tempted = False
         Doubting.__init__(self, startup, defaults)
 
@@ -54,6 +56,13 @@ class Understanding(Doubting):
         """Its Parse goes out now."""
         statement.under = self.parameters.meaning
         statement.meaning = None if self.clouded() else statement.under
+        return None
+
+    @cython.ccall
+    def lead(self, text: bytes) -> object:
+        """This goes out, which sets search_path."""
+        self.elsewhere = text
+        self.strays = False
         return None
 
     @cython.ccall

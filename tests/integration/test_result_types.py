@@ -411,8 +411,11 @@ LEFT = [
 ]
 
 
+@pytest.mark.parametrize("pipelined", [False, True])
 @pytest.mark.parametrize("left", LEFT)
-def test_who_was_elsewhere_and_is_back(dsn: str, table: str, postgres: Postgres, left: str) -> None:
+def test_who_was_elsewhere_and_is_back(
+    dsn: str, table: str, postgres: Postgres, left: str, pipelined: bool
+) -> None:
     """What it prepares then is not taken for what it would have been."""
     postgres.psql(f"CREATE SCHEMA in_{table} AUTHORIZATION alice")
     moves = f"SET LOCAL search_path = in_{table}"
@@ -420,9 +423,15 @@ def test_who_was_elsewhere_and_is_back(dsn: str, table: str, postgres: Postgres,
     use = bind("", "s"), execute(), SYNC
     with connected(dsn) as one, connected(dsn) as other:
         one.ask(f"CREATE TABLE in_{table}.{table} (a text)")
-        for sql in ("BEGIN", "SAVEPOINT a", moves, *left.split(";" if "/" in left else "|")):
+        *first, last = left.split(";" if "/" in left else "|")
+        for sql in ("BEGIN", "SAVEPOINT a", moves, *first):
             one.ask(sql)
-        one.send(*prepares)
+        if pipelined:
+            one.send(query(last), *prepares)
+            one.until_ready()
+        else:
+            one.ask(last)
+            one.send(*prepares)
         assert "E" not in [a.kind for a in one.until_ready()]
         one.send(*use)
         assert [a.kind for a in one.until_ready()] == ["2", "D", "C", "Z"]

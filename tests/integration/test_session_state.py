@@ -504,6 +504,46 @@ def test_a_cancel_that_comes_late_pins_nobody(
         assert one.execute("EXECUTE mine").fetchone() == (1,)
 
 
+@pytest.mark.parametrize("limit", ["", "SET LOCAL statement_timeout = '200ms'"])
+def test_a_transaction_survives_what_hits_a_question_in_it(
+    own_postgres: Postgres, pgfunnel: StartFunnel, limit: str
+) -> None:
+    """What a PREPARE reads its text under is asked; a cancel or a limit of the client's own ends
+    the question alone."""
+    funnel = pgfunnel(own_postgres, default_pool_size=1)
+    with (
+        psycopg.connect(own_postgres.dsn) as locker,
+        psycopg.connect(funnel.dsn("alice"), autocommit=True) as one,
+    ):
+        locker.execute("LOCK TABLE pg_settings IN ACCESS EXCLUSIVE MODE")
+        with one.transaction():
+            if limit:
+                one.execute(limit)
+            one.execute("PREPARE mine AS SELECT '2020-01-01'::timestamptz")
+            if not limit:
+                cancel_who_waits(own_postgres, 1)
+            assert one.execute("EXECUTE mine").fetchone()
+            locker.rollback()
+        assert one.execute("EXECUTE mine").fetchone()
+
+
+@pytest.mark.parametrize("prepares", [False, True])
+def test_a_time_limit_of_others_ends_nothing(pgfunnel: StartFunnel, prepares: bool) -> None:
+    """To set one client takes longer than what the other allows itself."""
+    funnel = pgfunnel(default_pool_size=1)
+    with wire(funnel) as hasty, wire(funnel) as large:
+        if prepares:
+            large.ask("PREPARE mine AS SELECT 42")
+        large.ask("SELECT length(set_config('app.large', repeat('x', 8000000), false))")
+        hasty.ask("SET statement_timeout = '20ms'")
+        for _ in range(6):
+            assert rows(hasty.ask("SHOW statement_timeout")) == [["20ms"]]
+            answers = large.ask("EXECUTE mine" if prepares else "SELECT 42")
+            assert rows(answers) == [["42"]]
+        assert rows(large.ask("SHOW statement_timeout")) == [["0"]]
+    assert "check_failed" not in funnel.log()
+
+
 def test_who_froze_amid_a_large_message_holds_no_server(pgfunnel: StartFunnel) -> None:
     """It waited for one when the beginning came."""
     funnel = pgfunnel(default_pool_size=1)

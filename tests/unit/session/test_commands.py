@@ -27,6 +27,10 @@ def test_a_text_that_says_where_it_leads(text: str) -> None:
     [
         "",
         'SET LOCAL search_path = "$user"',
+        r"SET LOCAL search_path = '\044user'",
+        "SET LOCAL search_path = U&'!0024user' UESCAPE '!'",
+        """SELECT set_config('search_path', '"$user"', true)""",
+        """SELECT set_config('search_path', $1, true)\0"$user", public""",
         "SET LOCAL search_path = a; SELECT 1",
         "SELECT set_config('search_path', current_setting('a'), true)",
         "SELECT set_config('search_path', 'a' || current_schema, true)",
