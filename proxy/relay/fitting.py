@@ -140,17 +140,19 @@ class Fitting(Borrower):
     def _lift(self, server: Server) -> cython.bint:
         """End the time limits of who had the server last; nothing else may run into them."""
         limits = [f"RESET {name}" for name in IMPATIENT if name in server.parameters.values]
+        self.had = server.parameters
+        server.parameters = server.parameters.unlimited()
         return self._run_ahead(LIFTING, [";".join(limits).encode()])
 
     @cython.cfunc
     def _lifted(self, server: Server, error: Any) -> object:
         if error is not None:
+            server.parameters = self.had
             if error.get("C") == QUERY_CANCELED and self._again():
                 self._lift(server)
                 return None
             return self._retry(server, error, RETRIES)
         self.cancelled = 0
-        server.parameters = server.parameters.unlimited()
         wait: cython.bint = self.greeting or self.held is None
         return self._resume() if self._suit(server, now(), wait) else None
 

@@ -43,32 +43,32 @@ cdef class Owed:
     cdef readonly list undone
     cpdef void push(self, int code)
     cpdef void push_noted(self, int code, object note)
-    cdef bint _in_copy(self, int code)
+    cdef bint _in_copy(self, int code) noexcept
     cpdef void end_copy(self)
     cdef void _make_room(self)
     cpdef int answer(self, int kind)
-    cdef int _unowed(self, int kind)
-    cdef bint _ends(self, int code, int kind)
-    cdef bint _ends_ready(self, int code)
+    cdef int _unowed(self, int kind) noexcept
+    cdef bint _ends(self, int code, int kind) noexcept
+    cdef bint _ends_ready(self, int code) noexcept
     cdef int _ready(self, int code)
     cdef int _recount(self, int kind)
     cdef void _pop(self)
-    cdef bint _noted(self, int code)
-    cdef bint _between(self, int code)
+    cdef bint _noted(self, int code) noexcept
+    cdef bint _between(self, int code) noexcept
     cdef void _drop_note(self, int code)
     cdef int _error(self, int code)
     cdef void _skip(self)
     cdef void _copy_in(self)
     cdef void _count_unsynced(self)
     cpdef int due(self)
-    cpdef bint synced(self)
-    cpdef bint ends(self)
-    cpdef bint ours(self)
-    cpdef bint between(self)
-    cpdef bint runs(self)
-    cpdef bint settled(self)
-    cpdef bint awaits_ready(self)
-    cpdef bint looks(self)
-    cpdef bint reads(self)
+    cpdef bint synced(self) noexcept
+    cpdef bint ends(self) noexcept
+    cpdef bint ours(self) noexcept
+    cpdef bint between(self) noexcept
+    cpdef bint runs(self) noexcept
+    cpdef bint settled(self) noexcept
+    cpdef bint awaits_ready(self) noexcept
+    cpdef bint looks(self) noexcept
+    cpdef bint reads(self) noexcept
     cpdef bint recounts(self)
-    cpdef bint nothing(self)
+    cpdef bint nothing(self) noexcept

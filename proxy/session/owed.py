@@ -113,7 +113,6 @@ class Owed:
         self.notes.append(note)
         self.asking = self.asking or code == OUR_DESCRIBE
 
-    @cython.cfunc
     def _in_copy(self, code: cython.int) -> cython.bint:
         if code == SYNC:
             self.sync_in_copy = True
@@ -168,7 +167,6 @@ class Owed:
             self._pop()
         return SWALLOW if self._between(code) else PASS
 
-    @cython.cfunc
     def _between(self, code: cython.int) -> cython.bint:
         """Whether it is one of ours that goes between the client's own."""
         return (
@@ -180,7 +178,6 @@ class Owed:
             or code == OUR_DESCRIBE
         )
 
-    @cython.cfunc
     def _unowed(self, kind: cython.int) -> cython.int:
         if kind == 90:  # Z
             # That of a Sync which a failed COPY had not come to: it skips no more.
@@ -188,7 +185,6 @@ class Owed:
             self.lost = self.lost or not self.doubtful
         return PASS
 
-    @cython.cfunc
     def _ends(self, code: cython.int, kind: cython.int) -> cython.bint:
         if code == BIND or code == OUR_BIND:
             return kind == 50  # 2
@@ -226,7 +222,6 @@ class Owed:
         self.doubtful = self.recounting = self.told = False
         return self._ready(OUR_QUERY)
 
-    @cython.cfunc
     def _ends_ready(self, code: cython.int) -> cython.bint:
         """Whether it ends with ReadyForQuery."""
         return (
@@ -248,7 +243,6 @@ class Owed:
         if self.head == self.tail:
             self.head = self.tail = 0
 
-    @cython.cfunc
     def _noted(self, code: cython.int) -> cython.bint:
         return (
             code == PARSE
@@ -342,7 +336,6 @@ class Owed:
         self._pop()
         return code
 
-    @cython.ccall
     def synced(self) -> cython.bint:
         """Whether no error in front of it can skip what is sent now."""
         i: cython.Py_ssize_t = self.tail - 1
@@ -355,22 +348,18 @@ class Owed:
             i -= 1
         return not self.unsynced and not self.skipping and not self.copying
 
-    @cython.ccall
     def ends(self) -> cython.bint:
         """Whether nothing is owed behind the next ReadyForQuery."""
         return self.tail - self.head <= 1
 
-    @cython.ccall
     def ours(self) -> cython.bint:
         """Whether the next response is that to a query of ours."""
         return self.head < self.tail and self.queue[self.head] == OUR_QUERY
 
-    @cython.ccall
     def between(self) -> cython.bint:
         """Whether it is that to a message of ours that goes between the client's own."""
         return self.head < self.tail and self._between(self.queue[self.head])
 
-    @cython.ccall
     def runs(self) -> cython.bint:
         """Whether something of the client's is under way that may do something."""
         i: cython.Py_ssize_t = self.head
@@ -381,7 +370,6 @@ class Owed:
             i += 1
         return False
 
-    @cython.ccall
     def settled(self) -> cython.bint:
         """Whether it is certain what names of prepared statements stand for.
 
@@ -396,12 +384,10 @@ class Owed:
             return False
         return self.ready == 0 or not (self.notes or self.unsettled)
 
-    @cython.ccall
     def awaits_ready(self) -> cython.bint:
         """Whether a ReadyForQuery is to come, for which nothing more need be sent."""
         return self.ready > 0 and not self.copying
 
-    @cython.ccall
     def looks(self) -> cython.bint:
         """Whether a Describe stands at the head whose answer is looked at; its note is first."""
         if self.head == self.tail:
@@ -409,7 +395,6 @@ class Owed:
         code: cython.int = self.queue[self.head]
         return code == TELLING or code == OUR_DESCRIBE
 
-    @cython.ccall
     def reads(self) -> cython.bint:
         """Whether an Execute of ours stands at the head whose row is looked at; its note is
         first."""
@@ -424,7 +409,6 @@ class Owed:
         self.recounting = self.recounting or (self.doubtful and quiet)
         return self.doubtful and quiet
 
-    @cython.ccall
     def nothing(self) -> cython.bint:
         """Whether no response is owed and none can come without a further message."""
         return (

@@ -190,7 +190,7 @@ class Parameters:
         self.statements = dict(statements)
         self.meaning = _same(tuple(item for item in self.values.items() if has_meaning(item[0])))
         self.ways = {}
-        self.hasty = any(hasty(self.values.get(name, "0")) for name in IMPATIENT)
+        self.hasty = any(n in self.values and hasty(self.values[n]) for n in IMPATIENT)
 
     def with_value(self, name: str, value: str | None) -> Parameters:
         """The same set with one parameter changed; None takes it out."""
