@@ -56,11 +56,10 @@ else:
     from proxy.relay.server import Server
     from proxy.session.session import Session
 
-_SAVE, _BACK, _RELEASE = (
-    b"%b SAVEPOINT pgfunnel" % verb for verb in (b"", b"ROLLBACK TO", b"RELEASE")
-)
-"""Around a question in a transaction, which goes on where a cancel or a time limit hits the
-question."""
+_SAVE = b'SAVEPOINT "pgfunnel asks";SET LOCAL statement_timeout = 2000'
+_BACK = b'ROLLBACK TO "pgfunnel asks";RELEASE "pgfunnel asks"'
+"""Around a question in a transaction: what hits the question does not end that. A limit of the
+client's own may be too short for it; it does not wait for ever either (milliseconds)."""
 
 _NOT_BACK = "RESET leads back to what this session began with, which Postgres refuses here."
 
@@ -239,14 +238,14 @@ class Asking(Fitting):
             return self._restore() if session.withholds else None
         self.server.rows = []
         asked: bytes = question(*session.question_of_readings())
-        self._run_ahead(READING, [b"%b;%b;%b" % (_SAVE, asked, _RELEASE)])
+        self._run_ahead(READING, [b";".join([_SAVE, asked, _BACK])])
         return None
 
     @cython.cfunc
     def _read(self, what: cython.int, error: Any) -> object:
         session: Session = self.session
         if what == READING and error is not None:
-            self._run_ahead(UNREAD, [b"%b;%b" % (_BACK, _RELEASE)])
+            self._run_ahead(UNREAD, [_BACK])
             return None
         rows, self.server.rows = self.server.rows, None
         told: cython.bint = error is None and len(rows) == 1

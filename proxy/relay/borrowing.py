@@ -15,7 +15,7 @@ from proxy.errors import (
     ProtocolViolation,
     TooManyWaiters,
 )
-from proxy.relay.fitting import NO_STAND_INS
+from proxy.relay.fitting import NO_STAND_INS, STEPS
 from proxy.session.catalog import ROUTINES, STATEMENTS
 from proxy.session.doubting import NO_NAMES
 from proxy.session.parameters import FORGET_PLANS
@@ -27,16 +27,11 @@ if cython.compiled:
     from cython.cimports.proxy.relay.clock import now
     from cython.cimports.proxy.relay.database import NEEDED
     from cython.cimports.proxy.relay.fitting import (
-        CHECKING,
         COUNTING,
-        LIFTING,
-        LOOKING,
         LOOKING_BACK,
         NOTHING,
         PIECES,
-        PREPARING,
         SESSION,
-        SETTING,
     )
     from cython.cimports.proxy.relay.server import Server
     from cython.cimports.proxy.session.doubting import DEFINES, NAMES, OWN_NAMES
@@ -47,16 +42,11 @@ else:
     from proxy.relay.clock import now
     from proxy.relay.database import NEEDED
     from proxy.relay.fitting import (
-        CHECKING,
         COUNTING,
-        LIFTING,
-        LOOKING,
         LOOKING_BACK,
         NOTHING,
         PIECES,
-        PREPARING,
         SESSION,
-        SETTING,
     )
     from proxy.relay.server import Server
     from proxy.session.doubting import DEFINES, NAMES, OWN_NAMES
@@ -291,10 +281,7 @@ class Borrowing(Asking):
     @cython.ccall
     def on_server_lost(self, error: object) -> object:
         self.server = None
-        if (
-            self.ahead in (LIFTING, CHECKING, LOOKING, SETTING, PREPARING)
-            and not self.session.holds
-        ):
+        if self.ahead in STEPS and not self.session.holds:
             self.ahead = NOTHING
             return self._have_another()
         return self.close(CloseReason.SERVER_LOST, error)

@@ -11,19 +11,13 @@ from __future__ import annotations
 import cython
 
 from proxy.errors import Cancelled, FeatureRefused, PgfunnelError, ProtocolViolation
+from proxy.relay.fitting import STEPS
 from proxy.telemetry.reasons import CloseReason
 from proxy.wire import messages
 
 if cython.compiled:
     from cython.cimports.proxy.relay.borrowing import LEAVES
-    from cython.cimports.proxy.relay.fitting import (
-        CHECKING,
-        LOOKING,
-        PIECES,
-        PREPARING,
-        SESSION,
-        SETTING,
-    )
+    from cython.cimports.proxy.relay.fitting import PIECES, SESSION
     from cython.cimports.proxy.relay.link import RX_SIZE
     from cython.cimports.proxy.relay.naming import MAX_KEPT, Naming
     from cython.cimports.proxy.relay.server import Server
@@ -40,7 +34,7 @@ if cython.compiled:
     from cython.cimports.proxy.wire.octets import u32
 else:
     from proxy.relay.borrowing import LEAVES
-    from proxy.relay.fitting import CHECKING, LOOKING, PIECES, PREPARING, SESSION, SETTING
+    from proxy.relay.fitting import PIECES, SESSION
     from proxy.relay.link import RX_SIZE
     from proxy.relay.naming import MAX_KEPT, Naming
     from proxy.relay.server import Server
@@ -74,7 +68,7 @@ class Client(Naming):
     def state(self) -> str:
         if self.pool is None:
             return "login"
-        if self.waiting or self.ahead in (CHECKING, LOOKING, SETTING, PREPARING):
+        if self.waiting or self.ahead in STEPS:
             return "waiting"
         if self.server is None:
             return "idle" if self.tunnel is None else "active"

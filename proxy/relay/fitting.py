@@ -55,6 +55,9 @@ else:
 PIECES: Pieces = Pieces()
 """What goes to the server when it is not one run of the shared buffer."""
 
+STEPS = (LIFTING, CHECKING, LOOKING, SETTING, PREPARING)
+"""What is ahead of a client whose server is being made fit."""
+
 RETRIES = 3
 """How many servers that fail are replaced by others before the client is told."""
 

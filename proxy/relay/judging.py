@@ -16,6 +16,7 @@ from proxy.session.commands import makes_in_sight, only_drops, runs_alone, vacat
 from proxy.session.doubting import UNKNOWABLE, UNREADABLE
 from proxy.session.findings import CREATES, DISCARD_ALL, TEMPORARIES
 from proxy.session.policy import NOT_NOW, NOT_YOURS, REFUSED
+from proxy.session.results import UNKNOWN
 from proxy.session.statement import PREFIX
 from proxy.session.verdict import NOTHING as HARMLESS
 from proxy.session.verdict import Verdict, verdict
@@ -138,7 +139,7 @@ class Judging(Borrowing):
             self.session.forgotten = self.session.unnamed
             self.session.unnamed = None
             server.owed.unsettled = True
-        server.shelf.unnamed = None
+        server.shelf.unnamed = None if server.owed.synced() else UNKNOWN  # it may be skipped
         self.keeps = self.mode == SESSION
 
     @cython.cfunc

@@ -32,7 +32,6 @@ from proxy.session.findings import (
 from proxy.session.inquiry import ASKABLE, Doubt
 from proxy.session.parameters import NONE, is_placeholder
 from proxy.session.policy import Policy
-from proxy.session.preparing import Readings
 from proxy.session.routines import Routines
 from proxy.session.verdict import verdict
 
@@ -386,21 +385,6 @@ class Doubting(Named):
         doubt = self.doubt
         doubt.names = {name for name in doubt.names if "." not in name}
         doubt.everything = True
-
-    def prepares(self, verdict: Verdict, text: bytes, quiet: bool, idle: bool) -> None:
-        """A text with PREPARE or DEALLOCATE is on its way, `touch` was told.
-
-        `quiet`: nothing is under way that may do something; `idle`: no transaction is open.
-        """
-        if self.doubt.readings is None:
-            self.doubt.readings = Readings()
-        readings = self.doubt.readings
-        meaning = self.parameters.meaning if idle else None
-        known = self.parameters.statements.keys() | self.bound.keys()
-        readings.note(verdict, text, known, meaning, quiet)
-        self.reads = bool(readings.open)
-        if any(reading is None for reading in readings.under.values()):
-            self.texts = [*(self.texts or [])[-9:], (PREPARED, text)]
 
     @cython.ccall
     def ask(self, conditions: cython.int) -> object:

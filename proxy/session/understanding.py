@@ -10,8 +10,10 @@ from typing import Any
 
 import cython
 
-from proxy.conditions import TEMP
+from proxy.conditions import PREPARED, TEMP
+from proxy.session.findings import Verdict
 from proxy.session.parameters import NONE, UNTOLD, Meaning, Prepared
+from proxy.session.preparing import Readings
 from proxy.session.reread import looks_up_anew, read_anew
 from proxy.session.statement import unread
 
@@ -99,6 +101,21 @@ class Understanding(Doubting):
     def reads_under(self) -> object:
         """What constants are read under now, None where that is not known."""
         return None if self.clouded() or self._asks_of(_PATH) else self.parameters.meaning
+
+    def prepares(self, verdict: Verdict, text: bytes, quiet: bool, idle: bool) -> None:
+        """A text with PREPARE or DEALLOCATE is on its way, `touch` was told.
+
+        `quiet`: nothing is under way that may do something; `idle`: no transaction is open.
+        """
+        if self.doubt.readings is None:
+            self.doubt.readings = Readings()
+        readings = self.doubt.readings
+        meaning = self.reads_under() if idle else None
+        known = self.parameters.statements.keys() | self.bound.keys()
+        readings.note(verdict, text, known, meaning, quiet)
+        self.reads = bool(readings.open)
+        if any(reading is None for reading in readings.under.values()):
+            self.texts = [*(self.texts or [])[-9:], (PREPARED, text)]
 
     def read_anew(self, behind: list[Any]) -> dict[str, Prepared]:
         """All texts are read anew when they are used next; returns the statements of PREPARE.

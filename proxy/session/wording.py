@@ -15,7 +15,6 @@ _CUT = "?…"
 def normalised(text: bytes, wide: int | None = ONE) -> str:
     """The statement with ? for constants, without comments, at most 1,000 characters.
 
-    What a DO runs is shown alike where it is between dollar signs.
     White space between tokens is one space, what cannot be printed is a question mark too. `wide`:
     `proxy.session.lexer.width` of its client_encoding, None where that is not known. What would be
     another constant if standard_conforming_strings (or the unknown encoding) were another is not
@@ -29,36 +28,26 @@ def normalised(text: bytes, wide: int | None = ONE) -> str:
     return shown if len(readings) == 1 else shown[: LONGEST - len(_CUT)] + _CUT
 
 
-def _read(text: bytes, backslashes: bool, wide: int, body: bool = False) -> str:
+def _read(text: bytes, backslashes: bool, wide: int) -> str:
     """In a SET, and in what may have one, words behind = or TO are values, too."""
-    tokens = Statements(text, backslashes, wide, body)
+    tokens = Statements(text, backslashes, wide)
     parts: list[str] = []
     size = 0
-    may_set = sets = value = runs = False
+    may_set = sets = value = False
     while size < LONGEST and tokens.advance():
         word = tokens.shown(LONGEST)
         plain = word.lower()
         if tokens.first:
             sets = value = False
             may_set = plain in ("set", "alter", "create")
-            runs = plain == "do" and not body
         sets = sets or (may_set and plain == "set")
         part = " " if parts and tokens.start > tokens.last else ""
         hidden = tokens.constant() or (value and tokens.name() is not None)
-        if runs and word.startswith("$") and tokens.constant():
-            part += _body(text[tokens.start : tokens.stop], backslashes, wide)
-        else:
-            part += "?" if hidden else word
+        part += "?" if hidden else word
         value = value or (sets and plain in ("=", "to"))
         parts.append(part)
         size += len(part)
     return "".join(c if c.isprintable() else "?" for c in "".join(parts))[:LONGEST]
-
-
-def _body(quoted: bytes, backslashes: bool, wide: int) -> str:
-    size = quoted.index(b"$", 1) + 1
-    inside = quoted[size:].removesuffix(quoted[:size])
-    return f"$$ {_read(inside, backslashes, wide, body=True)} $$"
 
 
 def digest(text: str) -> str:

@@ -378,3 +378,44 @@ def test_a_statement_of_the_protocol_is_deallocated_by_sql(
         one.send(parse("p1", "SELECT 3"), SYNC, bind("", "p1"), execute(), SYNC)
         assert not sqlstates(one.until("Z"))
         assert rows(one.until("Z")) == [["3"]]
+
+
+@pytest.mark.parametrize("skipped", [query("SELECT 1"), close("")])
+def test_what_is_skipped_destroys_no_statement(pgfunnel: StartFunnel, skipped: bytes) -> None:
+    """The unnamed statement of the client that had the server before is still there then."""
+    funnel = pgfunnel(default_pool_size=1)
+    with wire(funnel) as before, wire(funnel) as other:
+        assert rows(run(before, "SELECT 'of another'")) == [["of another"]]
+        other.send(bind("", "nothing"), skipped, SYNC, bind(), execute(), SYNC)
+        assert sqlstates(other.until_ready(2)) == ["26000", "26000"]
+
+
+READ_UNDER = {
+    "SET search_path = aside": [["(x,2)", "{NULL}"]],
+    "SET array_nulls = off": [["(1)", '{"null"}']],
+}
+
+
+@pytest.mark.parametrize("first", READ_UNDER)
+def test_prepare_behind_what_it_is_read_under(
+    pgfunnel: StartFunnel, own_postgres: Postgres, first: str
+) -> None:
+    """In one send, with a Sync between them: what the first does is not asked before the second."""
+    own_postgres.psql(
+        "CREATE SCHEMA aside; GRANT USAGE ON SCHEMA aside TO alice;"
+        "CREATE TABLE told (a int); INSERT INTO told VALUES (1); GRANT SELECT ON told TO alice;"
+        "SET search_path = aside; CREATE TABLE told (a text, b int);"
+        "INSERT INTO told VALUES ('x', 2); GRANT SELECT ON told TO alice"
+    )
+    funnel = pgfunnel(own_postgres, default_pool_size=3)
+    prepare = "PREPARE mine AS SELECT told, '{null}'::text[] FROM told"
+    with wire(funnel) as one, wire(funnel) as other:
+        one.send(*[said for sql in (first, prepare) for said in _run(sql)])
+        one.until_ready(2)
+        for _ in range(3):
+            assert rows(other.ask("SELECT 1")) == [["1"]]
+            assert rows(one.ask("EXECUTE mine")) == READ_UNDER[first]
+
+
+def _run(sql: str) -> list[bytes]:
+    return [parse("", sql), bind(), execute(), SYNC]

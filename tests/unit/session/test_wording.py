@@ -24,15 +24,9 @@ from proxy.session.wording import LONGEST, digest, normalised
         ("alter role bob set my.token to s3cret", "alter role bob set my.token to ?"),
         ("update t set a = b where c = d", "update t set a = b where c = d"),
         (
-            "do $a$begin perform f('x', 1); /* x */ set my.token = s3cret; end$a$",
-            "do $$ begin perform f(?, ?); set my.token = ?; end $$",
+            'do language plpython3u $a$ f("secret") # more $a$; select 1',
+            "do language plpython3u ?; select ?",
         ),
-        (
-            "do language plpgsql $$ begin execute $b$ listen x $b$; end $$; select $$x$$",
-            "do language plpgsql $$ begin execute ?; end $$; select ?",
-        ),
-        ("do 'begin end'; do $$ begin 'x", "do ?; do $$ begin ? $$"),
-        ("select 1; do $$ do $b$ select 'x' $b$ $$", "select ?; do $$ do ? $$"),
     ],
 )
 def test_normalised(text: str, shown: str) -> None:
