@@ -1,5 +1,8 @@
 from proxy.relay.naming cimport Naming
 
+cdef int _COPY_DATA
+cdef Py_ssize_t _MAX_SIZE
+
 cdef class Client(Naming):
     cdef object _hold(self, bytearray buffer, Py_ssize_t at, Py_ssize_t n)
     cdef object _violated(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end, str said)

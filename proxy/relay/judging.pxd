@@ -1,6 +1,9 @@
 from proxy.relay.borrowing cimport Borrowing
 from proxy.session.statement cimport Statement
 
+cdef unsigned int _FIRST_OF_USERS
+cdef Py_ssize_t _MAX_RECALLED
+
 cdef class Judging(Borrowing):
     cdef Py_ssize_t heard
     cdef Py_ssize_t _query(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)

@@ -4,6 +4,8 @@ from proxy.session.statement cimport Statement
 cdef enum:
     MAX_KEPT = 16777216
 
+cdef Py_ssize_t _longest_name
+
 cdef class Naming(Judging):
     cdef bytes portal
     cdef Statement bound

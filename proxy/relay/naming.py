@@ -44,6 +44,7 @@ if not cython.compiled:
 session, and to repeat it on other servers."""
 
 _PREFIX: bytes = PREFIX
+_longest_name = LONGEST_NAME
 
 
 @cython.cclass
@@ -444,7 +445,7 @@ class Naming(Judging):
 @cython.cfunc
 def _own(buffer: bytearray, name: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> bytes:
     """The client's own name at [name, stop), as far as Postgres keeps it (NAMEDATALEN)."""
-    return part(buffer, name, min(stop, name + LONGEST_NAME))
+    return part(buffer, name, min(stop, name + _longest_name))
 
 
 def _values(buffer: bytearray, at: int, end: int) -> bytes:

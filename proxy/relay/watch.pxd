@@ -1,3 +1,6 @@
+cdef int _IN
+cdef int _OUT
+
 cdef class Watch:
     cdef object _loop
     cdef object _epoll

@@ -1,6 +1,8 @@
 from proxy.session.doubting cimport Doubting
 from proxy.session.statement cimport Statement
 
+cdef int _temp
+
 cdef class Understanding(Doubting):
     cdef public bint stirred
     cdef public bytes elsewhere

@@ -27,6 +27,7 @@ else:
     from proxy.session.statement import Statement
 
 _PATH = ("search_path",)
+_temp = TEMP
 
 
 @cython.cclass
@@ -79,7 +80,7 @@ class Understanding(Doubting):
     def apart(self) -> cython.bint:
         """Whether names in texts may stand for other tables than for others: temporary ones, or
         some that it has just made."""
-        return self.holds & TEMP != 0 or self.asks & (NAMES | OWN_NAMES) != 0
+        return self.holds & _temp != 0 or self.asks & (NAMES | OWN_NAMES) != 0
 
     @cython.ccall
     def clouded(self) -> cython.bint:
