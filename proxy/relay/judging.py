@@ -282,6 +282,7 @@ class Judging(Borrowing):
         """
         server: Server = self.server
         session: Session = self.session
+        under: Any = session.reads_under() if said.prepared else None
         session.leave(said)
         if said.stirs():
             session.stirred = True
@@ -306,7 +307,7 @@ class Judging(Borrowing):
         server.owed.emptying |= said.does & DISCARD_ALL != 0 or said is UNKNOWABLE
         server.owed.unsettled |= any(piece.verb != "EXECUTE" for piece in said.prepared)
         if said.prepared and not said.whole_reset:
-            session.prepares(said, text, not server.owed.runs(), idle)
+            session.prepares(said, text, under if idle else None, not server.owed.runs())
         return run
 
     @cython.cfunc

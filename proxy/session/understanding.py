@@ -103,17 +103,17 @@ class Understanding(Doubting):
         """What constants are read under now, None where that is not known."""
         return None if self.clouded() or self._asks_of(_PATH) else self.parameters.meaning
 
-    def prepares(self, verdict: Verdict, text: bytes, quiet: bool, idle: bool) -> None:
+    def prepares(self, verdict: Verdict, text: bytes, under: Meaning | None, quiet: bool) -> None:
         """A text with PREPARE or DEALLOCATE is on its way, `touch` was told.
 
-        `quiet`: nothing is under way that may do something; `idle`: no transaction is open.
+        `under`: what it is read under, None in a transaction or where nobody can tell; `quiet`:
+        nothing is under way that may do something.
         """
         if self.doubt.readings is None:
             self.doubt.readings = Readings()
         readings = self.doubt.readings
-        meaning = self.reads_under() if idle else None
         known = self.parameters.statements.keys() | self.bound.keys()
-        readings.note(verdict, text, known, meaning, quiet)
+        readings.note(verdict, text, known, under, quiet)
         self.reads = bool(readings.open)
         if any(reading is None for reading in readings.under.values()):
             self.texts = [*(self.texts or [])[-9:], (PREPARED, text)]

@@ -131,7 +131,7 @@ AGAIN: dict[str, Messages] = {
 
 
 # What a PREPARE behind something else has read its text under nobody can tell: that pins.
-PINS = {"PREPAREd and committed", "PREPAREd and parsed"}
+PINS = {"PREPAREd and committed", "PREPAREd and parsed", "discarded and prepared"}
 
 
 def cycles(messages: Sequence[bytes]) -> int:

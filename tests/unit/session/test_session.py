@@ -421,7 +421,7 @@ def test_statements_are_what_the_server_says() -> None:
     session.follow(Parameters.of({"search_path": "a"}))
     text = "PREPARE p AS SELECT 1"
     touched(text, session=session)
-    session.prepares(verdict(text.encode()), text.encode(), True, True)
+    session.prepares(verdict(text.encode()), text.encode(), session.parameters.meaning, True)
     there = session.believe(Answer(statements={"p": text}))
     assert session.parameters.statements == {"p": Prepared(text, (("search_path", "a"),))}
     assert session.is_bare(b"p")
@@ -438,7 +438,7 @@ def test_statements_of_which_nobody_knows_what_they_were_read_under_hold_the_ser
     assert session.is_bare(b"p")
     text = b"PREPARE p AS SELECT 2"  # fails, since there is one
     touched(text.decode(), session=session)
-    session.prepares(verdict(text), text, True, True)
+    session.prepares(verdict(text), text, session.parameters.meaning, True)
     session.believe(Answer(statements={"p": "PREPARE p AS SELECT 1"}))
     assert session.holds == PREPARED
 
@@ -446,7 +446,7 @@ def test_statements_of_which_nobody_knows_what_they_were_read_under_hold_the_ser
 def test_in_a_transaction_the_server_is_asked_what_texts_are_read_under() -> None:
     session, text = Session(), "PREPARE p AS SELECT 1"
     touched(text, session=session)
-    session.prepares(verdict(text.encode()), text.encode(), True, False)
+    session.prepares(verdict(text.encode()), text.encode(), None, True)
     assert session.reads
     local = {"search_path": "b", "jit": "on", "work_mem": "5MB"}
     answer = Answer(values={"role": "joe"}, session=local, default=frozenset({"jit"}))
