@@ -49,8 +49,8 @@ class Readings:
         quiet: bool,
     ) -> None:
         """A text is on its way. `known`: the names that there were at the last boundary;
-        `meaning`: what it is read under, None in a transaction; `quiet`: nothing else is under
-        way."""
+        `meaning`: what it is read under, None in a transaction or where nobody can tell; `quiet`:
+        nothing else is under way."""
         still = _leaves_meaning(text, said)
         for piece in said.prepared:
             name = piece.name or ""

@@ -38,8 +38,12 @@ def wire(funnel: Funnel) -> Wire:
     return Wire(funnel.host, funnel.port, "alice", funnel.upstream.database, USERS["alice"])
 
 
+def cycle(sql: str, *values: str) -> list[bytes]:
+    return [parse("", sql), bind("", "", values), execute(), SYNC]
+
+
 def run(client: Wire, sql: str, *values: str) -> list[Answer]:
-    client.send(parse("", sql), bind("", "", values), execute(), SYNC)
+    client.send(*cycle(sql, *values))
     return client.until("Z")
 
 
@@ -410,12 +414,8 @@ def test_prepare_behind_what_it_is_read_under(
     funnel = pgfunnel(own_postgres, default_pool_size=3)
     prepare = "PREPARE mine AS SELECT told, '{null}'::text[] FROM told"
     with wire(funnel) as one, wire(funnel) as other:
-        one.send(*[said for sql in (first, prepare) for said in _run(sql)])
+        one.send(*cycle(first), *cycle(prepare))
         one.until_ready(2)
         for _ in range(3):
             assert rows(other.ask("SELECT 1")) == [["1"]]
             assert rows(one.ask("EXECUTE mine")) == READ_UNDER[first]
-
-
-def _run(sql: str) -> list[bytes]:
-    return [parse("", sql), bind(), execute(), SYNC]
