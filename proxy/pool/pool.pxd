@@ -12,6 +12,8 @@ cdef class Pool:
     cdef readonly PoolCounters counters
     cdef readonly list idle
     cdef readonly object waiters
+    cdef object _join
+    cdef object _first
     cdef readonly set servers
     cdef readonly set closing
     cdef readonly int opening

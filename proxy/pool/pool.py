@@ -68,6 +68,8 @@ class Pool:
         self.counters = counters
         self.idle = []
         self.waiters = deque()
+        # Finding a method costs more than what it does.
+        self._join, self._first = self.waiters.append, self.waiters.popleft
         self.servers = set()
         self.closing = set()
         self.opening = 0
@@ -100,7 +102,7 @@ class Pool:
     def release(self, server: object) -> object:
         """A clean server comes back: the waiter it goes to, or None and it is idle now."""
         if self.waiters and not self.paused:
-            return self.waiters.popleft()
+            return self._first()
         self.idle.append(server)
         return None
 
@@ -125,7 +127,7 @@ class Pool:
                 f"{self.database}/{self.user}"
             )
         else:
-            self.waiters.append(client)
+            self._join(client)
         return None
 
     def leave(self, client: object) -> None:

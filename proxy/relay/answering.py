@@ -28,7 +28,7 @@ if cython.compiled:
     from cython.cimports.proxy.session.parameters import Parameters
     from cython.cimports.proxy.session.prepared import Shelf
     from cython.cimports.proxy.session.session import Session
-    from cython.cimports.proxy.wire.octets import Pieces, part, u32
+    from cython.cimports.proxy.wire.octets import Pieces, kept, part, u32
 else:
     from proxy.relay.borrower import Borrower
     from proxy.relay.database import Database
@@ -38,7 +38,7 @@ else:
     from proxy.session.parameters import Parameters
     from proxy.session.prepared import Shelf
     from proxy.session.session import Session
-    from proxy.wire.octets import Pieces, part, u32
+    from proxy.wire.octets import Pieces, kept, part, u32
 
 _PIECES: Pieces = Pieces()
 """What goes to the client when it is not one run of the shared buffer."""
@@ -171,7 +171,7 @@ class Answering(Link):
             i = n
             run = min(n, run)
         elif i < n:
-            self.held = buffer[i:n]
+            self.held = kept(buffer, i, n)
         self._pass_on(buffer, run, i, pieces)
         if settles and self.fd >= 0:
             self._let_go_on()

@@ -31,7 +31,7 @@ if cython.compiled:
         SYNC,
         Owed,
     )
-    from cython.cimports.proxy.wire.octets import u32
+    from cython.cimports.proxy.wire.octets import kept, u32
 else:
     from proxy.relay.borrowing import LEAVES
     from proxy.relay.fitting import PIECES, SESSION
@@ -48,7 +48,7 @@ else:
         SYNC,
         Owed,
     )
-    from proxy.wire.octets import u32
+    from proxy.wire.octets import kept, u32
 
 _COPY_DATA: cython.int = 100  # d
 _LEFT, _VANISHED = CloseReason.CLIENT_LEFT, CloseReason.CLIENT_VANISHED
@@ -88,7 +88,7 @@ class Client(Naming):
     @cython.cfunc
     def _hold(self, buffer: bytearray, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> object:
         """Keep what cannot be sent yet; past one buffer, stop reading."""
-        self.held = buffer[at:n]
+        self.held = kept(buffer, at, n)
         if n - at >= RX_SIZE:
             self.pause()
         return None
@@ -160,7 +160,7 @@ class Client(Naming):
             self.remaining = i - n
             i = n
         elif i < n:
-            self.held = buffer[i:n]
+            self.held = kept(buffer, i, n)
         if i == 0 and self.session.holds and not PIECES.used:
             return None  # pinned, and no more is there than a beginning: it is where it was
         return self._send_on(buffer, run, i)

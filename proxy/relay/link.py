@@ -23,10 +23,10 @@ from proxy.wire.octets import drop_pieces
 
 if cython.compiled:
     from cython.cimports.proxy.relay.octet_io import BLOCKED, CLOSED, receive_into, send_from
-    from cython.cimports.proxy.wire.octets import append, u32
+    from cython.cimports.proxy.wire.octets import append, kept, u32
 else:
     from proxy.relay.octet_io import BLOCKED, CLOSED, receive_into, send_from
-    from proxy.wire.octets import append, u32
+    from proxy.wire.octets import append, kept, u32
 
 RX_SIZE = 65536
 RX: bytearray = bytearray(RX_SIZE)
@@ -257,7 +257,7 @@ class Link:
     ) -> object:
         if n == CLOSED:
             return self._break()
-        self.out = buffer[at + n : end]
+        self.out = kept(buffer, at + n, end)
         self.loop.add_writer(self.fd, self.on_writable)
         return self.on_blocked()
 

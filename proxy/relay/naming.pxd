@@ -8,6 +8,7 @@ cdef Py_ssize_t _longest_name
 
 cdef class Naming(Judging):
     cdef bytes portal
+    cdef bytes last_name
     cdef Statement bound
     cdef bint doubted
     cdef bint _is_news(self)
@@ -17,6 +18,7 @@ cdef class Naming(Judging):
     cdef Py_ssize_t _bind(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _named(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _describe(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end, Py_ssize_t n)
+    cdef bytes _own(self, bytearray buffer, Py_ssize_t name, Py_ssize_t stop)
     cdef Statement _statement_at(self, bytearray buffer, Py_ssize_t name, Py_ssize_t stop)
     cdef Py_ssize_t _ask_shape(self, Statement statement, bint newcomer, bytearray buffer, Py_ssize_t run, Py_ssize_t at)
     cdef Py_ssize_t _uses(self, Statement statement, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)

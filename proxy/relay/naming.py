@@ -52,15 +52,17 @@ class Naming(Judging):
     """A client in what its statements are called.
 
     `bound`: the statement that has a name and was used last, by the Bind of the `portal`;
-    `doubted`: for the message that comes next the server was asked already.
+    `last_name`: the last that it said; `doubted`: for the message that comes next the server was
+    asked already.
     """
 
     portal: bytes
+    last_name: bytes
     bound: Statement
 
     def __init__(self, loop: object, fd: cython.int, hub: Any, number: cython.int) -> None:
         Judging.__init__(self, loop, fd, hub, number)
-        self.portal = b""
+        self.portal = self.last_name = b""
         self.bound = None
         self.doubted = False
 
@@ -164,7 +166,18 @@ class Naming(Judging):
         """What the name at [name, stop) stands for, None for nothing."""
         if name == stop:
             return self.session.unnamed
-        return self.session.names.get(_own(buffer, name, stop))
+        return self.session.names.get(self._own(buffer, name, stop))
+
+    @cython.cfunc
+    def _own(self, buffer: bytearray, name: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> bytes:
+        """The client's own name at [name, stop), as far as Postgres keeps it (NAMEDATALEN).
+
+        What comes again is the object that it was, which knows its hash.
+        """
+        stop = min(stop, name + _longest_name)
+        if not equal(buffer, name, stop, self.last_name):
+            self.last_name = part(buffer, name, stop)
+        return self.last_name
 
     @cython.cfunc
     def _ask_shape(
@@ -209,7 +222,7 @@ class Naming(Judging):
             self.doubted = False
             run = self._uses(statement, buffer, run, at, end, n)
             return self._ahead(server.shelf.need_unnamed(session, server.owed), buffer, run, at)
-        key: bytes = _own(buffer, name, stop)
+        key: bytes = self._own(buffer, name, stop)
         statement = session.names.get(key)
         if statement is not None:
             reads: cython.bint = server.status != 69 and not self.doubted  # E
@@ -327,7 +340,7 @@ class Naming(Judging):
         if stop == at + 5:
             self._parse_unnamed(said, buffer, stop + 1, end)
             return run
-        name: bytes = _own(buffer, at + 5, stop)
+        name: bytes = self._own(buffer, at + 5, stop)
         tail: bytes
         if self.session.is_bare(name):
             tail = part(buffer, stop + 1, end)
@@ -422,7 +435,7 @@ class Naming(Judging):
             self._forget_unnamed()
             server.owed.push(CLOSE)
             return run
-        key: bytes = _own(buffer, name, stop)
+        key: bytes = self._own(buffer, name, stop)
         if self.session.is_bare(key):
             self.session.lay_bare(key, None)
             server.owed.push(CLOSE)
@@ -440,12 +453,6 @@ class Naming(Judging):
             self.send(messages.PARSE_COMPLETE if code == ANSWER_PARSE else messages.CLOSE_COMPLETE)
             code = self.server.owed.due()
         return None
-
-
-@cython.cfunc
-def _own(buffer: bytearray, name: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> bytes:
-    """The client's own name at [name, stop), as far as Postgres keeps it (NAMEDATALEN)."""
-    return part(buffer, name, min(stop, name + _longest_name))
 
 
 def _values(buffer: bytearray, at: int, end: int) -> bytes:

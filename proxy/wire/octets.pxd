@@ -1,6 +1,7 @@
 cdef Py_ssize_t u32(bytearray buffer, Py_ssize_t at) noexcept
 cdef Py_ssize_t zero(bytearray buffer, Py_ssize_t at, Py_ssize_t end) noexcept
 cdef bytes part(bytearray buffer, Py_ssize_t at, Py_ssize_t end)
+cdef bytearray kept(bytearray buffer, Py_ssize_t at, Py_ssize_t end)
 cdef bint equal(bytearray buffer, Py_ssize_t at, Py_ssize_t end, bytes other) noexcept
 cdef int append(bytearray target, bytearray source, Py_ssize_t at, Py_ssize_t end) except -1
 

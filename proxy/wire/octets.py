@@ -6,7 +6,11 @@ from __future__ import annotations
 import cython
 
 if cython.compiled:
-    from cython.cimports.cpython.bytearray import PyByteArray_AS_STRING, PyByteArray_Resize
+    from cython.cimports.cpython.bytearray import (
+        PyByteArray_AS_STRING,
+        PyByteArray_FromStringAndSize,
+        PyByteArray_Resize,
+    )
     from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
     from cython.cimports.libc.string import memchr, memcmp, memcpy
 
@@ -37,6 +41,13 @@ def part(buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> by
     if cython.compiled:
         return PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer) + at, end - at)
     return bytes(memoryview(buffer)[at:end])
+
+
+def kept(buffer: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> bytearray:
+    """buffer[at:end] without the slice object in between."""
+    if cython.compiled:
+        return PyByteArray_FromStringAndSize(PyByteArray_AS_STRING(buffer) + at, end - at)
+    return buffer[at:end]
 
 
 def equal(

@@ -23,6 +23,14 @@ def test_zero(at: int, end: int, found: int) -> None:
     assert octets.zero(bytearray(b"a\0bc\0"), at, end) == found
 
 
+def test_kept() -> None:
+    buffer = bytearray(b"0123456789")
+    kept = octets.kept(buffer, 2, 5)
+    buffer[2:5] = b"xxx"
+    assert kept == bytearray(b"234")
+    assert octets.kept(buffer, 4, 4) == bytearray()
+
+
 def test_append() -> None:
     target, source = bytearray(b"ab"), bytearray(b"0123456789")
     octets.append(target, source, 2, 5)
