@@ -84,9 +84,13 @@ class Judging(Borrowing):
         if self.recalls:
             self.recalled = part(buffer, at + 5, min(n, end - 1, at + 5 + _MAX_RECALLED))
         if end > n:
+            if session.reads:
+                session.goes_on(None, None)
             run = self._may(UNKNOWABLE, b"", buffer, run, at)
         else:
             said: Verdict = self._judge(buffer, at + 5, end - 1)
+            if session.reads:
+                session.goes_on(said, part(buffer, at + 5, end - 1))
             if said is not None:
                 run = self._query_of(said, buffer, run, at, end)
         server.owed.push(QUERY)
@@ -257,6 +261,8 @@ class Judging(Borrowing):
         if self.server.owed.skipping:
             return run
         said: Verdict = UNREADABLE
+        if self.session.reads:
+            self.session.goes_on(None, None)
         if end > n and not 0 < u32(buffer, at + 5) < _FIRST_OF_USERS:
             said = UNKNOWABLE
         text: bytes = messages.bound_values(bytes(buffer[at + 9 : min(end, n)]))

@@ -123,6 +123,8 @@ class Naming(Judging):
             return run
         self.bound = None
         self.session.strays = self.session.elsewhere is not None
+        if self.session.reads:
+            self._used_behind(self._statement_at(buffer, name, stop))
         after: cython.Py_ssize_t = self._named(buffer, run, at, name, stop, end, n)
         if not self.settling:
             self.server.owed.push(BIND)
@@ -130,6 +132,13 @@ class Naming(Judging):
         if self.recalls:
             self.recalled = self._statement_at(buffer, name, stop)
         return after
+
+    @cython.cfunc
+    def _used_behind(self, statement: Statement) -> object:
+        """It is used behind a PREPARE; None: it is not known."""
+        if statement is None:
+            return self.session.goes_on(None, None)
+        return self.session.goes_on(statement.verdict, statement.tail)
 
     @cython.cfunc
     def _describe(
@@ -344,8 +353,8 @@ class Naming(Judging):
         tail: bytes
         if self.session.is_bare(name):
             tail = part(buffer, stop + 1, end)
-            server.shelf.parse_bare(self.session, name, tail, said, server.owed)
-            return run
+            ahead: bytes = server.shelf.parse_bare(self.session, name, tail, said, server.owed)
+            return self._ahead(ahead, buffer, run, at)
         return self._parse_named(name, part(buffer, stop + 1, end), said, buffer, run, at, end)
 
     @cython.cfunc

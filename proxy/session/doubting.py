@@ -30,7 +30,7 @@ from proxy.session.findings import (
     Verdict,
 )
 from proxy.session.inquiry import ASKABLE, Doubt
-from proxy.session.parameters import NONE, is_placeholder
+from proxy.session.parameters import NONE, READ_UNDER, is_placeholder
 from proxy.session.policy import Policy
 from proxy.session.routines import Routines
 from proxy.session.verdict import verdict
@@ -277,14 +277,23 @@ class Doubting(Named):
 
     def _judged(self, piece: Piece, statement: Statement | None) -> tuple[Verdict, bytes]:
         """What the statement may do that the name stands for; None: SQL has made it."""
-        judge = verdict if self.routines is None else self.routines.verdict
         if statement is not None:
             own = statement.tail.partition(b"\0")[0]
-            return judge(own, self.backslashes, self.wide), own
+            return self.judge(own), own
         text = self.text_in_sql(piece.name or "")
         if text is None or piece.octets in self.bare:
             return _UNKNOWN, b""
-        return judge(text.encode()), text.encode()
+        return self._judge_kept(text.encode()), text.encode()
+
+    def judge(self, text: bytes) -> Verdict:
+        """What a text may do, the functions of its database in it, too."""
+        judge = verdict if self.routines is None else self.routines.verdict
+        return judge(text, self.backslashes, self.wide)
+
+    def _judge_kept(self, text: bytes) -> Verdict:
+        """The same of a text that is read as usual: the server has told it."""
+        judge = verdict if self.routines is None else self.routines.verdict
+        return judge(text)
 
     def prepared_by_sql(self, name: bytes) -> tuple[Verdict | None, bytes]:
         """What a Bind of the name may do, and the text that tells; None: nothing.
@@ -294,8 +303,7 @@ class Doubting(Named):
         text = (self.text_in_sql(name.decode("utf-8", "surrogateescape")) or "").encode()
         if self.doubt is not None and self.asks & PREPARED:
             return UNREADABLE, text
-        judge = verdict if self.routines is None else self.routines.verdict
-        said = judge(text)
+        said = self._judge_kept(text)
         return None if said is NOTHING else said, text
 
     def executed(self, verdict: Verdict | None) -> tuple[object, ...]:
@@ -366,7 +374,7 @@ class Doubting(Named):
             if name not in reported or name in startup or self.is_at_default(name)
         )
         if verdict.does & (RESET_ALL | DISCARD_ALL):
-            doubt.resets.update(name for name in startup if "." in name)
+            doubt.resets.update(name for name in startup if "." in name or name in READ_UNDER)
         led_back = [name for name in verdict.locally if name in startup]
         doubt.locally.difference_update(verdict.resets)
         doubt.locally.update(led_back)

@@ -23,7 +23,7 @@ cdef class Shelf(Results):
     cpdef Statement read_now(self, Session session, bytes tail, object verdict, bint asked=*)
     cpdef bytes parse(self, Session session, bytes name, Statement statement, Owed owed, bint known_good)
     cpdef bytes forget(self, Owed owed)
-    cpdef void parse_bare(self, Session session, bytes name, bytes tail, object verdict, Owed owed)
+    cpdef bytes parse_bare(self, Session session, bytes name, bytes tail, object verdict, Owed owed)
     cdef void _touch(self, Statement statement)
     cpdef bytes parse_again(self, Session session, bytes name, Statement before, bytes tail, Owed owed)
     cpdef void parse_unnamed(self, Session session, object tail, object verdict, Owed owed)

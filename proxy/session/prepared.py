@@ -315,14 +315,20 @@ class Shelf(Results):
     @cython.ccall
     def parse_bare(
         self, session: Session, name: bytes, tail: bytes, verdict: Any, owed: Owed
-    ) -> cython.void:
-        """A client prepares what SQL names, too; its Parse goes through."""
+    ) -> bytes:
+        """A client prepares what SQL names, too; its Parse goes through.
+
+        Returns messages to send ahead of it.
+        """
         if name not in session.bare:
             session.lay_bare(name, None)
+        statement: Statement
         statement = share(tail, session.parameters, verdict, self.generation, alone=True)
         session.reads_now(statement)
+        ahead: bytes = tell(session, statement, owed)
         session.lay_bare(name, statement)
         owed.push_noted(PARSE, (_BARE, name, None, None, statement))
+        return ahead
 
     @cython.cfunc
     def _touch(self, statement: Statement) -> cython.void:

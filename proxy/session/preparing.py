@@ -8,7 +8,7 @@ are when it is done. Elsewhere the client keeps its server.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
 from proxy.session.findings import Verdict
@@ -19,9 +19,13 @@ _MOST = 1 << 20
 """Bytes of statements that are prepared anew for one client; more are a pin."""
 
 _MOVES = re.compile(
-    rb"\b(?:local|set_config|discard|commit|end|rollback|abort|do|call)\b", re.IGNORECASE
+    rb"\b(?:local|set_config|discard|commit|end|rollback|abort|do|call|prepare\s+transaction)\b",
+    re.IGNORECASE,
 )
 """What may change parameters beside SET and RESET, or end a transaction and so undo that."""
+
+Judge = Callable[[bytes], Verdict]
+"""Tells what a text may do, the database's own functions in it, too."""
 
 _UNPREPARED = "pgfunnel_unprepared_"
 
@@ -47,11 +51,12 @@ class Readings:
         known: AbstractSet[str],
         meaning: Meaning | None,
         quiet: bool,
+        judge: Judge,
     ) -> None:
         """A text is on its way. `known`: the names that there were at the last boundary;
         `meaning`: what it is read under, None in a transaction or where nobody can tell; `quiet`:
         nothing else is under way."""
-        still = _leaves_meaning(text, said)
+        still = _leaves_meaning(text, said, judge)
         for piece in said.prepared:
             name = piece.name or ""
             if piece.verb == "DEALLOCATE":
@@ -67,6 +72,10 @@ class Readings:
         if name in self._freed:
             return False
         return name in known or (quiet and self.under.get(name) is not None)
+
+    def lose(self) -> None:
+        """Something behind them may change what the server would tell."""
+        self.open.clear()
 
     def told(self, now: Meaning | None, before: Meaning) -> None:
         """The server has told what it reads texts under `now`, in the open transaction.
@@ -150,17 +159,35 @@ def stands_for(said: str) -> str | None:
     return None if found is None else bytes.fromhex(found[1]).decode("utf-8", "surrogateescape")
 
 
-def _leaves_meaning(text: bytes, said: Verdict) -> bool:
+def may_move(said: Verdict | None, text: bytes) -> bool:
+    """Whether a text may change what texts behind it are read under, or undo what has."""
+    return (said is not None and said.stirs()) or _MOVES.search(text) is not None
+
+
+def _executes_others(said: Verdict) -> bool:
+    """Whether the text executes what it has not prepared itself, in front of that."""
+    own: set[str | None] = set()
+    for piece in said.prepared:
+        if piece.verb == "PREPARE":
+            own.add(piece.name)
+        elif piece.verb == "EXECUTE" and piece.name not in own:
+            return True
+    return False
+
+
+def _leaves_meaning(text: bytes, said: Verdict, judge: Judge) -> bool:
     """Whether nothing in the text can change what texts mean, but for what it only prepares."""
+    if _executes_others(said):
+        return False
     rest = bytearray(text)
     for piece in said.prepared:
         if piece.verb == "PREPARE":
             rest[piece.start : piece.end] = b" " * (piece.end - piece.start)
     if _MOVES.search(rest):
         return False
-    if not said.moves(has_meaning):
+    if not said.moves(has_meaning) and not said.leads_elsewhere():
         return True
-    # What it runs, or calls, may do so; where EXECUTE gives a parameter's name, that pins.
+    # Something in it does; where EXECUTE gives a parameter's name, that pins.
     runs = said.everything or any(piece.verb == "EXECUTE" for piece in said.prepared)
-    runs = runs or any(map(has_meaning, said.leaves))
-    return not runs and not verdict(bytes(rest)).moves(has_meaning)
+    left = judge(bytes(rest))
+    return not (runs or left.moves(has_meaning) or left.leads_elsewhere())

@@ -201,7 +201,11 @@ class Session(Understanding):
         if not self.doubt.masked:
             return frozenset()
         found = READ_UNDER.intersection(answer.default)
-        return found if answer.session is not None else found.intersection(self.doubt.resets)
+        resets = found.intersection(self.doubt.resets)
+        if answer.session is None:
+            return resets
+        known, now = self.parameters.values, answer.session
+        return resets | {name for name in found if known.get(name) != now[name]}
 
     def _is_unset(self, name: str, value: str | None) -> bool:
         """Whether a parameter that is in no catalogue is as it is without anybody's doing."""

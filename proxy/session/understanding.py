@@ -13,7 +13,7 @@ import cython
 from proxy.conditions import PREPARED, TEMP
 from proxy.session.findings import Verdict
 from proxy.session.parameters import NONE, UNTOLD, Meaning, Prepared
-from proxy.session.preparing import Readings
+from proxy.session.preparing import Readings, may_move
 from proxy.session.reread import looks_up_anew, read_anew
 from proxy.session.statement import unread
 
@@ -113,10 +113,18 @@ class Understanding(Doubting):
             self.doubt.readings = Readings()
         readings = self.doubt.readings
         known = self.parameters.statements.keys() | self.bound.keys()
-        readings.note(verdict, text, known, under, quiet)
+        readings.note(verdict, text, known, under, quiet, self.judge)
         self.reads = bool(readings.open)
         if any(reading is None for reading in readings.under.values()):
             self.texts = [*(self.texts or [])[-9:], (PREPARED, text)]
+
+    def goes_on(self, said: Verdict | None, text: bytes | None) -> object:
+        """This is sent behind a PREPARE, in one transaction; its text is None where that is not
+        known. Once it has run, the server may not be able to tell what that was read under."""
+        if text is None or may_move(said, text):
+            self.doubt.readings.lose()
+            self.reads = False
+        return None
 
     def read_anew(self, behind: list[Any]) -> dict[str, Prepared]:
         """All texts are read anew when they are used next; returns the statements of PREPARE.

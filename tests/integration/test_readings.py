@@ -226,6 +226,130 @@ def test_what_a_function_sets_for_its_transaction(both: list[Both]) -> None:
     one.straight.ask("DROP FUNCTION readings_zone")
 
 
+TO_TOKYO = "SET timezone = 'Asia/Tokyo'"
+MADE = f"PREPARE p AS {MIDNIGHT}"
+CONFIG = "SELECT set_config('timezone', 'Asia/Tokyo', %s)"
+WRITES: dict[str, list[list[bytes]]] = {
+    "a function in front": [[query(f"SELECT readings_sets(); {MADE}")]],
+    "a trigger in front": [[query(f"INSERT INTO readings_log VALUES (1); {MADE}")]],
+    "EXECUTE in front": [
+        [query(f"PREPARE z AS {CONFIG % 'false'}")],
+        [query(f"EXECUTE z; {MADE}")],
+    ],
+    "EXECUTE of the protocol's in front": [
+        [parse("z", CONFIG % "true"), SYNC],
+        [query(f"EXECUTE z; {MADE}")],
+    ],
+    "SET behind": [[query("BEGIN")], [query(MADE), query(TO_TOKYO)], [query("COMMIT")]],
+    "SET behind, undone": [[query("BEGIN")], [query(MADE), query(TO_TOKYO)], [query("ROLLBACK")]],
+    "a function behind": [
+        [query("BEGIN")],
+        [query(MADE), query("SELECT readings_sets()")],
+        [query("COMMIT")],
+    ],
+    "a savepoint's end behind": [
+        [query("BEGIN; SAVEPOINT a")],
+        [query(TO_TOKYO)],
+        [query(MADE), query("ROLLBACK TO a")],
+        [query("COMMIT")],
+    ],
+    "a chain behind": [
+        [query("BEGIN")],
+        [query(TO_TOKYO.replace("SET", "SET LOCAL"))],
+        [query(MADE), query("COMMIT AND CHAIN")],
+        [query("COMMIT")],
+    ],
+    "in one cycle": [
+        [query("BEGIN")],
+        [parse("", MADE), bind(), execute(), parse("", TO_TOKYO), bind(), execute(), SYNC],
+        [query("COMMIT")],
+    ],
+    "an own statement behind": [
+        [parse("z", TO_TOKYO), SYNC],
+        [query("BEGIN")],
+        [parse("", MADE), bind(), execute(), bind("", "z"), execute(), SYNC],
+        [query("COMMIT")],
+    ],
+    "only reads behind": [
+        [query("BEGIN")],
+        [query(MADE), query("SELECT 1"), query("SET work_mem = '5MB'")],
+        [query("COMMIT")],
+    ],
+}
+
+
+@pytest.mark.parametrize("writes", WRITES.values(), ids=WRITES.keys())
+def test_what_stands_beside_a_prepare(
+    pgfunnel: StartFunnel, postgres: Postgres, plans: None, writes: list[list[bytes]]
+) -> None:
+    """Whatever it is read under, other servers read it so, or its client keeps its own."""
+    with Wire(postgres.host, postgres.port, "alice", postgres.database, USERS["alice"]) as own:
+        own.ask(
+            "CREATE OR REPLACE FUNCTION readings_sets() RETURNS void LANGUAGE plpgsql AS"
+            f" $$ BEGIN {TO_TOKYO}; END $$"
+        )
+        own.ask(
+            "CREATE OR REPLACE FUNCTION readings_fires() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN {TO_TOKYO}; RETURN NEW; END $$"
+        )
+        own.ask("CREATE TABLE IF NOT EXISTS readings_log (n int)")
+        own.ask(
+            "CREATE OR REPLACE TRIGGER fires BEFORE INSERT ON readings_log"
+            " FOR EACH ROW EXECUTE FUNCTION readings_fires()"
+        )
+    funnel = pgfunnel(default_pool_size=3)
+    one, other = Both(funnel, postgres), Both(funnel, postgres)
+    try:
+        for write in writes:
+            one.send(*write, times=sum(message[:1] in b"QS" for message in write))
+        one.ask("SET timezone = 'America/New_York'")
+        one.ask("EXECUTE p")
+        for end in ("COMMIT", "ROLLBACK"):
+            other.ask("BEGIN")  # on the server that was used last, if that is free
+            one.ask("EXECUTE p")
+            other.ask(end)
+    finally:
+        one.close()
+        other.close()
+
+
+def test_what_sql_has_used_and_the_protocol_prepares_anew(both: list[Both]) -> None:
+    one, other = both
+    one.ask("PREPARE r AS SELECT 1")
+    one.send(query("EXECUTE r"), query("DEALLOCATE r"), parse("r", MIDNIGHT), SYNC, times=3)
+    for zone in ("Asia/Tokyo", "America/New_York"):
+        one.ask(f"SET timezone = '{zone}'")
+        one.send(bind("", "r"), execute(), SYNC)
+        other.ask("SELECT 1")
+
+
+KEPT = ["EXECUTE p; DO $$ BEGIN EXECUTE 'SELECT 1'; END $$", "EXECUTE p; EXECUTE missing"]
+
+
+@pytest.mark.parametrize("code", KEPT)
+@pytest.mark.parametrize("block", [False, True])
+def test_what_was_set_to_the_default_stays_so(
+    pgfunnel: StartFunnel, postgres: Postgres, code: str, block: bool
+) -> None:
+    """Though the client began otherwise, and its statement is read as it was for a moment."""
+    funnel = pgfunnel(default_pool_size=1)
+    with Wire(
+        *(funnel.host, funnel.port, "alice", funnel.upstream.database, USERS["alice"]),
+        {"options": "-c array_nulls=off"},
+    ) as wire:
+        wire.ask("SET array_nulls = on")
+        wire.send(parse("p", "SELECT '{null}'::text[]::text"), SYNC)
+        wire.until_ready()
+        if block:
+            wire.ask("BEGIN")
+        wire.ask(code)
+        if block:
+            wire.ask("ROLLBACK")
+        assert rows(wire.ask("SHOW array_nulls")) == [["on"]]
+        wire.ask("RESET array_nulls")
+        assert rows(wire.ask("SHOW array_nulls")) == [["off"]]
+
+
 def test_simple_queries_in_one_packet(both: list[Both]) -> None:
     one, other = both
     change = query("SELECT 1/0; SET timezone = 'UTC'")

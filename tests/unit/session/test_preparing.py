@@ -13,10 +13,11 @@ from proxy.session.preparing import (
     definition,
     is_stand_in,
     made,
+    may_move,
     stand_in,
     stands_for,
 )
-from proxy.session.verdict import verdict
+from proxy.session.verdict import Verdict, verdict
 
 A: Meaning = (("search_path", "a"),)
 B: Meaning = (("search_path", "b"),)
@@ -32,7 +33,7 @@ def noted(
     readings = Readings()
     for text in texts:
         octets = text.encode()
-        readings.note(verdict(octets), octets, set(known), meaning, quiet)
+        readings.note(verdict(octets), octets, set(known), meaning, quiet, verdict)
     return readings
 
 
@@ -41,6 +42,7 @@ def noted(
     [
         PLAIN,
         "SELECT 1; prepare P as select 1; EXECUTE p; SELECT 1/0",
+        "PREPARE q AS SELECT 1; EXECUTE q; PREPARE p AS SELECT 1",
         "PREPARE p AS UPDATE t SET a = 1; PREPARE q AS SELECT 2",
         "PREPARE p AS SELECT CASE WHEN true THEN 1 END",
         "DEALLOCATE ALL; PREPARE p AS SELECT 1",
@@ -58,6 +60,9 @@ def test_alone_it_reads_what_was_before(text: str) -> None:
     [
         "SET search_path = b; PREPARE p AS SELECT 1",
         "EXECUTE q; PREPARE p AS SELECT set_config('timezone', 'UTC', false)",
+        "EXECUTE q; PREPARE p AS SELECT 1",
+        "EXECUTE p; DEALLOCATE p; PREPARE p AS SELECT 1",
+        "PREPARE p AS SELECT 1; PREPARE TRANSACTION 'x'",
         "PREPARE p AS SELECT set_config($1, $2, false); SELECT 1",
         "SET timezone = 'a'; PREPARE p AS SELECT set_config('timezone', 'UTC', false)",
         "SET LOCAL search_path = b; PREPARE p AS SELECT 1",
@@ -72,6 +77,49 @@ def test_beside_what_may_change_parameters_nobody_can_tell(text: str) -> None:
         readings = noted(text, meaning=meaning)
         assert readings.under == {"p": None}
         assert not readings.open
+
+
+def test_what_functions_of_the_database_do_counts() -> None:
+    def judge(text: bytes) -> Verdict:
+        said = verdict(text)
+        return Verdict(names=("timezone",), prepared=said.prepared) if b"zone()" in text else said
+
+    for text, under in (
+        ("SELECT zone(); PREPARE p AS SELECT 1", None),
+        ("PREPARE p AS SELECT zone()", A),
+        ("PREPARE p AS SELECT zone(); EXECUTE p", None),
+    ):
+        readings = Readings()
+        readings.note(judge(text.encode()), text.encode(), set(), A, True, judge)
+        assert readings.under == {"p": under}
+    chain = "PREPARE q AS SELECT set_config('timezone', 'UTC', false); EXECUTE q; " + PLAIN
+    assert noted(chain).under["p"] is None
+
+
+@pytest.mark.parametrize(
+    "text, may",
+    [
+        ("SELECT 1", False),
+        ("SET work_mem = '5MB'", False),
+        (PLAIN, False),
+        ("ROLLBACK TO s", True),
+        ("commit and chain", True),
+        ("SET LOCAL timezone = 'UTC'", True),
+        ("RESET search_path", True),
+        ("EXECUTE p", True),
+    ],
+)
+def test_behind_a_prepare_some_texts_leave_nothing_to_be_told(text: str, may: bool) -> None:
+    octets = text.encode()
+    said = verdict(octets)
+    assert may_move(said or None, octets) == may
+
+
+def test_what_is_lost_is_not_told() -> None:
+    readings = noted(PLAIN, meaning=None)
+    readings.lose()
+    readings.told(A, A)
+    assert readings.under == {"p": None}
 
 
 def test_behind_something_under_way_nobody_can_tell_unless_a_transaction_begins() -> None:
@@ -108,15 +156,15 @@ def test_of_two_of_the_same_name_there_is_the_first_unless_it_failed() -> None:
     other = "PREPARE p AS SELECT 2"
     readings = noted(PLAIN, meaning=None)
     readings.told(A, A)
-    readings.note(verdict(other.encode()), other.encode(), set(), None, True)
+    readings.note(verdict(other.encode()), other.encode(), set(), None, True, verdict)
     readings.told(None, A)
     assert readings.under == {"p": A}
     failed = noted(PLAIN, meaning=None)
     failed.told(None, A)
-    failed.note(verdict(other.encode()), other.encode(), set(), None, True)
+    failed.note(verdict(other.encode()), other.encode(), set(), None, True, verdict)
     failed.told(B, A)
     assert failed.under == {"p": B}
-    readings.note(verdict(other.encode()), other.encode(), set(), None, False)
+    readings.note(verdict(other.encode()), other.encode(), set(), None, False, verdict)
     assert readings.under == {"p": None}
 
 
