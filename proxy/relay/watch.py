@@ -44,6 +44,9 @@ class Watch:
         self._writers = {}
         loop.add_reader(self._epoll_fd, self._turn)
 
+    def call_exception_handler(self, said: dict[str, Any]) -> object:
+        return self._loop.call_exception_handler(said)
+
     def call_soon(self, callback: Callable[[], object]) -> object:
         return self._loop.call_soon(callback)
 

@@ -117,3 +117,4 @@ def test_who_frees_the_server_is_not_to_blame(faulty: Callable[[int], Faulty]) -
                 one.until_ready(len(USE))
         undisturbed([holder, *others])
     assert "a fault of this test's" in lab.funnel.log()
+    assert "AttributeError" not in lab.funnel.log()
