@@ -25,5 +25,6 @@ cdef class Calls:
     cdef object put_back(self, int what)
     cdef bint selected(self) noexcept
     cdef Arguments its_arguments(self)
+    cdef object leads(self, str name)
     cdef object temporary_path(self)
     cdef object set_locally(self, str name, bint sets, bint resets)

@@ -246,32 +246,36 @@ class Calls:
         """Of pg_trgm."""
         self.found.change("pg_trgm.similarity_threshold", True, False)
 
+    def leads(self, name: str | None) -> None:
+        """This parameter is set, None for any."""
+        self.paths = self.paths or name is None or name == "search_path"
+
     def temporary_path(self) -> None:
         """Where search_path begins with pg_temp, in a constant too, tables are temporary."""
         if self.paths and self.tokens.names_temporary():
             self.found.make(TEMP)
 
     def call_set_config(self) -> None:
-        self.paths = True
         call = self.its_arguments()
         name = call.next(_CONSTANTS)
-        computed: cython.bint = not isinstance(name, bytes) and not call.bound
+        parameter: str | None = lowered(name, 0, len(name)) if isinstance(name, bytes) else None
+        self.leads(parameter)
+        computed: cython.bint = parameter is None and not call.bound
         value = call.next(_CONSTANTS)
         local = call.next(_CONSTANTS)
         if call.done and call.simple and not self.tokens.body:
             self.tokens.jump(call)
         whole: cython.bint = call.done and call.many == 3
         if whole and (local is _TRUE or (isinstance(local, bytes) and local in _TRUTHS)):
-            if isinstance(name, bytes):
+            if parameter is not None:
                 resets: cython.bint = not isinstance(value, bytes)
-                self.set_locally(lowered(name, 0, len(name)), value is not _NULL, resets)
+                self.set_locally(parameter, value is not _NULL, resets)
             return
         if computed:
             self.found.make(COMPUTED)
-        if not whole or not isinstance(name, bytes):
+        if not whole or parameter is None:
             self.found.unknown()
             return
-        parameter: str = lowered(name, 0, len(name))
         self.found.change(parameter, value is not _NULL, not isinstance(value, bytes))
 
     def set_locally(self, name: str, sets: cython.bint, resets: cython.bint) -> None:

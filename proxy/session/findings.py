@@ -321,6 +321,6 @@ def _distinct(names: list[str]) -> cython.bint:
         name: str = names[at]
         for before in range(at):
             other: str = names[before]
-            if name == other:
+            if len(name) == len(other) and name == other:
                 return False
     return True

@@ -113,6 +113,7 @@ class Reading(Calls):
 
     def put(self, name: str, resets: cython.bint) -> None:
         """The parameter is put to a value, or back to its default."""
+        self.leads(name)
         if self.local:
             self.set_locally(name, not resets, resets)
         else:
@@ -122,7 +123,6 @@ class Reading(Calls):
         return self.tokens.over() or self.tokens.says(b"default")
 
     def set(self) -> None:
-        self.paths = True
         tokens = self.tokens
         if not tokens.assigned():
             self.local = tokens.says(b"local")

@@ -10,7 +10,8 @@ import cython
 
 if cython.compiled:
     from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
-    from cython.cimports.cpython.unicode import PyUnicode_DecodeUTF8
+    from cython.cimports.cpython.unicode import PyUnicode_1BYTE_DATA, PyUnicode_New
+    from cython.cimports.libc.string import memcpy
 else:
     TOO_LONG = 64
     LOWER_A, UPPER_A, UPPER_Z = b"aAZ"
@@ -40,12 +41,14 @@ def part(text: bytes, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> byte
 def lowered(text: bytes, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> str:
     """text[start:stop], ASCII letters in lower case, bytes that are not UTF-8 as surrogates."""
     if cython.compiled:
-        p: cython.p_char = PyBytes_AS_STRING(text)
+        p: cython.p_uchar = cython.cast(cython.p_uchar, PyBytes_AS_STRING(text))
         at: cython.Py_ssize_t = start
-        while at < stop and not UPPER_A <= p[at] <= UPPER_Z:
+        while at < stop and p[at] < 128 and not UPPER_A <= p[at] <= UPPER_Z:
             at += 1
         if at == stop:
-            return PyUnicode_DecodeUTF8(p + start, stop - start, b"surrogateescape")
+            plain: str = PyUnicode_New(stop - start, 127)
+            memcpy(PyUnicode_1BYTE_DATA(plain), p + start, stop - start)
+            return plain
     return part(text, start, stop).lower().decode("utf-8", "surrogateescape")
 
 
