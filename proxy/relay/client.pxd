@@ -10,7 +10,7 @@ cdef class Client(Naming):
     cdef bint _waits(self, int kind, bytearray buffer, Py_ssize_t at)
     cdef bint _awaited(self, int kind, Py_ssize_t size)
     cdef object _send_on(self, bytearray buffer, Py_ssize_t run, Py_ssize_t end)
-    cdef bint _other(self, int kind)
+    cdef bint _other(self, int kind, bytearray buffer, Py_ssize_t at)
     cdef object _refuse_simple(self)
     cdef bint _alone(self, int kind)
     cdef object _check_kind(self, int kind)

@@ -152,7 +152,7 @@ class Client(Naming):
             elif kind == FUNCTION:
                 run = self._calls(buffer, run, i, end, n)
                 self.server.owed.push(FUNCTION)
-            elif not self._other(kind):
+            elif not self._other(kind, buffer, i):
                 said = f"invalid frontend message type {kind}"
                 return self._violated(buffer, run, i, said)
             i = end
@@ -226,10 +226,12 @@ class Client(Naming):
         return self.close(CloseReason.REFUSED, error)
 
     @cython.cfunc
-    def _other(self, kind: cython.int) -> cython.bint:
+    def _other(self, kind: cython.int, buffer: bytearray, at: cython.Py_ssize_t) -> cython.bint:
         """Account for a message that passes as it is; False: there is no such message."""
         owed: Owed = self.server.owed
         if kind == EXECUTE:
+            if self.session.reads and not self._runs_bound(buffer, at):
+                self.session.spoil()
             owed.push(EXECUTE)
             self.pool.counters.queries += 1
         elif kind == SYNC:

@@ -272,10 +272,13 @@ class Funnel:
         self.entrance.greet_waiting(pool)
 
     def cancel(self, server: Server) -> None:
-        """Cancel what a server runs whose client has left."""
-        self.pools_by_key.cancel(
-            server, still=lambda: server.client is None and not server.owed.nothing()
-        )
+        """Cancel what a server runs for a client that has left."""
+
+        def still() -> bool:
+            own = server.owed.nothing() or server.owed.ours()  # it is being cleaned
+            return server.client is None and not own
+
+        self.pools_by_key.cancel(server, still=still)
 
     # -- the clock -------------------------------------------------------------------------
 

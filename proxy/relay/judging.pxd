@@ -5,6 +5,7 @@ cdef unsigned int _FIRST_OF_USERS
 cdef Py_ssize_t _MAX_RECALLED
 
 cdef class Judging(Borrowing):
+    cdef bytes portal
     cdef Py_ssize_t heard
     cdef Py_ssize_t _query(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef void _forget_unnamed(self)

@@ -57,12 +57,16 @@ _MAX_RECALLED: cython.Py_ssize_t = 1024
 class Judging(Borrowing):
     """A client in what its statements may do.
 
-    `heard`: where what it has said ends in the buffer that is being looked at.
+    `heard`: where what it has said ends in the buffer that is being looked at; `portal`: the name
+    in its last Bind, None behind a Query that concerns the session.
     """
+
+    portal: bytes
 
     def __init__(self, loop: object, fd: cython.int, hub: Any, number: cython.int) -> None:
         Borrowing.__init__(self, loop, fd, hub, number)
         self.heard = 0
+        self.portal = None
 
     @cython.cfunc
     def _query(
@@ -106,6 +110,7 @@ class Judging(Borrowing):
         end: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
         """A Query that concerns the session."""
+        self.portal = None
         refusal: bytes = self._refusal(said)
         if not refusal:
             return self._may(said, part(buffer, at + 5, end - 1), buffer, run, at)
@@ -154,7 +159,7 @@ class Judging(Borrowing):
         puts the right words in place of its complaint.
         """
         makes: cython.int = self.session.makes(said)
-        refused: cython.int = makes & self.pool.policy.rejected
+        refused: cython.int = 0 if self.mode == SESSION else makes & self.pool.policy.rejected
         if any(piece.name is not None and piece.name.startswith(_OURS) for piece in said.prepared):
             refused = NOT_YOURS
         if not refused and makes & SEQUENCES:

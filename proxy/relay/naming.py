@@ -27,7 +27,7 @@ if cython.compiled:
     from cython.cimports.proxy.session.owed import ANSWER_PARSE, BIND, CLOSE, DESCRIBE
     from cython.cimports.proxy.session.session import Session
     from cython.cimports.proxy.session.statement import Statement
-    from cython.cimports.proxy.wire.octets import equal, part, zero
+    from cython.cimports.proxy.wire.octets import equal, part, u32, zero
 else:
     from proxy.relay.fitting import PIECES, SESSION
     from proxy.relay.judging import Judging
@@ -36,7 +36,7 @@ else:
     from proxy.session.owed import ANSWER_PARSE, BIND, CLOSE, DESCRIBE
     from proxy.session.session import Session
     from proxy.session.statement import Statement
-    from proxy.wire.octets import equal, part, zero
+    from proxy.wire.octets import equal, part, u32, zero
 
 if not cython.compiled:
     MAX_KEPT = 16 << 20
@@ -51,18 +51,16 @@ _longest_name = LONGEST_NAME
 class Naming(Judging):
     """A client in what its statements are called.
 
-    `bound`: the statement that has a name and was used last, by the Bind of the `portal`;
-    `last_name`: the last that it said; `doubted`: for the message that comes next the server was
-    asked already.
+    `bound`: the statement that has a name and was used last, by the Bind of `portal`; `last_name`:
+    the last that it said; `doubted`: for the message that comes next the server was asked already.
     """
 
-    portal: bytes
     last_name: bytes
     bound: Statement
 
     def __init__(self, loop: object, fd: cython.int, hub: Any, number: cython.int) -> None:
         Judging.__init__(self, loop, fd, hub, number)
-        self.portal = self.last_name = b""
+        self.last_name = b""
         self.bound = None
         self.doubted = False
 
@@ -139,6 +137,14 @@ class Naming(Judging):
         if statement is None:
             return self.session.goes_on(None, None)
         return self.session.goes_on(statement.verdict, statement.tail)
+
+    @cython.cfunc
+    def _runs_bound(self, buffer: bytearray, at: cython.Py_ssize_t) -> cython.bint:
+        """Whether the Execute at `at` is of what was bound last."""
+        if self.portal is None:
+            return False
+        stop: cython.Py_ssize_t = zero(buffer, at + 5, at + u32(buffer, at + 1) + 1)
+        return stop > 0 and equal(buffer, at + 5, stop, self.portal)
 
     @cython.cfunc
     def _describe(
@@ -290,6 +296,10 @@ class Naming(Judging):
         run = self._may(statement.verdict, text, buffer, run, at)
         if end > n:
             self.session.may_lead_back()  # its values are not all to be seen
+        if statement.verdict.prepared and (
+            buffer[at + 5] != 0 or self.session.lexes_otherwise(statement)
+        ):
+            self.session.spoil()  # a named portal may be executed later
         return run
 
     @cython.cfunc

@@ -417,7 +417,10 @@ class Doubting(Named):
 
     @cython.ccall
     def unsure(self) -> object:
-        """A statement failed whose outcome was thought to be sure: ask after all."""
+        """A statement failed whose outcome was thought to be sure, or there is more to be asked:
+        ask after all."""
+        if self.doubt.reset is not None:
+            self._touch_parameters(self.doubt.reset, (), NO_NAMES)
         self.asks = self.asks & ~SURE | self.holds & ASKABLE | PARAMETERS | PREPARED
         self.doubt.everything = self.doubt.identity = True
         return None

@@ -73,6 +73,13 @@ def new_generation() -> int:
     return next(_generations)
 
 
+def _is_still(statement: Statement | None, noted: Statement | None) -> bool:
+    """Whether it is what was noted, which may have been read anew since."""
+    if statement is None or noted is None:
+        return False
+    return statement is noted or statement.tail == noted.tail
+
+
 def _unsure(statement: Statement | None, owed: Owed) -> bool:
     """Whether what was noted in front of a Sync may still be skipped; None: the unnamed one."""
     if statement is None:
@@ -435,7 +442,7 @@ class Shelf(Results):
             session.unnamed = None if refused else session.unnamed
         elif (kind == _NAME or kind == _COPY) and before is not None:
             session.dress(name, before)
-        elif kind == _NAME and session.names.get(name) is there:
+        elif kind == _NAME and _is_still(session.names.get(name), there):
             session.names.pop(name, None)
         elif kind == _BARE:
             session.is_not(name, there)

@@ -19,10 +19,12 @@ _MOST = 1 << 20
 """Bytes of statements that are prepared anew for one client; more are a pin."""
 
 _MOVES = re.compile(
-    rb"\b(?:local|set_config|discard|commit|end|rollback|abort|do|call|prepare\s+transaction)\b",
+    rb"\b(?:local|set_config|discard|commit|end|rollback|abort|prepare\s+transaction"
+    rb"|do|call|fetch|move|constraints)\b",
     re.IGNORECASE,
 )
-"""What may change parameters beside SET and RESET, or end a transaction and so undo that."""
+"""What may change parameters beside SET and RESET, go on with what may, or end a transaction and so
+undo that."""
 
 Judge = Callable[[bytes], Verdict]
 """Tells what a text may do, the database's own functions in it, too."""
@@ -73,8 +75,9 @@ class Readings:
             return False
         return name in known or (quiet and self.under.get(name) is not None)
 
-    def lose(self) -> None:
-        """Something behind them may change what the server would tell."""
+    def spoil(self) -> None:
+        """Nobody can tell of any of them."""
+        self.under = dict.fromkeys(self.under)
         self.open.clear()
 
     def told(self, now: Meaning | None, before: Meaning) -> None:

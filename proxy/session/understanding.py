@@ -27,6 +27,7 @@ else:
     from proxy.session.statement import Statement
 
 _PATH = ("search_path",)
+_STRINGS = "standard_conforming_strings"
 _temp = TEMP
 
 
@@ -121,10 +122,20 @@ class Understanding(Doubting):
     def goes_on(self, said: Verdict | None, text: bytes | None) -> object:
         """This is sent behind a PREPARE, in one transaction; its text is None where that is not
         known. Once it has run, the server may not be able to tell what that was read under."""
-        if text is None or may_move(said, text):
-            self.doubt.readings.lose()
+        return self.spoil() if text is None or may_move(said, text) else None
+
+    def spoil(self) -> object:
+        """Nobody can tell what PREPAREs under way are read under."""
+        if self.doubt is not None and self.doubt.readings is not None:
+            self.doubt.readings.spoil()
             self.reads = False
         return None
+
+    def lexes_otherwise(self, statement: Statement) -> bool:
+        """Whether its strings end elsewhere, or may, if it is read now."""
+        then = statement.lexed if statement.meaning is None else statement.meaning
+        now = self.reads_under()
+        return then is None or now is None or _strings(then) != _strings(now)
 
     def read_anew(self, behind: list[Any]) -> dict[str, Prepared]:
         """All texts are read anew when they are used next; returns the statements of PREPARE.
@@ -181,3 +192,7 @@ class Understanding(Doubting):
     @cython.cfunc
     def _looks_up_anew(self, then: Any) -> cython.bint:
         return looks_up_anew(then, self.parameters.meaning, self.path)
+
+
+def _strings(meaning: Any) -> object:
+    return dict(meaning).get(_STRINGS)

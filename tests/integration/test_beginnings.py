@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from tests.conftest import StartFunnel
-from tests.integration.observe import until
+from tests.integration.observe import until, waiters
 from tests.integration.twins import Twins
 from tests.postgres import Postgres
 from tests.wireclient import SYNC, bind, execute, parse
@@ -262,6 +262,31 @@ def test_the_role_that_a_session_began_with_comes_back(
             for _ in range(3):
                 assert one.execute(who).fetchone() == (role,)
                 assert after.execute(who).fetchone() == ("crew",)
+    assert " leak " not in funnel.log()
+
+
+@pytest.mark.parametrize(
+    "sql", ["SET ROLE none; RESET ROLE", "SET SESSION AUTHORIZATION alice; RESET ROLE"]
+)
+def test_the_role_that_a_pinned_client_began_with_comes_back_while_others_wait(
+    own_postgres: Postgres, pgfunnel: StartFunnel, sql: str
+) -> None:
+    own_postgres.psql("CREATE ROLE crew; GRANT crew TO alice")
+    funnel = pgfunnel(own_postgres, default_pool_size=1, session_audit=1)
+    dsn = funnel.dsn("alice")
+    with (
+        connected(f"{dsn}?options=-c%20role%3Dcrew", dsn) as (one, other),
+        ThreadPoolExecutor() as pool,
+    ):
+        one.execute("SELECT pg_advisory_lock(1)")
+        waits = pool.submit(other.execute, "SELECT current_user")
+        until(lambda: waiters(funnel) == 1)
+        for statement in sql.split(";"):
+            one.execute(statement)
+        assert one.execute("SELECT current_user").fetchone() == ("crew",)
+        one.execute("SELECT pg_advisory_unlock_all()")
+        assert waits.result().fetchone() == ("alice",)
+        assert one.execute("SELECT current_user").fetchone() == ("crew",)
     assert " leak " not in funnel.log()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import asyncpg
 import psycopg
@@ -225,6 +226,26 @@ async def test_a_cancel_hits_no_query_of_pgfunnels_own(pgfunnel: StartFunnel) ->
         peer.until(b"Z")
         assert peer.rows("EXECUTE p") == []
     upstream.psql("DROP TABLE locked")
+
+
+def test_who_leaves_amid_a_query_costs_no_server(pgfunnel: StartFunnel) -> None:
+    """Cancels are sent one after another: the query may be done by then, and its server is being
+    cleaned."""
+    funnel = pgfunnel(default_pool_size=20)
+    takes_long_to_clean = (
+        "DO $$ BEGIN FOR i IN 1..50 LOOP"
+        " EXECUTE format('CREATE TEMP TABLE cancel_%s (a int)', i); END LOOP; END $$"
+    )
+    for _ in range(3):
+        with contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(logged_in(funnel)) for _ in range(20)]
+            for peer in peers:
+                peer.query(takes_long_to_clean)
+            for peer in peers:
+                peer.send(messages.query(b"SELECT pg_sleep(0.02)"))
+        until(lambda: not running(funnel, "SELECT pg_sleep(0.02)"))
+    assert cancels(funnel, "sent") > 0
+    assert "reset query failed" not in funnel.log()
 
 
 async def test_a_storm_of_cancels_hits_nothing_that_is_set(pgfunnel: StartFunnel) -> None:

@@ -36,6 +36,10 @@ def use(name: str = "") -> Messages:
     return bind("", name), execute(), SYNC
 
 
+def bind_both() -> Messages:
+    return bind("", "s"), execute(), bind("", "t"), execute()
+
+
 SETS = "SELECT set_config('statement_timeout', '50s', false), set_config('my.name', 'x', false)"
 MY_NAME = "nullif(current_setting('my.name', true), '')"
 AGAIN: dict[str, Messages] = {
@@ -114,6 +118,11 @@ AGAIN: dict[str, Messages] = {
     ),
     "skipped": (
         *(execute("nosuch"), query("DEALLOCATE s"), query(f"PREPARE s AS {SETS}"), SYNC, *use("s")),
+    ),
+    "skipped in front of DDL": (
+        *(*run("SELECT 1/0"), close("s"), parse("s", "SELECT 2"), parse("t", "SELECT 2")),
+        *(*run("CREATE TABLE names_made (n int)"), *bind_both(), SYNC, *use("s"), *use("t")),
+        *(parse("t", SETS), SYNC, *use("t")),
     ),
     "closed in front of a call, and again": (
         *(close("s"), parse("s", "SELECT 2"), function_call(177, ["1", "2"])),

@@ -270,6 +270,41 @@ WRITES: dict[str, list[list[bytes]]] = {
         [parse("", MADE), bind(), execute(), bind("", "z"), execute(), SYNC],
         [query("COMMIT")],
     ],
+    "a cursor behind": [
+        [query("BEGIN"), query(f"DECLARE c CURSOR FOR {CONFIG % 'false'}")],
+        [query(f"{MADE}; FETCH c")],
+        [query("COMMIT")],
+    ],
+    "a cursor behind, in a message of its own": [
+        [query("BEGIN"), query(f"DECLARE c CURSOR FOR {CONFIG % 'false'}")],
+        [query(MADE), query("MOVE c")],
+        [query("COMMIT")],
+    ],
+    "what was bound earlier behind": [
+        [query("BEGIN")],
+        [parse("z", TO_TOKYO), bind("early", "z"), SYNC],
+        [parse("", MADE), bind(), execute(), execute("early"), SYNC],
+        [query("COMMIT")],
+    ],
+    "what was bound earlier behind a query": [
+        [query("BEGIN")],
+        [parse("z", TO_TOKYO), bind("early", "z"), SYNC],
+        [query(MADE), execute("early"), SYNC],
+        [query("COMMIT")],
+    ],
+    "bound in front, executed behind": [
+        [query("BEGIN")],
+        [parse("z", MADE), bind("early", "z"), SYNC],
+        [query(TO_TOKYO)],
+        [execute("early"), SYNC],
+        [query("COMMIT")],
+    ],
+    "strings that end elsewhere": [
+        [parse("z", r"PREPARE p AS SELECT 'a\', ' b'"), SYNC],
+        [query("SET standard_conforming_strings = off")],
+        [bind("", "z"), execute(), SYNC],
+        [query("RESET standard_conforming_strings")],
+    ],
     "only reads behind": [
         [query("BEGIN")],
         [query(MADE), query("SELECT 1"), query("SET work_mem = '5MB'")],

@@ -406,6 +406,27 @@ async def test_policy_rejects(
             assert await one.fetchval("SELECT 1") == 1
 
 
+async def test_nothing_is_refused_to_who_has_a_server_for_the_session(
+    pgfunnel: StartFunnel, tmp_path: Path
+) -> None:
+    """The way that a refusal of LISTEN advises: through a database with `pool_mode = session`."""
+    config = tmp_path / "pgfunnel.toml"
+    upstream = pgfunnel().upstream.database
+    config.write_text(
+        'session_policy = ["listen=reject"]\n'
+        f'[databases.listeners]\ndbname = "{upstream}"\npool_mode = "session"\n'
+        '[databases."*"]\n'
+    )
+    funnel = pgfunnel(default_pool_size=1, args=("--config", str(config)))
+    async with client(funnel) as one:
+        with pytest.raises(asyncpg.FeatureNotSupportedError):
+            await one.execute("LISTEN here")
+    other = await asyncpg.connect(funnel.dsn("alice"), database="listeners", timeout=10)
+    await other.execute("LISTEN here")
+    assert await other.fetchval("SELECT pg_listening_channels()") == "here"
+    await other.close()
+
+
 async def test_who_may_not_prepare_may_deallocate(pgfunnel: StartFunnel) -> None:
     """As psycopg does behind ROLLBACK and DDL, with what it has prepared by the protocol."""
     funnel = pgfunnel(default_pool_size=1, session_policy="prepared=reject")

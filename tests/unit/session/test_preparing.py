@@ -107,6 +107,8 @@ def test_what_functions_of_the_database_do_counts() -> None:
         ("SET LOCAL timezone = 'UTC'", True),
         ("RESET search_path", True),
         ("EXECUTE p", True),
+        ("FETCH c", True),
+        ("SET CONSTRAINTS ALL IMMEDIATE", True),
     ],
 )
 def test_behind_a_prepare_some_texts_leave_nothing_to_be_told(text: str, may: bool) -> None:
@@ -115,9 +117,9 @@ def test_behind_a_prepare_some_texts_leave_nothing_to_be_told(text: str, may: bo
     assert may_move(said or None, octets) == may
 
 
-def test_what_is_lost_is_not_told() -> None:
+def test_what_is_spoilt_is_not_told() -> None:
     readings = noted(PLAIN, meaning=None)
-    readings.lose()
+    readings.spoil()
     readings.told(A, A)
     assert readings.under == {"p": None}
 
