@@ -230,8 +230,8 @@ class Client(Naming):
         """Account for a message that passes as it is; False: there is no such message."""
         owed: Owed = self.server.owed
         if kind == EXECUTE:
-            if self.session.reads and not self._runs_bound(buffer, at):
-                self.session.spoil()
+            if self.session.doubt is not None:
+                self._run_on(buffer, at)
             owed.push(EXECUTE)
             self.pool.counters.queries += 1
         elif kind == SYNC:

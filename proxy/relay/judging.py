@@ -84,6 +84,8 @@ class Judging(Borrowing):
         if session.unnamed is not None or server.shelf.unnamed is not None:
             self._forget_unnamed()
         session.strays = session.elsewhere is not None
+        if session.doubt is not None:
+            session.run_on()
         self.pool.counters.queries += 1
         if self.recalls:
             self.recalled = part(buffer, at + 5, min(n, end - 1, at + 5 + _MAX_RECALLED))

@@ -16,6 +16,7 @@ cdef class Naming(Judging):
     cdef Py_ssize_t _incomplete(self, Py_ssize_t at, Py_ssize_t end)
     cdef Py_ssize_t _bind(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t end, Py_ssize_t n)
     cdef Py_ssize_t _named(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end, Py_ssize_t n)
+    cdef object _run_on(self, bytearray buffer, Py_ssize_t at)
     cdef bint _runs_bound(self, bytearray buffer, Py_ssize_t at)
     cdef object _used_behind(self, Statement statement)
     cdef Py_ssize_t _describe(self, bytearray buffer, Py_ssize_t run, Py_ssize_t at, Py_ssize_t name, Py_ssize_t stop, Py_ssize_t end, Py_ssize_t n)

@@ -139,6 +139,13 @@ class Naming(Judging):
         return self.session.goes_on(statement.verdict, statement.tail)
 
     @cython.cfunc
+    def _run_on(self, buffer: bytearray, at: cython.Py_ssize_t) -> object:
+        """An Execute stands at `at`, and what was sent before may still do something."""
+        if self.session.reads and not self._runs_bound(buffer, at):
+            self.session.spoil()
+        return self.session.run_on()
+
+    @cython.cfunc
     def _runs_bound(self, buffer: bytearray, at: cython.Py_ssize_t) -> cython.bint:
         """Whether the Execute at `at` is of what was bound last."""
         if self.portal is None:

@@ -7,6 +7,7 @@ cdef class Understanding(Doubting):
     cdef public bint stirred
     cdef public bytes elsewhere
     cdef public bint strays
+    cpdef object run_on(self)
     cpdef object lead(self, bytes text)
     cpdef object may_lead_back(self)
     cdef public bint made

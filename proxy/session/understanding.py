@@ -12,7 +12,7 @@ import cython
 
 from proxy.conditions import PREPARED, TEMP
 from proxy.session.findings import Verdict
-from proxy.session.parameters import NONE, UNTOLD, Meaning, Prepared
+from proxy.session.parameters import NONE, TOLD, UNTOLD, Meaning, Prepared
 from proxy.session.preparing import Readings, may_move
 from proxy.session.reread import looks_up_anew, read_anew
 from proxy.session.statement import unread
@@ -60,6 +60,13 @@ class Understanding(Doubting):
         """Its Parse goes out now."""
         statement.under = self.parameters.meaning
         statement.meaning = None if self.clouded() else statement.under
+        return None
+
+    @cython.ccall
+    def run_on(self) -> object:
+        """Something is executed: what was begun earlier in the transaction may go on, as a cursor,
+        and set what Postgres has not told of yet."""
+        self.stirred = self.stirred or not self.doubt.reported.isdisjoint(TOLD)
         return None
 
     @cython.ccall

@@ -168,6 +168,34 @@ def test_what_is_prepared_behind_a_set_in_one_pipeline(both: list[Both]) -> None
     assert rows(one.send(bind("", "s"), execute(), SYNC)) == [["2019-12-31 10:00:00-05"]]
 
 
+GOES_ON = {
+    "a cursor": [
+        query("DECLARE c CURSOR FOR SELECT set_config('timezone', 'Asia/Tokyo', false)"),
+        query("FETCH c"),
+    ],
+    "what was bound": [
+        parse("", "SET timezone = 'Asia/Tokyo'") + bind("early") + SYNC,
+        execute("early"),
+    ],
+}
+
+
+@pytest.mark.parametrize("messages", GOES_ON.values(), ids=GOES_ON.keys())
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_what_goes_on_in_front_of_a_parse(
+    both: list[Both], messages: list[bytes], end: str
+) -> None:
+    one, other = both
+    one.ask("BEGIN")
+    begun, goes_on = messages
+    one.send(begun)
+    one.send(goes_on, parse("s", MIDNIGHT), SYNC, times=1 + (goes_on[:1] == b"Q"))
+    one.ask(end)
+    one.ask("SET timezone = 'America/New_York'")
+    other.ask("SET timezone = 'UTC'")
+    assert rows(one.send(bind("", "s"), execute(), SYNC)) == [["2019-12-31 10:00:00-05"]]
+
+
 ZONE = [parse("", "SET timezone = 'Asia/Tokyo'"), bind(), execute()]
 LOCAL = [parse("", "SET LOCAL timezone = 'Asia/Tokyo'"), bind(), execute()]
 FAILS = [parse("", "SELECT 1/0"), bind(), execute()]
