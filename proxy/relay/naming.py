@@ -300,13 +300,12 @@ class Naming(Judging):
             text += b"\0" + _values(buffer, at, end)
         elif statement.verdict.leads_elsewhere() and end <= n:
             text += b"\0" + _values(buffer, at, end)
+        late: cython.bint = self.session.prepares_late(statement, buffer[at + 5] != 0)
         run = self._may(statement.verdict, text, buffer, run, at)
         if end > n:
             self.session.may_lead_back()  # its values are not all to be seen
-        if statement.verdict.prepared and (
-            buffer[at + 5] != 0 or self.session.lexes_otherwise(statement)
-        ):
-            self.session.spoil()  # a named portal may be executed later
+        if late:
+            self.session.spoil()
         return run
 
     @cython.cfunc

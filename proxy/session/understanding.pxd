@@ -8,6 +8,7 @@ cdef class Understanding(Doubting):
     cdef public bytes elsewhere
     cdef public bint strays
     cpdef object run_on(self)
+    cpdef bint prepares_late(self, Statement statement, bint named)
     cpdef object lead(self, bytes text)
     cpdef object may_lead_back(self)
     cdef public bint made

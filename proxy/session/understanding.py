@@ -138,11 +138,16 @@ class Understanding(Doubting):
             self.reads = False
         return None
 
-    def lexes_otherwise(self, statement: Statement) -> bool:
-        """Whether its strings end elsewhere, or may, if it is read now."""
+    @cython.ccall
+    def prepares_late(self, statement: Statement, named: cython.bint) -> cython.bint:
+        """Whether a Bind of it, to a portal that is `named` and may be executed later, prepares
+        something, of which it is not known what it is read under; so it is where strings in a text
+        end elsewhere now than at its Parse."""
+        if "PREPARE" not in [piece.verb for piece in statement.verdict.prepared]:
+            return False
         then = statement.lexed if statement.meaning is None else statement.meaning
         now = self.reads_under()
-        return then is None or now is None or _strings(then) != _strings(now)
+        return named or then is None or now is None or _strings(then) != _strings(now)
 
     def read_anew(self, behind: list[Any]) -> dict[str, Prepared]:
         """All texts are read anew when they are used next; returns the statements of PREPARE.
