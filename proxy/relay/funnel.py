@@ -59,6 +59,9 @@ from proxy.telemetry.views import PinningStatement, PinView
 TICK = 0.1
 """Seconds between looks at deadlines."""
 
+_SOON = 0.005
+"""Seconds between looks whether a server runs what is to be cancelled."""
+
 _PATIENCE = 0.02
 """Seconds between looks at clients that are to go."""
 
@@ -272,13 +275,17 @@ class Funnel:
         self.entrance.greet_waiting(pool)
 
     def cancel(self, server: Server) -> None:
-        """Cancel what a server runs for a client that has left."""
-
-        def still() -> bool:
-            own = server.owed.nothing() or server.owed.ours()  # it is being cleaned
-            return server.client is None and not own
-
-        self.pools_by_key.cancel(server, still=still)
+        """Cancel what a server runs for a client that has left, and nothing of our own."""
+        owed = server.owed
+        if server.client is not None or server.fd < 0 or owed.nothing():
+            return
+        if owed.ours() and owed.cycles() > 0:
+            self.loop.call_later(_SOON, self.cancel, server)  # that comes next
+            return
+        self.pools_by_key.cancel(
+            server,
+            still=lambda: server.client is None and not owed.nothing() and not owed.ours(),
+        )
 
     # -- the clock -------------------------------------------------------------------------
 

@@ -117,7 +117,7 @@ class Server(Resting):
             self.deadline = now() + self.hub.abandon_timeout
             return self.watch()
         finish: cython.bint = orderly and not owed.unsynced and not owed.copying
-        if not finish and owed.ready + owed.unsynced - mid_message <= 1:
+        if not finish and owed.cycles() + owed.unsynced - mid_message <= 1:
             self.hub.cancel(self)
             self.cancel_again = now() + 1.0
         if mid_message or owed.doubtful or self.out is not None:

@@ -182,6 +182,7 @@ class Calls:
             found = self.tokens.raw.lower().find(b"update")
             self.updated = len(self.tokens.raw) if found < 0 else found + len(b"update")
         if self.updated <= self.tokens.start:
+            self.leads(None)
             self.found.unknown()
 
     def call_lock(self) -> None:

@@ -64,6 +64,7 @@ cdef class Owed:
     cpdef bint synced(self) noexcept
     cpdef bint ends(self) noexcept
     cpdef bint ours(self) noexcept
+    cpdef Py_ssize_t cycles(self) noexcept
     cpdef bint between(self) noexcept
     cpdef bint runs(self) noexcept
     cpdef bint settled(self) noexcept

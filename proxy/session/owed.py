@@ -356,6 +356,14 @@ class Owed:
         """Whether the next response is that to a query of ours."""
         return self.head < self.tail and self.queue[self.head] == OUR_QUERY
 
+    def cycles(self) -> cython.Py_ssize_t:
+        """How many ReadyForQuery are owed that the client itself has asked for."""
+        ours: cython.Py_ssize_t = 0
+        i: cython.Py_ssize_t
+        for i in range(self.head, self.tail):
+            ours += self.queue[i] == OUR_QUERY or self.queue[i] == OUR_SYNC
+        return self.ready - ours
+
     def between(self) -> cython.bint:
         """Whether it is that to a message of ours that goes between the client's own."""
         return self.head < self.tail and self._between(self.queue[self.head])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 
 import asyncpg
 import psycopg
@@ -226,6 +228,21 @@ async def test_a_cancel_hits_no_query_of_pgfunnels_own(pgfunnel: StartFunnel) ->
         peer.until(b"Z")
         assert peer.rows("EXECUTE p") == []
     upstream.psql("DROP TABLE locked")
+
+
+def test_what_is_sent_behind_ones_own_parameters_is_cancelled(pgfunnel: StartFunnel) -> None:
+    """Its client leaves in the moment when these are being set on another server."""
+    funnel = pgfunnel(default_pool_size=1)
+    for n in range(5):
+        with logged_in(funnel) as peer, logged_in(funnel) as other:
+            peer.query(f"SET work_mem = '{n + 5}MB'")
+            other.query("SELECT 1")
+            peer.send(messages.query(b"SELECT pg_sleep(30)"))
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.socket.close()
+            assert other.rows("SELECT 1") == [[b"1"]]
+    assert cancels(funnel, "sent") > 0
+    assert not running(funnel, "SELECT pg_sleep(30)")
 
 
 def test_who_leaves_amid_a_query_costs_no_server(pgfunnel: StartFunnel) -> None:

@@ -323,3 +323,12 @@ def test_names_are_certain_when_what_may_drop_all_statements_is_answered(
     for kind in said:
         owed.answer(ord(kind))
     assert owed.settled() is settled
+
+
+def test_cycles_are_those_of_the_client() -> None:
+    owed = Owed()
+    for code in "qQPBESs":
+        owed.push(ord(code))
+    assert (owed.ready, owed.cycles()) == (4, 2)
+    owed.answer(ord("Z"))
+    assert owed.cycles() == 2
