@@ -60,6 +60,11 @@ class Terminal:
         self.shown = self.shown.partition(text)[2]
 
 
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background
+
+
 @contextmanager
 def terminal(
     *words: str, size: tuple[int, int] = (40, 120), environ: Mapping[str, str] | None = None
@@ -74,7 +79,7 @@ def terminal(
         stderr=near,
         env=environment() | dict(environ or {}),
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_take_terminal,
     )
     os.close(near)
     try:

@@ -33,7 +33,7 @@ from tests.wireclient import (
 )
 from tests.wiretalk import TABLES, Lab, Script
 
-SECONDS = float(os.environ.get("PGFUNNEL_WIRE_SECONDS", "8"))
+SECONDS = float(os.environ.get("PGFUNNEL_WIRE_SECONDS", "5"))
 SEED = int(os.environ.get("PGFUNNEL_WIRE_SEED", "1"))
 
 _STATEMENTS = ["", "s1", "s2", "s3"]
