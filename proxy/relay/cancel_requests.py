@@ -47,6 +47,17 @@ class CancelRequests:
             )
         task.add_done_callback(lambda _: asking.close(CloseReason.CLIENT_LEFT))
 
+    def cancel_left(self, server: Server) -> None:
+        """Cancel what a server runs for a client that has left, and nothing of our own."""
+        if server.client is not None or server.fd < 0 or server.owed.nothing():
+            return
+        if server.owed.ours() and server.owed.cycles() > 0:
+            self._funnel.loop.call_later(_SOON, self.cancel_left, server)
+            return
+        self._funnel.pools_by_key.cancel(
+            server, still=lambda: server.client is None and _runs(server)
+        )
+
     def cancel_elsewhere(self, key: bytes, asking: Client) -> None:
         """`asking` wants to cancel what a client with this key runs, who is not one of ours."""
         task = self._funnel.peers.forward(key)

@@ -59,9 +59,6 @@ from proxy.telemetry.views import PinningStatement, PinView
 TICK = 0.1
 """Seconds between looks at deadlines."""
 
-_SOON = 0.005
-"""Seconds between looks whether a server runs what is to be cancelled."""
-
 _PATIENCE = 0.02
 """Seconds between looks at clients that are to go."""
 
@@ -275,17 +272,8 @@ class Funnel:
         self.entrance.greet_waiting(pool)
 
     def cancel(self, server: Server) -> None:
-        """Cancel what a server runs for a client that has left, and nothing of our own."""
-        owed = server.owed
-        if server.client is not None or server.fd < 0 or owed.nothing():
-            return
-        if owed.ours() and owed.cycles() > 0:
-            self.loop.call_later(_SOON, self.cancel, server)  # that comes next
-            return
-        self.pools_by_key.cancel(
-            server,
-            still=lambda: server.client is None and not owed.nothing() and not owed.ours(),
-        )
+        """Cancel what a server runs whose client has left."""
+        self.cancel_requests.cancel_left(server)
 
     # -- the clock -------------------------------------------------------------------------
 

@@ -91,7 +91,7 @@ class Judging(Borrowing):
             self.recalled = part(buffer, at + 5, min(n, end - 1, at + 5 + _MAX_RECALLED))
         if end > n:
             if session.reads:
-                session.goes_on(None, None)
+                session.spoil()
             run = self._may(UNKNOWABLE, b"", buffer, run, at)
         else:
             said: Verdict = self._judge(buffer, at + 5, end - 1)
@@ -269,7 +269,7 @@ class Judging(Borrowing):
             return run
         said: Verdict = UNREADABLE
         if self.session.reads:
-            self.session.goes_on(None, None)
+            self.session.spoil()
         if end > n and not 0 < u32(buffer, at + 5) < _FIRST_OF_USERS:
             said = UNKNOWABLE
         text: bytes = messages.bound_values(bytes(buffer[at + 9 : min(end, n)]))

@@ -135,7 +135,7 @@ class Naming(Judging):
     def _used_behind(self, statement: Statement) -> object:
         """It is used behind a PREPARE; None: it is not known."""
         if statement is None:
-            return self.session.goes_on(None, None)
+            return self.session.spoil()
         return self.session.goes_on(statement.verdict, statement.tail)
 
     @cython.cfunc

@@ -283,17 +283,15 @@ class Doubting(Named):
         text = self.text_in_sql(piece.name or "")
         if text is None or piece.octets in self.bare:
             return _UNKNOWN, b""
-        return self._judge_kept(text.encode()), text.encode()
+        return self.judge(text.encode(), kept=True), text.encode()
 
-    def judge(self, text: bytes) -> Verdict:
-        """What a text may do, the functions of its database in it, too."""
-        judge = verdict if self.routines is None else self.routines.verdict
-        return judge(text, self.backslashes, self.wide)
+    def judge(self, text: bytes, *, kept: bool = False) -> Verdict:
+        """What a text may do, the functions of its database in it, too.
 
-    def _judge_kept(self, text: bytes) -> Verdict:
-        """The same of a text that is read as usual: the server has told it."""
+        `kept`: the server has told it, so it is read as usual.
+        """
         judge = verdict if self.routines is None else self.routines.verdict
-        return judge(text)
+        return judge(text) if kept else judge(text, self.backslashes, self.wide)
 
     def prepared_by_sql(self, name: bytes) -> tuple[Verdict | None, bytes]:
         """What a Bind of the name may do, and the text that tells; None: nothing.
@@ -303,7 +301,7 @@ class Doubting(Named):
         text = (self.text_in_sql(name.decode("utf-8", "surrogateescape")) or "").encode()
         if self.doubt is not None and self.asks & PREPARED:
             return UNREADABLE, text
-        said = self._judge_kept(text)
+        said = self.judge(text, kept=True)
         return None if said is NOTHING else said, text
 
     def executed(self, verdict: Verdict | None) -> tuple[object, ...]:

@@ -75,9 +75,7 @@ def new_generation() -> int:
 
 def _is_still(statement: Statement | None, noted: Statement | None) -> bool:
     """Whether it is what was noted, which may have been read anew since."""
-    if statement is None or noted is None:
-        return False
-    return statement is noted or statement.tail == noted.tail
+    return statement is not None and noted is not None and statement.tail == noted.tail
 
 
 def _unsure(statement: Statement | None, owed: Owed) -> bool:

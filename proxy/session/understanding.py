@@ -126,10 +126,10 @@ class Understanding(Doubting):
         if any(reading is None for reading in readings.under.values()):
             self.texts = [*(self.texts or [])[-9:], (PREPARED, text)]
 
-    def goes_on(self, said: Verdict | None, text: bytes | None) -> object:
-        """This is sent behind a PREPARE, in one transaction; its text is None where that is not
-        known. Once it has run, the server may not be able to tell what that was read under."""
-        return self.spoil() if text is None or may_move(said, text) else None
+    def goes_on(self, said: Verdict | None, text: bytes) -> object:
+        """This is sent behind a PREPARE, in one transaction. Once it has run, the server may not be
+        able to tell what that was read under."""
+        return self.spoil() if may_move(said, text) else None
 
     def spoil(self) -> object:
         """Nobody can tell what PREPAREs under way are read under."""

@@ -7,6 +7,7 @@ of then. Every client here has a connection straight to Postgres beside it, whic
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import threading
 from collections.abc import Iterator
@@ -341,9 +342,9 @@ WRITES: dict[str, list[list[bytes]]] = {
 }
 
 
-@pytest.mark.parametrize("writes", WRITES.values(), ids=WRITES.keys())
+@pytest.mark.parametrize("name", WRITES)
 def test_what_stands_beside_a_prepare(
-    pgfunnel: StartFunnel, postgres: Postgres, plans: None, writes: list[list[bytes]]
+    pgfunnel: StartFunnel, postgres: Postgres, plans: None, name: str
 ) -> None:
     """Whatever it is read under, other servers read it so, or its client keeps its own."""
     with Wire(postgres.host, postgres.port, "alice", postgres.database, USERS["alice"]) as own:
@@ -363,7 +364,7 @@ def test_what_stands_beside_a_prepare(
     funnel = pgfunnel(default_pool_size=3)
     one, other = Both(funnel, postgres), Both(funnel, postgres)
     try:
-        for write in writes:
+        for write in WRITES[name]:
             one.send(*write, times=sum(message[:1] in b"QS" for message in write))
         one.ask("SET timezone = 'America/New_York'")
         one.ask("EXECUTE p")
@@ -371,6 +372,8 @@ def test_what_stands_beside_a_prepare(
             other.ask("BEGIN")  # on the server that was used last, if that is free
             one.ask("EXECUTE p")
             other.ask(end)
+        pinned = json.loads(funnel.get("/pins"))["pinned"]
+        assert bool(pinned) == (name != "only reads behind")
     finally:
         one.close()
         other.close()
