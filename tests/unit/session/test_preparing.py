@@ -113,8 +113,7 @@ def test_what_functions_of_the_database_do_counts() -> None:
 )
 def test_behind_a_prepare_some_texts_leave_nothing_to_be_told(text: str, may: bool) -> None:
     octets = text.encode()
-    said = verdict(octets)
-    assert may_move(said or None, octets) == may
+    assert may_move(verdict(octets), octets) == may
 
 
 def test_what_is_spoilt_is_not_told() -> None:
